@@ -1,0 +1,133 @@
+"""The ASGI application of a replica: the upgrade at `/ws`, health, metrics, the dashboard."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+from starlette.websockets import WebSocket
+
+from gateway.asgi_connection import AsgiConnection
+from gateway.connection import Connection
+from gateway.feed import FeedState
+from gateway.hub import Hub
+from gateway.keepalive import Keepalive
+from gateway.metrics import exposition, registry
+from gateway.origins import is_allowed
+from gateway.session import Session
+from gateway.settings import Settings
+from publisher.settings import DEFAULT_REDIS_URL
+
+# The ASGI extension by which gateway.server hands a connection over: a function that returns a `Connection`.
+HAND_OVER = "progress_gateway.hand_over"
+
+STATIC = Path(str(files("gateway").joinpath("static")))
+
+SECURITY_HEADERS = {
+    # The dashboard runs its own script and style only, and talks to gateways only.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class DashboardFiles(StaticFiles):
+    """Static files that a browser asks for again after a deploy."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(SECURITY_HEADERS | {"Cache-Control": "no-cache"})
+        return response
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """A replica as an ASGI application. `gateway.server` runs it best; any ASGI server runs it."""
+    settings = settings or Settings()
+    hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
+    metrics = registry(hub)
+
+    async def websocket_endpoint(websocket: WebSocket) -> None:
+        if (refusal := _refusal(websocket, hub)) is not None:
+            await websocket.send_denial_response(refusal)
+            return
+        await websocket.accept()
+        limits = {"max_bytes": settings.max_message_bytes, "buffer_bytes": settings.buffer_bytes}
+        hand_over = _hand_over(websocket.scope)
+        if hand_over is not None:
+            connection = hand_over(**limits)
+            connection.start(Session(hub, connection))
+        else:
+            asgi_connection = AsgiConnection(websocket, **limits)
+            await asgi_connection.run(Session(hub, asgi_connection))
+
+    async def healthz(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(request: Request) -> Response:
+        status = {"ready": hub.is_ready, "draining": hub.is_draining, "redis": hub.feed.state.value}
+        if not hub.is_ready and hub.feed.last_error:
+            status["error"] = hub.feed.last_error
+        return JSONResponse(status, 200 if hub.is_ready else 503, {"Cache-Control": "no-store"})
+
+    async def metrics_endpoint(request: Request) -> Response:
+        return Response(exposition(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    async def dashboard(request: Request) -> Response:
+        return FileResponse(STATIC / "index.html", headers=SECURITY_HEADERS | {"Cache-Control": "no-cache"})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(hub.feed.run()), asyncio.create_task(Keepalive(hub).run())]
+        try:
+            # Events can be had from the first connection on; a Redis that is away does not keep the replica from
+            # starting here (the command line decides that), its clients are told `stale`.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.redis_wait_seconds):
+                    while hub.feed.state is not FeedState.LIVE:
+                        await asyncio.sleep(0.01)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/ws", websocket_endpoint),
+            Route("/", dashboard),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics_endpoint),
+            Mount("/static", DashboardFiles(directory=STATIC)),
+        ],
+        lifespan=lifespan,
+    )
+    app.state.hub = hub
+    return app
+
+
+def _refusal(websocket: WebSocket, hub: Hub) -> Response | None:
+    """Why this upgrade is refused, or None. A script cannot see the reason, but an operator's tools can."""
+    if hub.is_draining:
+        return PlainTextResponse("This replica is shutting down; try again, another will answer.\n", 503)
+    if len(hub.viewers) >= hub.settings.max_connections:
+        return PlainTextResponse("This replica has as many connections as it takes.\n", 503, {"Retry-After": "5"})
+    origin = websocket.headers.get("origin")
+    if not is_allowed(origin, websocket.headers.get("host"), hub.settings.origins):
+        return PlainTextResponse("Pages of this origin may not connect; GATEWAY_ORIGINS names those that may.\n", 403)
+    return None
+
+
+def _hand_over(scope: Scope) -> Callable[..., Connection] | None:
+    return cast(Callable[..., Connection] | None, scope.get("extensions", {}).get(HAND_OVER, {}).get("take"))

@@ -1,0 +1,245 @@
+"""One socket's outgoing side, and the bytes that come in, once the handshake is done.
+
+A connection that keeps up is given the bytes that everybody is given, with one system call. A connection that is behind
+(its socket is full) is given nothing and keeps nothing: the session remembers how far it got, and catches up later. It
+is not read from either, so that a client which does not read cannot make answers pile up.
+"""
+
+import asyncio
+import os
+from collections import deque
+from enum import Enum
+from typing import Protocol
+
+from gateway.frames import (
+    PING,
+    Fragments,
+    Frame,
+    FrameError,
+    Opcode,
+    close_frame,
+    code_to_echo,
+    pong_frame,
+    read_frames,
+)
+
+CLOSE_SECONDS = 5.0  # how long a client may take to answer our close frame
+
+
+class Conversation(Protocol):
+    """What a connection tells its session; plain methods, none of them blocks."""
+
+    def on_text(self, text: bytes) -> None: ...
+
+    def on_binary(self) -> None: ...
+
+    def on_behind(self) -> None:
+        """The socket is full; nothing more is to be written."""
+
+    def on_writable(self) -> None:
+        """The socket has drained; catch up."""
+
+    def on_close(self) -> None:
+        """The connection is closing or gone, by whichever side; called once."""
+
+
+class Outgoing(Protocol):
+    """What a session and the hub need of a connection."""
+
+    is_behind: bool
+    was_heard: bool
+
+    @property
+    def is_closed(self) -> bool:
+        """True once the connection is gone."""
+
+    def write(self, frames: bytes) -> None:
+        """Send whole frames, now, without waiting."""
+
+    def ping(self) -> None:
+        """Ask for a sign of life, which sets `was_heard`."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send a close frame and end; nothing is written after it."""
+
+    def abort(self) -> None:
+        """End without a word."""
+
+
+class State(Enum):
+    OPEN = "open"
+    CLOSING = "closing"  # our close frame was sent; the client's is awaited
+    CLOSED = "closed"
+
+
+class Connection(asyncio.Protocol):
+    """A WebSocket on a transport of its own, taken over from the ASGI server after the handshake.
+
+    Lives as long as the transport. An idle one is this object, the transport and a session: it has no task, no queue
+    and no parser. Invariant: `is_behind` is true from `pause_writing` to `resume_writing`.
+    """
+
+    __slots__ = (
+        "_close_timer", "_fd", "_fragments", "_max_bytes", "_session", "_state", "_transport", "_unhandled", "_unread",
+        "is_behind", "was_heard",
+    )  # fmt: skip
+
+    def __init__(self, transport: asyncio.Transport, *, max_bytes: int, buffer_bytes: int) -> None:
+        self._transport = transport
+        self._max_bytes = max_bytes
+        self._session: Conversation | None = None
+        self._state = State.OPEN
+        self._unread = b""  # an unfinished frame
+        self._unhandled: deque[Frame] | None = None  # frames that wait until the client reads what it was answered
+        self._fragments: Fragments | None = None  # of an unfinished message
+        self._close_timer: asyncio.TimerHandle | None = None
+        self.is_behind = False
+        self.was_heard = True
+        # The socket itself, for writing past the transport; not with TLS, where the transport encrypts.
+        self._fd = -1
+        if transport.get_extra_info("sslcontext") is None and (sock := transport.get_extra_info("socket")) is not None:
+            self._fd = sock.fileno()
+        transport.set_write_buffer_limits(high=buffer_bytes)
+        transport.set_protocol(self)
+
+    def start(self, session: Conversation) -> None:
+        self._session = session
+
+    @property
+    def is_closed(self) -> bool:
+        return self._state is State.CLOSED
+
+    # Outgoing
+
+    def write(self, frames: bytes) -> None:
+        """One `write` to the socket while the transport has nothing of its own to send before; the rest is its work.
+
+        The event loop's own write would wait for the end of the loop's turn and gather, which costs about a quarter of
+        a delivery. `is_closing` guards the descriptor: the number of a closed one may belong to another client already.
+        """
+        transport = self._transport
+        if self._fd >= 0 and not transport.get_write_buffer_size() and not transport.is_closing():
+            try:
+                sent = os.write(self._fd, frames)
+            except BlockingIOError:
+                sent = 0
+            except OSError:  # broken; the transport will find that out and call connection_lost
+                return
+            if sent == len(frames):
+                return
+            transport.write(memoryview(frames)[sent:])
+        else:
+            transport.write(frames)
+
+    def ping(self) -> None:
+        self.was_heard = False
+        self.write(PING)
+
+    def close(self, code: int, reason: str = "") -> None:
+        if self._state is not State.OPEN:
+            return
+        self.write(close_frame(code, reason))
+        self._state = State.CLOSING
+        self._end_session()
+        self._transport.resume_reading()  # a client that was behind: its answer is still to be seen
+        # A client whose socket is full will not see the close frame, nor answer.
+        self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.on_close()
+
+    # asyncio.Protocol
+
+    def pause_writing(self) -> None:
+        self.is_behind = True
+        if self._state is State.OPEN:
+            self._transport.pause_reading()
+            if self._session is not None:
+                self._session.on_behind()
+
+    def resume_writing(self) -> None:
+        self.is_behind = False
+        if self._state is State.OPEN:
+            self._transport.resume_reading()
+            if self._session is not None:
+                self._session.on_writable()
+            if self._unhandled is not None:
+                frames, self._unhandled = self._unhandled, None
+                self._handle(frames)
+
+    def data_received(self, data: bytes) -> None:
+        self.was_heard = True
+        try:
+            received = read_frames(self._unread + data if self._unread else data, self._max_bytes)
+        except FrameError as error:
+            self._unread = b""
+            if self._state is State.CLOSING:
+                self.abort()
+            self.close(error.code, error.reason)
+            return
+        self._unread = received.rest
+        self._handle(deque(received.frames))
+
+    def eof_received(self) -> None:
+        """The client will send no more; the transport closes itself and calls `connection_lost`."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state = State.CLOSED
+        self._fd = -1
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._end_session()
+
+    # Frames
+
+    def _handle(self, frames: deque[Frame]) -> None:
+        while frames:
+            if self.is_behind and self._state is State.OPEN:
+                self._unhandled = frames
+                return
+            frame = frames.popleft()
+            if frame.opcode is Opcode.CLOSE:
+                self._on_close_frame(frame)
+                return
+            if self._state is State.OPEN:
+                self._on_frame(frame)
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PING:
+            self.write(pong_frame(bytes(frame.data)))
+        elif frame.opcode is Opcode.PONG:
+            pass
+        else:
+            self._on_data_frame(frame)
+
+    def _on_data_frame(self, frame: Frame) -> None:
+        try:
+            if self._fragments is None:
+                self._fragments = Fragments(self._max_bytes)
+            message = self._fragments.add(frame)
+        except FrameError as error:
+            self.close(error.code, error.reason)
+            return
+        if message is not None:
+            is_text, self._fragments = self._fragments.is_text, None
+            self._on_message(message, is_text=is_text)
+
+    def _on_message(self, data: bytes, *, is_text: bool) -> None:
+        if self._session is None:
+            return
+        if is_text:
+            self._session.on_text(data)
+        else:
+            self._session.on_binary()
+
+    def _on_close_frame(self, frame: Frame) -> None:
+        if self._state is State.OPEN:
+            self.write(close_frame(code_to_echo(frame)))
+            self._state = State.CLOSING
+            self._end_session()
+        self._transport.close()

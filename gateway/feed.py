@@ -1,0 +1,344 @@
+"""The Redis side of a replica: one connection that subscribes, loads remembered states, and is proven to be alive.
+
+Everything goes over one RESP3 connection, on which Redis answers in the order in which it executes. So when the answer
+to `HGETALL` comes, everything published before it has come too, and everything after it is newer: a project's state is
+read right behind its SUBSCRIBE, in the same write, with nothing to be merged but what has no seq.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple, Protocol, cast
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from publisher.names import jobs_key
+from publisher.settings import mask_url
+
+logger = logging.getLogger("gateway.feed")
+
+Remembered = Mapping[bytes, bytes]
+
+LOADS_AT_ONCE = 200  # projects that are asked for before their answers have come: bounds the stall of live events
+SILENCE_SECONDS = 1.0  # then the link is asked to prove itself
+PROBE_SECONDS = 3.0  # a probe that takes longer means that the link is dead
+TICK_SECONDS = 0.25
+PROVEN_SECONDS = 5.0  # SILENCE + PROBE + a few ticks: a live link is never silent for longer
+CONNECT_SECONDS = 3.0
+RECONNECT_MIN_SECONDS = 0.05
+RECONNECT_MAX_SECONDS = 2.0
+
+
+class FeedState(Enum):
+    """Where the one connection to Redis stands; only `Feed._enter` changes it."""
+
+    DOWN = "down"  # no connection; the next try is waited for or under way
+    LOADING = "loading"  # connected; projects are being subscribed and loaded again
+    LIVE = "live"  # every event of every watched project arrives
+    CLOSED = "closed"
+
+
+class Listener(Protocol):
+    """Who is told what the feed brings; all calls come from the event loop, none may block."""
+
+    def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
+        """All payloads that one read from Redis brought, by Redis channel."""
+
+    def on_loaded(self, channel: str, remembered: Remembered) -> None:
+        """Redis confirmed the subscription, and this was remembered at that moment."""
+
+    def on_refused(self, channel: str) -> None:
+        """Redis will not let this replica subscribe to the channel."""
+
+    def on_lost(self) -> None:
+        """Events may be missed from now on."""
+
+    def on_connected(self) -> Iterable[str]:
+        """The channels that are to be subscribed again."""
+
+    def on_live(self) -> None:
+        """All channels were loaded; what is shown is current again."""
+
+
+class _Expected(NamedTuple):
+    """An answer that Redis owes; answers come in the order of the commands."""
+
+    kind: str
+    channel: str = ""
+    then: Callable[[], None] | None = None
+
+
+_NOTHING = object()  # what the reader returns when no whole reply is there
+_AWAY = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")  # errors of a server that cannot answer yet
+
+
+class Feed(asyncio.Protocol):
+    """The supervised connection of one replica. Lives as long as the replica; used by one event loop only."""
+
+    def __init__(self, url: str, listener: Listener, *, probe_channel: str) -> None:
+        self._url = url
+        self._listener = listener
+        self._probe_channel = probe_channel
+        self.state = FeedState.DOWN
+        self.reconnects = 0
+        self.last_error = ""
+        # The connection, while there is one.
+        self._connection: AbstractConnection | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._expected: deque[_Expected] = deque()
+        self._lost = asyncio.Event()
+        # Channels that are to be subscribed, and those whose state is on its way. A channel that was let go and wanted
+        # again has two answers coming: only the one that stands here counts, since the first belongs to a subscription
+        # that has ended.
+        self._wanted: dict[str, None] = {}
+        self._loads: dict[str, _Expected] = {}
+        self._unwanted: list[str] = []
+        self._flush_scheduled = False
+        # Proof of life.
+        self._heard_at = 0.0
+        self._proven_at = float("-inf")
+        self._probe_sent_at: float | None = None
+
+    # What the hub asks for
+
+    def subscribe(self, channel: str) -> None:
+        """Subscribe and load; `on_loaded` or `on_refused` follows. A feed that is down asks by `on_connected` later."""
+        if self._transport is not None:
+            self._wanted[channel] = None
+            self._schedule_flush()
+
+    def unsubscribe(self, channel: str) -> None:
+        """Let go of a channel; nothing more of it is handed on."""
+        self._loads.pop(channel, None)
+        if self._wanted.pop(channel, "sent") == "sent" and self._transport is not None:
+            self._unwanted.append(channel)
+            self._schedule_flush()
+
+    def after_round_trip(self, then: Callable[[], None]) -> None:
+        """Call `then` once all that was published before now has been handed on; never, if the link is lost before."""
+        if self._transport is not None:
+            self._write(self._command(_Expected("ping", then=then), "PING"))
+
+    @property
+    def is_proven(self) -> bool:
+        """True if an event or a probe was received within the last few seconds."""
+        return self.state is FeedState.LIVE and asyncio.get_running_loop().time() - self._proven_at < PROVEN_SECONDS
+
+    # Supervision
+
+    async def run(self) -> None:
+        """Connect, watch, and connect again, for ever; ends by cancellation."""
+        tries = 0
+        try:
+            while True:
+                try:
+                    await self._connect()
+                except (RedisError, OSError, TimeoutError) as error:
+                    tries += 1
+                    self._fail(error, is_new=tries == 1)
+                else:
+                    tries = 0
+                    await self._watch()
+                # Full jitter, so that replicas do not come back in step.
+                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2**tries)
+                await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
+        finally:
+            self._disconnect()
+            self._enter(FeedState.CLOSED)
+
+    async def _connect(self) -> None:
+        """Let redis-py open the connection (TLS, passwords, version), then take its transport over."""
+        connection = connection_to(self._url)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            connection._close()  # type: ignore[no-untyped-call]
+            raise
+        writer = connection._writer
+        assert writer is not None
+        self._connection, self._transport = connection, cast(asyncio.Transport, writer.transport)
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._expected.clear()
+        self._loads.clear()
+        self._unwanted.clear()
+        self._lost.clear()
+        self._heard_at = asyncio.get_running_loop().time()
+        self._transport.set_protocol(self)
+        self._enter(FeedState.LOADING)
+        self._write(self._command(_Expected("subscribe", self._probe_channel), "SUBSCRIBE", self._probe_channel))
+        self._send_probe()
+        self._wanted = dict.fromkeys(self._listener.on_connected())
+        self._flush()
+
+    async def _watch(self) -> None:
+        """Return when the link is lost, or when it was silent and did not bring a probe back."""
+        while not self._lost.is_set():
+            try:
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._lost.wait()
+            except TimeoutError:
+                self._check_silence(asyncio.get_running_loop().time())
+        self.reconnects += 1
+        self._disconnect()
+        self._enter(FeedState.DOWN)
+
+    def _check_silence(self, now: float) -> None:
+        if self._probe_sent_at is not None:
+            if now - self._probe_sent_at > PROBE_SECONDS:
+                self._fail(TimeoutError(f"no probe came back within {PROBE_SECONDS:g} s"))
+        elif now - self._heard_at > SILENCE_SECONDS:
+            self._send_probe()
+
+    def _send_probe(self) -> None:
+        """Publish to a channel of our own: its return proves that events arrive, which a PING would not."""
+        self._probe_sent_at = asyncio.get_running_loop().time()
+        self._write(self._command(_Expected("publish"), "PUBLISH", self._probe_channel, ""))
+
+    def _fail(self, error: Exception, *, is_new: bool = True) -> None:
+        """Give the link up; `_watch` does the rest. Logged once an outage."""
+        self.last_error = str(error) or type(error).__name__
+        if is_new:
+            logger.error("Redis at %s: %s. Clients are told; trying again.", mask_url(self._url), self.last_error)
+        self._lost.set()
+
+    def _disconnect(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        if self._connection is not None:
+            # It opened the connection for us; its own way to close would wait for the reader that we replaced.
+            self._connection._reader = self._connection._writer = None
+        self._transport = self._connection = None
+
+    def _enter(self, state: FeedState) -> None:
+        before, self.state = self.state, state
+        if state is FeedState.LIVE:
+            logger.info("Redis at %s: live", mask_url(self._url))
+            self._listener.on_live()
+        elif state is FeedState.DOWN and before is not FeedState.DOWN:
+            self._listener.on_lost()
+
+    # What is sent
+
+    def _command(self, expected: _Expected | None, *words: str) -> bytes:
+        if expected is not None:
+            self._expected.append(expected)
+        return cast(bytes, hiredis.pack_command(words))  # type: ignore[arg-type]
+
+    def _write(self, commands: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(commands)
+
+    def _schedule_flush(self) -> None:
+        """All that is asked for in one turn of the loop goes out in one write."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        commands = [self._command(None, "UNSUBSCRIBE", *self._unwanted)] if self._unwanted else []
+        self._unwanted.clear()
+        while self._wanted and len(self._loads) < LOADS_AT_ONCE:
+            channel = next(iter(self._wanted))
+            del self._wanted[channel]
+            self._loads[channel] = load = _Expected("load", channel)
+            commands.append(self._command(_Expected("subscribe", channel), "SUBSCRIBE", channel))
+            commands.append(self._command(load, "HGETALL", jobs_key(channel)))
+        if commands:
+            self._write(b"".join(commands))
+
+    # What arrives
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        try:
+            self._reader.feed(data)
+            self._read_replies()
+        except hiredis.HiredisError as error:
+            self._fail(error)
+        if self._wanted:
+            self._flush()
+        if self.state is FeedState.LOADING and not self._loads and self._probe_sent_at is None:
+            self._enter(FeedState.LIVE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # The call for a connection that was given up already comes late, when another may be in use.
+        if self._transport is not None and self._transport.is_closing() and not self._lost.is_set():
+            self._fail(exc or ConnectionResetError("it closed the connection"))
+
+    def _read_replies(self) -> None:
+        next_reply = self._reader.gets
+        events: dict[bytes, list[bytes]] = {}
+        while (reply := next_reply()) is not _NOTHING:
+            is_push = type(reply) is hiredis.PushNotification
+            if is_push and reply[0] == b"message":
+                events.setdefault(reply[1], []).append(reply[2])
+                continue
+            # Answers and events are handled in the order in which Redis gave them: a state holds what came before it.
+            self._hand_on(events)
+            events = {}
+            if is_push:
+                self._on_push(reply)
+            else:
+                self._on_answer(reply)
+        self._hand_on(events)
+
+    def _hand_on(self, events: dict[bytes, list[bytes]]) -> None:
+        if events:
+            self._proven_at = self._heard_at
+            if events.pop(self._probe_channel.encode(), None) is not None:
+                self._probe_sent_at = None
+            self._listener.on_events(events)
+
+    def _on_push(self, push: list[Any]) -> None:
+        """SUBSCRIBE has no answer but this; other pushes tell nothing new."""
+        if push[0] == b"subscribe" and (not self._expected or self._expected.popleft().kind != "subscribe"):
+            raise hiredis.ProtocolError(f"a subscription that was not asked for: {push!r:.80}")
+
+    def _on_answer(self, answer: Any) -> None:
+        if not self._expected:
+            raise hiredis.ProtocolError(f"an answer that was not asked for: {answer!r:.80}")
+        expected = self._expected.popleft()
+        if isinstance(answer, hiredis.ReplyError):
+            self._on_error(expected, answer)
+        elif expected.kind == "load":
+            self._on_state(expected, answer)
+        elif expected.then is not None:
+            expected.then()
+
+    def _on_error(self, expected: _Expected, error: hiredis.ReplyError) -> None:
+        self.last_error = str(error)
+        if self.last_error.startswith(_AWAY) or expected.channel == self._probe_channel or expected.kind == "publish":
+            self._fail(error)
+            return
+        logger.error("Redis refuses to %s %s: %s", expected.kind, expected.channel, error)
+        if expected.kind == "subscribe":
+            if self._loads.pop(expected.channel, None) is not None:
+                self._listener.on_refused(expected.channel)
+        elif expected.kind == "load":
+            self._on_state(expected, {})  # live events can be had all the same
+
+    def _on_state(self, expected: _Expected, remembered: Any) -> None:
+        if self._loads.get(expected.channel) is expected:
+            del self._loads[expected.channel]
+            self._listener.on_loaded(expected.channel, remembered if isinstance(remembered, dict) else {})
+
+
+def connection_to(url: str) -> AbstractConnection:
+    """A connection of redis-py that is not open yet; raises `ValueError` for a URL that is none."""
+    pool = ConnectionPool.from_url(
+        url,
+        protocol=3,
+        socket_timeout=CONNECT_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
+    return cast(AbstractConnection, pool.make_connection())  # type: ignore[no-untyped-call]

@@ -1,0 +1,144 @@
+"""WebSocket frames (RFC 6455): written by hand, since the same bytes go to everyone; read by the library's parser.
+
+Pure functions over bytes; no socket is known here.
+"""
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Close, Frame, Opcode
+
+from gateway.codes import CloseCode
+
+__all__ = ["Fragments", "Frame", "FrameError", "Opcode", "close_frame", "code_to_echo", "pong_frame", "read_frames"]
+
+MAX_FRAGMENTS = 1_024  # of one message; empty ones cost nothing else
+PING = b"\x89\x00"  # one for all connections: a pong's payload tells us nothing that its arrival does not
+_TEXT = 0x81  # FIN and opcode 1; a server's frames are not masked (RFC 6455, 5.1)
+_SHORT = Struct("!BB").pack
+_MEDIUM = Struct("!BBH").pack
+_LONG = Struct("!BBQ").pack
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One unfragmented text frame (RFC 6455, 5.2)."""
+    length = len(payload)
+    if length < 126:
+        return _SHORT(_TEXT, length) + payload
+    if length < 65_536:
+        return _MEDIUM(_TEXT, 126, length) + payload
+    return _LONG(_TEXT, 127, length) + payload
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame; the reason is cut to the 123 bytes that a control frame leaves for it."""
+    payload = code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
+    return _SHORT(0x88, len(payload)) + payload
+
+
+def pong_frame(payload: bytes) -> bytes:
+    return _SHORT(0x8A, len(payload)) + payload
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """The payloads of joined frames of `text_frame`, for a server that does the framing itself (plain ASGI)."""
+    position = 0
+    while position < len(frames):
+        length, position = frames[position + 1], position + 2
+        if length == 126:
+            length, position = int.from_bytes(frames[position : position + 2], "big"), position + 2
+        elif length == 127:
+            length, position = int.from_bytes(frames[position : position + 8], "big"), position + 8
+        yield frames[position : position + length]
+        position += length
+
+
+class FrameError(Exception):
+    """Bytes of a client that end its connection, with the close code to say so."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Received(NamedTuple):
+    frames: list[Frame]
+    rest: bytes
+    """An unfinished frame, to be given back in front of the next bytes."""
+
+
+def read_frames(data: bytes, max_bytes: int) -> Received:
+    """Parse a client's bytes; raises `FrameError` for what is no frame (1002) or too long (1009).
+
+    An unfinished frame is parsed again from its start when more arrives. That is cheap, since only its header is read
+    before its length is waited for, and it leaves nothing to be kept for a connection but, rarely, a few bytes.
+    """
+    frames: list[Frame] = []
+    position = 0
+
+    def read_exact(size: int) -> Iterator[None]:
+        nonlocal position
+        if len(data) - position < size:
+            yield
+        position += size
+        return data[position - size : position]  # type: ignore[return-value]
+
+    try:
+        while position < len(data):
+            start = position
+            parser = Frame.parse(read_exact, mask=True, max_size=max_bytes)  # type: ignore[arg-type]
+            try:
+                next(parser)
+            except StopIteration as finished:
+                frames.append(finished.value)
+            else:
+                return Received(frames, data[start:])
+    except ProtocolError as error:
+        raise FrameError(CloseCode.PROTOCOL_ERROR, str(error)) from None
+    except PayloadTooBig:
+        raise FrameError(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {max_bytes} bytes") from None
+    return Received(frames, b"")
+
+
+class Fragments:
+    """A message on its way, mostly in one frame, sometimes in several (RFC 6455, 5.4). Lives as long as the message."""
+
+    __slots__ = ("_max_bytes", "_parts", "_size", "is_text")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.is_text = False
+
+    def add(self, frame: Frame) -> bytes | None:
+        """Take the next data frame; return the message if it was the last. Raises `FrameError`."""
+        if (frame.opcode is Opcode.CONT) != bool(self._parts):
+            raise FrameError(CloseCode.PROTOCOL_ERROR, "a continuation of nothing, or a message inside another")
+        if not self._parts:
+            self.is_text = frame.opcode is Opcode.TEXT
+        self._parts.append(bytes(frame.data))
+        self._size += len(frame.data)
+        if self._size > self._max_bytes or len(self._parts) > MAX_FRAGMENTS:
+            raise FrameError(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {self._max_bytes} bytes")
+        if not frame.fin:
+            return None
+        message = b"".join(self._parts)
+        if self.is_text:
+            try:
+                message.decode()
+            except UnicodeDecodeError:
+                raise FrameError(CloseCode.BAD_TEXT, "a text message is UTF-8") from None
+        return message
+
+
+def code_to_echo(frame: Frame) -> int:
+    """The code with which a client's close frame is answered (RFC 6455, 5.5.1)."""
+    try:
+        code = Close.parse(bytes(frame.data)).code
+    except (ProtocolError, UnicodeDecodeError):
+        return CloseCode.PROTOCOL_ERROR
+    return CloseCode.NORMAL if code == 1005 else code  # 1005: there was none

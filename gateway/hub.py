@@ -1,0 +1,179 @@
+"""Who watches what on this replica, and the one step from Redis to their sockets."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from gateway.channel import Channel, State
+from gateway.connection import Outgoing
+from gateway.feed import Feed, Remembered
+from gateway.settings import Settings
+from publisher.names import channel_name
+
+logger = logging.getLogger("gateway.hub")
+
+
+class Viewer(Protocol):
+    """A session, as the hub sees it."""
+
+    connection: Outgoing
+    behind_since: float | None
+    number: int
+
+    def on_ready(self, project: "Project") -> None:
+        """A project that was waited for is loaded."""
+
+    def on_refused(self, project: "Project") -> None:
+        """A project that is waited for, or was watched until the feed was lost, cannot be watched."""
+
+    def on_feed_changed(self) -> None:
+        """`Hub.is_stale` changed."""
+
+
+class Project:
+    """One project with local viewers: its channel, their sockets, and who waits for it to be loaded.
+
+    Lives from the first viewer to a little after the last (`linger`).
+    """
+
+    __slots__ = ("channel", "linger", "name", "viewers", "waiting")
+
+    def __init__(self, project_id: str, name: str) -> None:
+        self.name = name  # of the Redis channel
+        self.channel = Channel(project_id)
+        self.viewers: dict[Outgoing, Viewer] = {}  # by socket: those who were told `subscribed`
+        self.waiting: set[Viewer] = set()  # those who will be
+        self.linger: asyncio.TimerHandle | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.channel.state is State.LIVE
+
+
+class Hub:
+    """All projects and viewers of this replica. Lives as long as the replica; used by one event loop only.
+
+    It is the feed's listener. Each method runs in one step, with no `await` in it: between `subscribed` and the first
+    live event nothing else can run, so nothing can fall between.
+    """
+
+    def __init__(self, settings: Settings, redis_url: str, replica_id: str) -> None:
+        self.settings = settings
+        # `~` begins no project id, and a user with rights to `project:*` has them to this channel too.
+        probe_channel = channel_name(f"~probe:{replica_id}", settings.namespace)
+        self.feed = Feed(redis_url, self, probe_channel=probe_channel)
+        self.is_stale = True
+        self.is_draining = False
+        self.viewers: set[Viewer] = set()
+        self.accepted = 0
+        self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
+        # Counted for each batch, never for each delivery.
+        self.events_received = 0
+        self.payloads_dropped = 0
+        self.deliveries = 0
+        self.catch_ups = 0
+
+    # What sessions ask for
+
+    def watch(self, project_id: str) -> Project:
+        """The project, which begins to be loaded if it is new here."""
+        name = channel_name(project_id, self.settings.namespace)
+        project = self._projects.get(name.encode())
+        if project is None:
+            project = self._projects[name.encode()] = Project(project_id, name)
+            self.feed.subscribe(name)
+        elif project.linger is not None:
+            project.linger.cancel()
+            project.linger = None
+        return project
+
+    def leave(self, project: Project, viewer: Viewer) -> None:
+        """Forget the viewer in this project; after the last one, and a linger, let go of Redis."""
+        project.viewers.pop(viewer.connection, None)
+        project.waiting.discard(viewer)
+        if not project.viewers and not project.waiting and project.linger is None:
+            loop = asyncio.get_running_loop()
+            project.linger = loop.call_later(self.settings.linger_seconds, self._let_go, project)
+
+    def _let_go(self, project: Project) -> None:
+        # `watch` cancels this timer, so the project is still unwatched here.
+        del self._projects[project.name.encode()]
+        self.payloads_dropped += project.channel.bad_payloads
+        self.feed.unsubscribe(project.name)
+
+    # What the feed brings
+
+    def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
+        """The hot path: what one read from Redis brought is framed once, and each socket is given it in one write."""
+        for name, payloads in events.items():
+            project = self._projects.get(name)
+            if project is None:
+                continue
+            self.events_received += len(payloads)
+            frames = project.channel.receive(payloads)
+            if frames:
+                self.deliveries += len(project.viewers)
+                for socket in project.viewers:
+                    if not socket.is_behind:
+                        socket.write(frames)
+
+    def on_loaded(self, name: str, remembered: Remembered) -> None:
+        project = self._projects.get(name.encode())
+        if project is None:
+            return
+        channel = project.channel
+        position = channel.position
+        channel.load(remembered)
+        if project.viewers and (frames := channel.catch_up(position)):
+            self.catch_ups += 1
+            for socket in project.viewers:
+                if not socket.is_behind:
+                    socket.write(frames)
+        for viewer in list(project.waiting):
+            viewer.on_ready(project)
+
+    def on_refused(self, name: str) -> None:
+        project = self._projects.get(name.encode())
+        if project is None:
+            return
+        for viewer in [*project.waiting, *project.viewers.values()]:
+            viewer.on_refused(project)
+        if project.linger is not None:  # a later subscribe is to ask Redis again, not to wait for this one
+            project.linger.cancel()
+            self._let_go(project)
+
+    def on_connected(self) -> Iterable[str]:
+        return [project.name for project in self._projects.values()]
+
+    def on_lost(self) -> None:
+        self.is_stale = True
+        for project in self._projects.values():
+            project.channel.begin_load()
+        self._tell_all()
+
+    def on_live(self) -> None:
+        self.is_stale = False
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        for viewer in list(self.viewers):
+            viewer.on_feed_changed()
+
+    # What operators see
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.is_draining and self.feed.is_proven
+
+    @property
+    def projects(self) -> int:
+        return len(self._projects)
+
+    @property
+    def subscriptions(self) -> int:
+        return sum(len(project.viewers) for project in self._projects.values())
+
+    @property
+    def bad_payloads(self) -> int:
+        return self.payloads_dropped + sum(project.channel.bad_payloads for project in self._projects.values())

@@ -1,0 +1,42 @@
+"""One sweep for all connections, in place of two timers each: pings, the dead, and those who stay behind."""
+
+import asyncio
+import time
+
+from gateway.codes import CloseCode
+from gateway.hub import Hub, Viewer
+
+SWEEP_SECONDS = 1.0
+
+
+class Keepalive:
+    """Pings each connection once in `ping_seconds`, spread over the sweeps. Lives as long as the hub."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._seconds = min(SWEEP_SECONDS, hub.settings.ping_seconds, hub.settings.slow_seconds)
+        self._turns = max(1, round(hub.settings.ping_seconds / self._seconds))
+
+    async def run(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(self._seconds)
+            turn = (turn + 1) % self._turns
+            self.sweep(turn, time.monotonic())
+
+    def sweep(self, turn: int, now: float) -> None:
+        """Look at everybody; ping those whose turn it is."""
+        for viewer in list(self._hub.viewers):
+            if viewer.behind_since is not None:
+                # It neither reads nor is read from, so it cannot answer a ping: time alone decides.
+                if now - viewer.behind_since > self._hub.settings.slow_seconds:
+                    viewer.connection.close(CloseCode.TOO_SLOW, "behind for too long")
+            elif viewer.number % self._turns == turn:
+                self._ping(viewer)
+
+    def _ping(self, viewer: Viewer) -> None:
+        """Any byte that came since the last ping counts as life."""
+        if viewer.connection.was_heard:
+            viewer.connection.ping()
+        else:
+            viewer.connection.close(CloseCode.SILENT, "nothing was heard for two ping intervals")

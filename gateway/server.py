@@ -1,0 +1,93 @@
+"""Runs a replica: its socket, uvicorn with our protocols, signals, the end in order."""
+
+import asyncio
+import logging
+import os
+import socket
+from types import FrameType
+
+import uvicorn
+
+from gateway.app import create_app
+from gateway.codes import CloseCode
+from gateway.connection import CLOSE_SECONDS
+from gateway.hub import Hub
+from gateway.protocols import protocols_for
+from gateway.settings import Settings
+
+logger = logging.getLogger("gateway")
+
+BACKLOG = 4_096  # handshakes that the kernel holds while the loop is busy: all clients of another replica may come
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, ended in order by a signal, with status 0; a second signal ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's would raise the signal again after the end, which makes an orderly end look like a death."""
+        if self.force_exit:  # the third: even the loop does not answer
+            os._exit(1)
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say 1012 to every client and see them off, before uvicorn drops what is left."""
+        self._hub.is_draining = True
+        viewers = list(self._hub.viewers)
+        if viewers:
+            logger.info("Closing %d connections", len(viewers))
+        connections = [viewer.connection for viewer in viewers]
+        for connection in connections:
+            connection.close(CloseCode.RESTART, "this replica ends; connect again")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CLOSE_SECONDS
+        while loop.time() < deadline and not self.force_exit and not all(c.is_closed for c in connections):
+            await asyncio.sleep(0.02)
+        for connection in connections:
+            connection.abort()
+        await super().shutdown(sockets)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket, opened before anything else so that a taken port is known at once; raises `OSError`."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve until a signal."""
+    app = create_app(settings)
+    http, websocket = protocols_for(settings)
+    config = uvicorn.Config(
+        app,
+        http=http,
+        ws=websocket,
+        ws_ping_interval=None,  # gateway.keepalive
+        ws_per_message_deflate=False,  # a frame is built once for everybody
+        ws_max_size=settings.max_message_bytes,
+        backlog=BACKLOG,
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", address, address)
+    Server(config, app.state.hub).run(sockets=[listener])
+    logger.info("Ended in order")

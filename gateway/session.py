@@ -1,0 +1,196 @@
+"""One client's conversation: what it says, what it may, what it is told."""
+
+import logging
+import secrets
+import time
+
+from gateway import messages
+from gateway.codes import CloseCode, ErrorCode
+from gateway.connection import Outgoing
+from gateway.frames import text_frame
+from gateway.hub import Hub, Project
+from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
+from gateway.settings import Settings
+
+logger = logging.getLogger("gateway.session")
+
+_LIVE, _STALE, _PONG = text_frame(messages.LIVE), text_frame(messages.STALE), text_frame(messages.PONG)
+
+
+class Allowance:
+    """A token bucket: `burst` at once, then `rate` a second."""
+
+    __slots__ = ("_at", "_left")
+
+    def __init__(self, burst: float, now: float) -> None:
+        self._left = burst
+        self._at = now
+
+    def take(self, *, rate: float, burst: float, now: float) -> bool:
+        """Take one; false if there is none."""
+        self._left = min(burst, self._left + (now - self._at) * rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Session:
+    """The state of one client. Lives from the accepted handshake until its connection closes.
+
+    Invariants: while the connection is behind, `_cursors` holds a position for each watched project, and nothing but
+    short answers is written; otherwise `_cursors` is empty and all that the projects' channels gave was written.
+    """
+
+    __slots__ = (
+        "_allowance", "_bad_messages", "_cursors", "_hub", "_projects", "_subscribing", "_was_told_stale",
+        "behind_since", "client_id", "connection", "number",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, connection: Outgoing) -> None:
+        self.client_id = secrets.token_hex(8)
+        self.connection = connection
+        self.behind_since: float | None = None
+        self._hub = hub
+        self._projects: dict[str, Project] = {}  # watched, by project id
+        self._subscribing: dict[Project, int] = {}  # asked for, with the client's `since`
+        self._cursors: dict[Project, int] = {}
+        self._bad_messages = 0
+        self._was_told_stale = False
+        self._allowance: Allowance | None = None  # made at the first subscribe
+        hub.accepted += 1
+        self.number = hub.accepted
+        hub.viewers.add(self)
+        self._write(messages.connected(self.client_id))
+        self.on_feed_changed()
+
+    @property
+    def _settings(self) -> Settings:
+        return self._hub.settings
+
+    def _write(self, message: bytes) -> None:
+        self.connection.write(text_frame(message))
+
+    # What the client says
+
+    def on_text(self, text: bytes) -> None:
+        try:
+            message = read_client_message(text)
+            if isinstance(message, Subscribe):
+                self._on_subscribe(message)
+            elif isinstance(message, Unsubscribe):
+                self._on_unsubscribe(message)
+            elif isinstance(message, Ping):
+                self.connection.write(_PONG)
+            self._bad_messages = 0
+        except BadMessage as bad:
+            self._refuse(bad)
+
+    def on_binary(self) -> None:
+        self._refuse(BadMessage(ErrorCode.NOT_TEXT, "Messages are JSON in text frames."))
+
+    def _refuse(self, bad: BadMessage) -> None:
+        self._write(messages.error(bad.code, bad.message, bad.project_id))
+        if bad.code not in (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_PROJECTS):
+            self._bad_messages += 1
+            if self._bad_messages >= self._settings.max_bad_messages:
+                self.connection.close(
+                    CloseCode.TOO_MANY_BAD_MESSAGES, f"{self._bad_messages} bad messages in a row; the last: {bad.code}"
+                )
+
+    def _on_subscribe(self, message: Subscribe) -> None:
+        settings, project_id, now = self._settings, message.project_id, time.monotonic()
+        if self._allowance is None:
+            self._allowance = Allowance(settings.subscribe_burst, now)
+        if not self._allowance.take(rate=settings.subscribe_rate, burst=settings.subscribe_burst, now=now):
+            sentence = f"At most {settings.subscribe_rate:g} subscribes a second; ask again a little later."
+            raise BadMessage(ErrorCode.RATE_LIMITED, sentence, project_id)
+        if project_id not in self._projects and len(self._projects) >= settings.max_projects:
+            sentence = f"At most {settings.max_projects} projects on one connection; unsubscribe from one first."
+            raise BadMessage(ErrorCode.TOO_MANY_PROJECTS, sentence, project_id)
+        project = self._projects[project_id] = self._hub.watch(project_id)
+        self._subscribing[project] = message.since or 0
+        if not project.is_loaded:
+            project.waiting.add(self)
+        elif self._subscribing[project] > project.channel.seq:
+            # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
+            # everything that was published until now is here, and the cursor can be judged.
+            project.waiting.add(self)
+            self._hub.feed.after_round_trip(lambda: self.on_ready(project))
+        else:
+            self._begin(project)
+
+    def _on_unsubscribe(self, message: Unsubscribe) -> None:
+        project = self._projects.pop(message.project_id, None)
+        if project is not None:
+            self._forget(project)
+        self._write(messages.unsubscribed(message.project_id))
+
+    def _forget(self, project: Project) -> None:
+        self._subscribing.pop(project, None)
+        self._cursors.pop(project, None)
+        self._hub.leave(project, self)
+
+    # What the hub tells
+
+    def on_ready(self, project: Project) -> None:
+        # A feed that was lost in the meantime calls again after its reload; a client that left meanwhile waits no more.
+        if project.is_loaded and self in project.waiting:
+            project.waiting.remove(self)
+            self._begin(project)
+
+    def on_refused(self, project: Project) -> None:
+        self._projects.pop(project.channel.project_id, None)
+        self._forget(project)
+        sentence = "This project cannot be watched at the moment; the gateway's operator can see why."
+        self._write(messages.error(ErrorCode.UNAVAILABLE, sentence, project.channel.project_id))
+
+    def on_feed_changed(self) -> None:
+        """Tell `stale` or `live`, unless it is known; a client that is behind is told after it has caught up."""
+        if self._was_told_stale != self._hub.is_stale and not self.connection.is_behind:
+            self._was_told_stale = self._hub.is_stale
+            self.connection.write(_STALE if self._was_told_stale else _LIVE)
+
+    def _begin(self, project: Project) -> None:
+        """`subscribed`, what was missed, and from then on every event: one step, so that nothing falls between."""
+        if self.connection.is_behind:
+            return  # on_writable begins it
+        since = self._subscribing.pop(project)
+        channel = project.channel
+        answer = messages.subscribed(channel.project_id, channel.seq, recovered=channel.recovers(since))
+        project.viewers[self.connection] = self
+        # Before the write: if it fills the socket, on_behind must find the project among the watched ones.
+        self.connection.write(text_frame(answer) + channel.replay(since))
+
+    # What the connection tells
+
+    def on_behind(self) -> None:
+        """From now on this client costs an integer for each project: how far it got."""
+        self.behind_since = time.monotonic()
+        self._cursors = {
+            project: project.channel.position for project in self._projects.values() if project not in self._subscribing
+        }
+
+    def on_writable(self) -> None:
+        """Catch up, project by project, for as long as the socket takes it."""
+        self.behind_since = None
+        cursors, self._cursors = self._cursors, {}
+        while cursors:
+            project, position = cursors.popitem()
+            if frames := project.channel.catch_up(position):
+                self._hub.catch_ups += 1
+                self.connection.write(frames)
+                if self.connection.is_behind:  # on_behind has put every project up to date; these are not
+                    self._cursors.update(cursors)
+                    return
+        for project in [project for project in self._subscribing if project.is_loaded]:
+            self._begin(project)
+        self.on_feed_changed()
+
+    def on_close(self) -> None:
+        """However it ended: leave no reference behind."""
+        self._hub.viewers.discard(self)
+        for project in self._projects.values():
+            self._forget(project)
+        self._projects.clear()
