@@ -112,15 +112,16 @@ class Channel:
         self.state = State.LIVE
         events = self._read_remembered(remembered)
         trimmed = events[:-MAX_JOBS]
-        newest_before = self.seq
         remembered_from = max(_whole_number(remembered.get(b"from")), trimmed[-1][0] if trimmed else 0)
-        if newest_before and (not remembered_from or remembered_from > newest_before):
+        if not self.seq:
+            self._from = remembered_from
+        elif not 0 < remembered_from <= self.seq:
             # What Redis remembers begins after the last event that was seen here: it was emptied, or trimmed while
             # nobody listened. Something may be missing, for everybody who is not newer than that.
             self._complete_since = self.position + 1
-            self._from = remembered_from or newest_before + 1
-        elif not newest_before:
-            self._from = remembered_from
+            self._from = remembered_from or self.seq + 1
+        if self._unsequenced:  # such events are not remembered, so some may have been missed
+            self._complete_since = self.position + 1
         for _, job, event in events[-MAX_JOBS:]:
             if self._is_news(job, event):
                 self._remember(job, event)

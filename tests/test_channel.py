@@ -1,0 +1,267 @@
+"""The last events of a project: what is remembered, in which order, and what is given for a cursor."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.channel import MAX_JOBS, MAX_PAYLOAD_BYTES, Channel, State
+from gateway.frames import payloads
+
+
+def event(job: str = "a", seq: int | None = None, **fields: Any) -> bytes:
+    """A payload as it comes from Redis."""
+    base: dict[str, Any] = {"type": "progress", "jobId": job, "jobType": "audio", "progress": 1}
+    if seq is not None:
+        base["seq"] = seq
+    return json.dumps(base | fields).encode()
+
+
+def end(job: str = "a", seq: int | None = None, **fields: Any) -> bytes:
+    return event(job, seq, type="job_failed", error="no", **fields)
+
+
+def remembered(*events: bytes, from_: int | None = None) -> dict[bytes, bytes]:
+    """The hash that publish.lua keeps."""
+    if not events:
+        return {}
+    read = [json.loads(payload) for payload in events]
+    jobs = {f"{e['jobId']}\n{e.get('sentenceId', '')}".encode(): json.dumps(e).encode() for e in read}
+    seqs = [e["seq"] for e in read]
+    return {b"seq": str(max(seqs)).encode(), b"from": str(from_ or min(seqs)).encode(), **jobs}
+
+
+def loaded(*events: bytes, from_: int | None = None) -> Channel:
+    channel = Channel("p")
+    channel.load(remembered(*events, from_=from_))
+    return channel
+
+
+def seen(frames: bytes) -> list[tuple[str, int | None]]:
+    """What a client sees of frames: (job or type, seq)."""
+    messages = [json.loads(payload) for payload in payloads(frames)]
+    return [(message.get("jobId", message["type"]), message.get("seq")) for message in messages]
+
+
+def test_events_go_out_as_they_came_in_with_the_project_and_only_the_known_fields() -> None:
+    channel = loaded()
+    frames = channel.receive([event("a", 1, message="hi", projectId="another", secret="x"), end("b", 2)])
+    assert [json.loads(payload) for payload in payloads(frames)] == [
+        {
+            "projectId": "p",
+            "type": "progress",
+            "seq": 1,
+            "jobId": "a",
+            "jobType": "audio",
+            "progress": 1,
+            "message": "hi",
+        },
+        {"projectId": "p", "type": "job_failed", "seq": 2, "jobId": "b", "jobType": "audio", "error": "no"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xff", b"null", b"[]", b'{"type":"x"}', b"[" * 10_000, event(seq=1)[:-1], b" " * (MAX_PAYLOAD_BYTES + 1)],
+)
+def test_a_bad_payload_is_counted_and_the_next_one_is_delivered(payload: bytes) -> None:
+    channel = loaded()
+    assert seen(channel.receive([payload, event("a", 1)])) == [("a", 1)]
+    assert channel.bad_payloads == 1
+
+
+def test_bad_payloads_in_the_remembered_state_are_passed_over() -> None:
+    channel = Channel("p")
+    channel.load({b"seq": b"x", b"from": b"9" * 30, b"a\n": b"junk", b"b\n": event("b", 5), b"c\n": event("c")})
+    assert seen(channel.replay(0)) == [("b", 5)]
+    assert channel.bad_payloads == 1
+
+
+def test_a_beginner_is_given_each_job_once_in_order_of_seq() -> None:
+    channel = loaded(event("b", 7), end("a", 3))
+    channel.receive([event("c", 8), event("a", 9)])
+    assert seen(channel.replay(0)) == [("b", 7), ("c", 8), ("a", 9)]
+
+
+def test_sentences_are_jobs_of_their_own() -> None:
+    channel = loaded()
+    channel.receive([event("a", 1, sentenceId="s1"), event("a", 2, sentenceId="s2"), event("a", 3, sentenceId="s1")])
+    assert seen(channel.replay(0)) == [("a", 2), ("a", 3)]
+
+
+def test_a_resume_is_given_what_is_newer_and_nothing_else() -> None:
+    channel = loaded(event("a", 1), event("b", 2), event("c", 3))
+    assert seen(channel.replay(2)) == [("c", 3)]
+    assert channel.replay(3) == b""
+
+
+def test_a_cursor_is_covered_from_where_the_state_is_complete() -> None:
+    channel = loaded(event("a", 5), event("b", 9), from_=4)
+    assert [since for since in range(12) if channel.recovers(since)] == [0, 4, 5, 6, 7, 8, 9]
+
+
+def test_a_state_that_begins_here_is_complete_from_its_first_event() -> None:
+    channel = loaded()
+    assert channel.recovers(0)
+    assert not channel.recovers(1)
+    channel.receive([event("a", 5)])
+    assert [since for since in range(7) if channel.recovers(since)] == [0, 5]
+
+
+def test_a_cursor_that_was_never_given_gets_everything() -> None:
+    channel = loaded(event("a", 5))
+    assert seen(channel.replay(6)) == [("a", 5)]
+    assert not channel.recovers(6)
+
+
+def test_a_slow_client_is_given_the_last_event_of_each_job_since_its_position_in_order_of_arrival() -> None:
+    channel = loaded(event("a", 1))
+    channel.receive([event("b", 2)])
+    position = channel.position
+    channel.receive([event("a", 3), event("c", 4), end("a", 5)])
+    assert seen(channel.since(position)) == [("c", 4), ("a", 5)]
+    assert channel.since(channel.position) == b""
+
+
+def test_an_event_without_seq_goes_to_slow_clients_but_is_not_replayed() -> None:
+    channel = loaded(event("a", 1))
+    position = channel.position
+    channel.receive([event("b", 2), event("a"), event("x")])
+    assert seen(channel.since(position)) == [("b", 2), ("a", None), ("x", None)]
+    assert seen(channel.replay(0)) == [("a", 1), ("b", 2)]
+
+
+def test_an_event_with_seq_takes_the_place_of_an_earlier_one_without() -> None:
+    channel = loaded()
+    channel.receive([event("a"), event("a"), event("a", 3)])
+    assert seen(channel.since(0)) == [("a", 3)]
+
+
+def test_after_a_failover_a_lower_seq_wins_by_arrival_and_a_resume_finds_it() -> None:
+    channel = loaded(event("a", 1_000), event("b", 900))
+    position = channel.position
+    assert seen(channel.receive([end("a", 950)])) == [("a", 950)]
+    assert seen(channel.since(position)) == [("a", 950)]
+    assert seen(channel.replay(1_000)) == [("a", 950)], "a client that has seen 1,000 has not seen it"
+    assert channel.seq == 1_000
+
+
+def test_events_that_come_while_the_state_loads_are_merged_behind_it() -> None:
+    channel = Channel("p")
+    assert channel.receive([event("a", 4), event("b", 3), event("raw")]) == b""
+    channel.load(remembered(event("a", 4), event("b", 2), event("c", 1)))
+    assert channel.state is State.LIVE
+    assert seen(channel.replay(0)) == [("c", 1), ("b", 3), ("a", 4)]
+    assert seen(channel.since(0))[-1] == ("raw", None)
+
+
+def test_what_comes_while_loading_is_bounded() -> None:
+    channel = Channel("p")
+    for number in range(MAX_JOBS + 5):
+        channel.receive([event(str(number))])
+    channel.load({})
+    assert len(seen(channel.since(0))) == MAX_JOBS
+
+
+def test_a_reload_gives_what_was_missed_and_only_that() -> None:
+    channel = loaded(event("a", 1), event("b", 2))
+    position = channel.position
+    channel.begin_load()
+    assert channel.receive([event("c", 5)]) == b"", "held back: a client must not get a cursor above what it missed"
+    channel.load(remembered(event("a", 1), end("b", 4), event("c", 5)))
+    assert seen(channel.catch_up(position)) == [("b", 4), ("c", 5)]
+    assert channel.recovers(2)
+
+
+def test_a_reload_of_an_emptied_redis_says_that_something_may_be_missing() -> None:
+    channel = loaded(event("a", 1), event("b", 2))
+    position = channel.position
+    channel.begin_load()
+    channel.load({})
+    [message] = [json.loads(payload) for payload in payloads(channel.catch_up(position))]
+    assert message == {"type": "subscribed", "projectId": "p", "seq": 2, "recovered": False}
+    assert not channel.recovers(2)
+    assert seen(channel.replay(0)) == [("a", 1), ("b", 2)], "this replica still knows, and offers it to its own"
+    assert channel.catch_up(channel.position) == b"", "said once"
+
+
+def test_a_reload_of_a_state_that_began_anew_tells_the_gap_and_what_is_there() -> None:
+    channel = loaded(event("a", 1))
+    position = channel.position
+    channel.begin_load()
+    channel.load(remembered(event("b", 50)))
+    assert seen(channel.catch_up(position)) == [("subscribed", 50), ("b", 50)]
+    assert not channel.recovers(1)
+    assert channel.recovers(50)
+
+
+def test_a_reload_cannot_bring_back_events_without_seq_and_says_so() -> None:
+    channel = loaded()
+    channel.receive([event("a")])
+    position = channel.position
+    channel.begin_load()
+    channel.load({})
+    assert seen(channel.catch_up(position)) == [("subscribed", 0)]
+
+
+def test_a_reload_of_a_project_that_had_no_event_is_no_gap() -> None:
+    channel = loaded()
+    channel.begin_load()
+    channel.load(remembered(event("a", 5)))
+    assert seen(channel.catch_up(0)) == [("a", 5)]
+
+
+def test_a_reload_never_replaces_newer_by_older() -> None:
+    channel = loaded(event("a", 9), event("b", 10))
+    position = channel.position
+    channel.begin_load()
+    channel.load(remembered(event("a", 5), event("b", 10)))
+    assert channel.catch_up(position) == b""
+    assert seen(channel.replay(0)) == [("a", 9), ("b", 10)]
+
+
+@pytest.mark.parametrize(
+    ("known", "in_redis", "wins"),
+    [
+        (event("a", 9), end("a", 5), True),  # the progress was lost by a failover; the end is what Redis knows
+        (event("a", 9, attempt=1), end("a", 5, attempt=0), False),  # the job goes on, in a later attempt
+        (event("a", 9, attempt=0), end("a", 5, attempt=1), True),
+        (end("a", 9), end("a", 5), False),
+        (end("a", 9), event("a", 5), False),
+    ],
+)
+def test_after_a_failover_an_end_is_not_lost_behind_a_progress_with_a_higher_seq(
+    known: bytes, in_redis: bytes, wins: bool
+) -> None:
+    channel = loaded(known, event("b", 4))
+    position = channel.position
+    channel.begin_load()
+    channel.load(remembered(in_redis, event("b", 4)))
+    assert seen(channel.catch_up(position)) == ([("a", 5)] if wins else [])
+
+
+def test_the_newest_thousand_jobs_are_kept_and_the_cursor_of_the_rest_is_not_covered() -> None:
+    channel = loaded()
+    position = channel.position
+    channel.receive([event(str(number), number) for number in range(1, MAX_JOBS + 3)])
+    assert channel.jobs == MAX_JOBS
+    assert seen(channel.replay(0))[0] == ("3", 3)
+    assert not channel.recovers(1)
+    assert channel.recovers(2)
+    assert seen(channel.catch_up(position))[0] == ("subscribed", MAX_JOBS + 2), (
+        "jobs that a slow client missed are gone"
+    )
+    assert seen(channel.catch_up(2))[0] == ("3", 3)
+
+
+def test_a_state_with_more_jobs_than_are_kept_is_trimmed_when_it_is_read() -> None:
+    channel = loaded(*[event(str(number), number) for number in range(1, MAX_JOBS + 11)])
+    assert channel.jobs == MAX_JOBS
+    assert next(since for since in range(1, 20) if channel.recovers(since)) == 10
+
+
+def test_a_project_id_is_quoted_in_the_frame() -> None:
+    channel = Channel("a.b:c-d_e")
+    channel.load({})
+    [payload] = payloads(channel.receive([event()]))
+    assert json.loads(payload)["projectId"] == "a.b:c-d_e"
