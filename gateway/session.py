@@ -111,15 +111,9 @@ class Session:
             raise BadMessage(ErrorCode.TOO_MANY_PROJECTS, sentence, project_id)
         project = self._projects[project_id] = self._hub.watch(project_id)
         self._subscribing[project] = message.since or 0
-        if not project.is_loaded:
-            project.waiting.add(self)
-        elif self._subscribing[project] > project.channel.seq:
-            # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
-            # everything that was published until now is here, and the cursor can be judged.
-            project.waiting.add(self)
-            self._hub.feed.after_round_trip(lambda: self.on_ready(project))
-        else:
-            self._begin(project)
+        project.waiting.add(self)
+        if project.is_loaded:
+            self.on_ready(project)
 
     def _on_unsubscribe(self, message: Unsubscribe) -> None:
         project = self._projects.pop(message.project_id, None)
@@ -135,8 +129,16 @@ class Session:
     # What the hub tells
 
     def on_ready(self, project: Project) -> None:
-        # A feed that was lost in the meantime calls again after its reload; a client that left meanwhile waits no more.
-        if project.is_loaded and self in project.waiting:
+        if self._subscribing[project] > project.channel.seq:
+            # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
+            # everything that was published until now is here, and the cursor can be judged.
+            self._hub.feed.after_round_trip(lambda: self._stop_waiting(project))
+        else:
+            self._stop_waiting(project)
+
+    def _stop_waiting(self, project: Project) -> None:
+        # Not if the client left meanwhile, nor if the feed was lost: then its reload calls on_ready again.
+        if self in project.waiting and project.is_loaded:
             project.waiting.remove(self)
             self._begin(project)
 
