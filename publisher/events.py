@@ -30,8 +30,10 @@ def _clean(text: str) -> str:
 JobType = Literal["script", "audio", "image", "video", "export"]
 Id = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
 Text = Annotated[str, AfterValidator(_clean)]
-Percent = Annotated[int | float, Field(ge=0, le=100)]
-Seconds = Annotated[int | float, Field(gt=0, le=86_400)]
+# The bounds stand inside of the unions: around one, pydantic would check them by a Python call for each event.
+Percent = Annotated[int, Field(ge=0, le=100)] | Annotated[float, Field(ge=0, le=100)]
+Seconds = Annotated[int, Field(gt=0, le=86_400)] | Annotated[float, Field(gt=0, le=86_400)]
+Duration = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
 Attempt = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Seq = Annotated[int, Field(ge=1, le=MAX_SEQ)]
 
@@ -75,7 +77,7 @@ class Result(_Model):
     """What a job made: a file's name or URL, and its duration in seconds."""
 
     file: Annotated[str, StringConstraints(max_length=MAX_FILE)] | None = None
-    duration: Annotated[int | float, Field(ge=0)] | None = None
+    duration: Duration | None = None
 
 
 class JobComplete(JobEvent):
