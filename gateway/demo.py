@@ -110,7 +110,7 @@ def scripts(rng: random.Random) -> Iterator[Step]:
         return f"scene {scene + 1} of {len(SCENES)}: {SCENES[scene]}"
 
     for job in _ids("script", (1, 2, 3)):
-        yield from _after(rng.uniform(1, 4), _work(rng, job, rng.uniform(10, 18), say))
+        yield from _after(rng.uniform(0.5, 3), _work(rng, job, rng.uniform(10, 18), say))
         yield Step(0.5, _complete(job, f"{job['jobId']}.md"))
 
 
@@ -123,9 +123,9 @@ def audio(rng: random.Random) -> Iterator[Step]:
             del waiting["nextWithin"]  # it does not know when its turn comes
             yield Step(2 if sentence is sentences[0] else 0, waiting)
         for number, sentence in enumerate(sentences, 1):
-            seconds = rng.uniform(3, 6)
-            yield from _work(rng, sentence, seconds, lambda _, number=number: f"voice {number} of {SENTENCES}")
-            yield Step(0.3, _complete(sentence, f"{job['jobId']}_s{number}.mp3", seconds * 1.4))
+            seconds, text = rng.uniform(3, 6), f"voice {number} of {SENTENCES}"
+            yield from _work(rng, sentence, seconds, lambda _: text)  # noqa: B023
+            yield Step(0.3, _complete(sentence, f"voice_{number}.mp3", seconds * 1.4))
 
 
 def images(rng: random.Random) -> Iterator[Step]:
@@ -134,7 +134,7 @@ def images(rng: random.Random) -> Iterator[Step]:
     def lane(*numbers: int) -> Iterator[Step]:
         for job in _ids("image", numbers):
             steps = _work(rng, job, rng.uniform(6, 16), lambda done: IMAGE_STAGES[_stage(IMAGE_STAGES, done)])
-            yield from _after(rng.uniform(1, 6), steps)
+            yield from _after(rng.uniform(0.5, 6), steps)
             yield Step(0.4, _complete(job, f"{job['jobId']}.png"))
 
     return _together(lane(1, 4), lane(2, 5), lane(3, 6))
@@ -154,7 +154,7 @@ def videos(rng: random.Random) -> Iterator[Step]:
             error = "the renderer ran out of memory; it will be tried again"
             yield Step(NEXT_WITHIN_SECONDS + 4, {"type": "job_failed", **job, "error": error})
             # Only the second attempt has a number: see _ids.
-            job, pause = job | {"attempt": 1}, 3.5  # noqa: PLW2901
+            job, pause = job | {"attempt": 1}, 3.5
         yield from _after(pause, _work(rng, job, seconds, say))
         yield Step(0.5, _complete(job, f"{job['jobId']}.mp4", FRAMES / 24))
 
@@ -180,7 +180,7 @@ KINDS: Mapping[str, Callable[[random.Random], Iterator[Step]]] = {
 
 
 def play(steps: Iterator[Step]) -> None:
-    """Publish the steps at their pace. While Redis is away the publisher gives each event up after 5 s, and it goes on."""
+    """Publish the steps at their pace. While Redis is away, the publisher gives each event up after 5 s at most."""
     for step in steps:
         time.sleep(step.pause_seconds)
         broadcast_to_project(PROJECT_ID, step.event)

@@ -10,6 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from gateway.app import HAND_OVER
@@ -17,6 +18,7 @@ from gateway.connection import Connection
 from gateway.settings import Settings
 
 _HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -75,8 +77,15 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
+        """Hand the request on as it was parsed; uvicorn's would write it out, to be parsed a second time."""
         self._stop_waiting()
-        super().handle_websocket_upgrade()
+        self.connections.discard(self)
+        protocol = WebSocketProtocol(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers)
+        method, version = self.scope["method"], self.scope["http_version"]
+        protocol.handle_connect(Request(self.url.decode("latin-1"), headers, method, f"HTTP/{version}"))
 
     def _expect_request(self) -> None:
         self._deadline = self.loop.call_later(self.settings.request_seconds, self._drop)
@@ -99,15 +108,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     was_taken = False
 
     def handle_connect(self, event: Request) -> None:
+        if not event.path.isascii():
+            self.transport.write(_BAD_REQUEST)
+            self.transport.close()
+            return
         super().handle_connect(event)
         if self.response.status_code == 101:
             self.scope["extensions"][HAND_OVER] = {"take": self.take}
 
+    def data_received(self, data: bytes) -> None:
+        """A client that speaks before its upgrade is answered (RFC 6455, 4.1) would have to be guessed at."""
+        self.transport.close()
+
     def take(self, *, max_bytes: int, buffer_bytes: int) -> Connection:
         """Hand the transport over, right after the handshake was accepted and in the same step.
 
-        Nothing of the client's can have been read in between: no other callback has run since the 101 was written, and
-        before it a client has nothing to say (RFC 6455, 4.1).
+        Nothing of the client's can have been read in between: no other callback has run since the 101 was written.
         """
         self.was_taken = True
         self.connections.discard(self)

@@ -54,7 +54,7 @@ class Session:
         self.behind_since: float | None = None
         self._hub = hub
         self._projects: dict[str, Project] = {}  # watched, by project id
-        self._subscribing: dict[Project, int] = {}  # asked for, with the client's `since`
+        self._subscribing: dict[Project, list[int]] = {}  # subscribes that wait for their answer, by their `since`
         self._cursors: dict[Project, int] = {}
         self._bad_messages = 0
         self._was_told_stale = False
@@ -110,7 +110,7 @@ class Session:
             sentence = f"At most {settings.max_projects} projects on one connection; unsubscribe from one first."
             raise BadMessage(ErrorCode.TOO_MANY_PROJECTS, sentence, project_id)
         project = self._projects[project_id] = self._hub.watch(project_id)
-        self._subscribing[project] = message.since or 0
+        self._subscribing.setdefault(project, []).append(message.since or 0)
         project.waiting.add(self)
         if project.is_loaded:
             self.on_ready(project)
@@ -129,7 +129,7 @@ class Session:
     # What the hub tells
 
     def on_ready(self, project: Project) -> None:
-        if self._subscribing[project] > project.channel.seq:
+        if max(self._subscribing[project]) > project.channel.seq:
             # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
             # everything that was published until now is here, and the cursor can be judged.
             self._hub.feed.after_round_trip(lambda: self._stop_waiting(project))
@@ -158,12 +158,14 @@ class Session:
         """`subscribed`, what was missed, and from then on every event: one step, so that nothing falls between."""
         if self.connection.is_behind:
             return  # on_writable begins it
-        since = self._subscribing.pop(project)
         channel = project.channel
-        answer = messages.subscribed(channel.project_id, channel.seq, recovered=channel.recovers(since))
-        project.viewers[self.connection] = self
+        frames = b""
+        for since in self._subscribing.pop(project):
+            answer = messages.subscribed(channel.project_id, channel.seq, recovered=channel.recovers(since))
+            frames += text_frame(answer) + channel.replay(since)
         # Before the write: if it fills the socket, on_behind must find the project among the watched ones.
-        self.connection.write(text_frame(answer) + channel.replay(since))
+        project.viewers[self.connection] = self
+        self.connection.write(frames)
 
     # What the connection tells
 
