@@ -141,6 +141,7 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
         os.environ["REDIS_URL"] = redis_url
     if namespace is not None:
         os.environ["PROGRESS_NAMESPACE"] = namespace
+    logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
     try:
         seq = broadcast_to_project(project, _event_of(event, flags), strict=True)
     except ValidationError as error:
@@ -148,7 +149,7 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     except ValueError as error:
         _stop(str(error), USAGE)
     except RedisError as error:
-        _stop(f"not sent: {error}. Is Redis running, and REDIS_URL right?")
+        _stop(f"not sent: {str(error).rstrip('.')}. Is Redis running, and REDIS_URL right?")
     if seq is not None:
         click.echo(seq)
     elif os.environ.get("PROGRESS_REPLAY", "on").lower() in ("", "1", "on", "true", "yes"):

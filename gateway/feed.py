@@ -26,7 +26,7 @@ logger = logging.getLogger("gateway.feed")
 Remembered = Mapping[bytes, bytes]
 
 LOADS_AT_ONCE = 200  # projects that are asked for before their answers have come: bounds the stall of live events
-SILENCE_SECONDS = 1.0  # then the link is asked to prove itself
+SILENCE_SECONDS = 1.0  # without an event; then the link is asked to prove itself
 PROBE_SECONDS = 3.0  # a probe that takes longer means that the link is dead
 TICK_SECONDS = 0.25
 PROVEN_SECONDS = 5.0  # SILENCE + PROBE + a few ticks: a live link is never silent for longer
@@ -101,8 +101,7 @@ class Feed(asyncio.Protocol):
         self._loads: dict[str, _Expected] = {}
         self._unwanted: list[str] = []
         self._flush_scheduled = False
-        # Proof of life.
-        self._heard_at = 0.0
+        # Proof of life: when an event or a probe came last, and when the probe was sent that has not come back.
         self._proven_at = float("-inf")
         self._probe_sent_at: float | None = None
 
@@ -170,7 +169,6 @@ class Feed(asyncio.Protocol):
         self._loads.clear()
         self._unwanted.clear()
         self._lost.clear()
-        self._heard_at = asyncio.get_running_loop().time()
         self._transport.set_protocol(self)
         self._enter(FeedState.LOADING)
         self._write(self._command(_Expected("subscribe", self._probe_channel), "SUBSCRIBE", self._probe_channel))
@@ -194,7 +192,7 @@ class Feed(asyncio.Protocol):
         if self._probe_sent_at is not None:
             if now - self._probe_sent_at > PROBE_SECONDS:
                 self._fail(TimeoutError(f"no probe came back within {PROBE_SECONDS:g} s"))
-        elif now - self._heard_at > SILENCE_SECONDS:
+        elif now - self._proven_at > SILENCE_SECONDS:
             self._send_probe()
 
     def _send_probe(self) -> None:
@@ -258,7 +256,6 @@ class Feed(asyncio.Protocol):
     # What arrives
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
         try:
             self._reader.feed(data)
             self._read_replies()
@@ -293,7 +290,7 @@ class Feed(asyncio.Protocol):
 
     def _hand_on(self, events: dict[bytes, list[bytes]]) -> None:
         if events:
-            self._proven_at = self._heard_at
+            self._proven_at = asyncio.get_running_loop().time()
             if events.pop(self._probe_channel.encode(), None) is not None:
                 self._probe_sent_at = None
             self._listener.on_events(events)

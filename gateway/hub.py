@@ -113,10 +113,10 @@ class Hub:
             self.events_received += len(payloads)
             frames = project.channel.receive(payloads)
             if frames:
-                self.deliveries += len(project.viewers)
-                for socket in project.viewers:
-                    if not socket.is_behind:
-                        socket.write(frames)
+                keeping_up = [socket for socket in project.viewers if not socket.is_behind]
+                for socket in keeping_up:
+                    socket.write(frames)
+                self.deliveries += len(keeping_up)
 
     def on_loaded(self, name: str, remembered: Remembered) -> None:
         project = self._projects.get(name.encode())
@@ -137,7 +137,7 @@ class Hub:
         project = self._projects.get(name.encode())
         if project is None:
             return
-        for viewer in [*project.waiting, *project.viewers.values()]:
+        for viewer in {*project.waiting, *project.viewers.values()}:
             viewer.on_refused(project)
         if project.linger is not None:  # a later subscribe is to ask Redis again, not to wait for this one
             project.linger.cancel()

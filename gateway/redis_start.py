@@ -76,8 +76,10 @@ def _wait_for(url: str, wait_seconds: float) -> None:
             ) from None
         except (ConnectionError, TimeoutError) as error:
             if time.monotonic() >= deadline:
-                message = f"Redis at {mask_url(url)} cannot be reached: {error}. Start it, or set REDIS_URL"
-                raise RedisUnusable(f"{message}; GATEWAY_REDIS_WAIT_SECONDS={wait_seconds:g} waits longer.") from None
+                raise RedisUnusable(
+                    f"Redis at {mask_url(url)} cannot be reached: {str(error).rstrip('.')}. Start it, or set REDIS_URL; "
+                    f"a larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {wait_seconds:g} s."
+                ) from None
             time.sleep(0.1)
         except RedisError as error:
             raise RedisUnusable(f"Redis at {mask_url(url)}: {error}") from None

@@ -50,6 +50,8 @@ class Server(uvicorn.Server):
         for connection in connections:
             connection.abort()
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves this out then, and its task would die with a traceback
+            await self.lifespan.shutdown()
 
 
 def listen(settings: Settings) -> socket.socket:

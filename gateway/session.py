@@ -110,7 +110,10 @@ class Session:
             sentence = f"At most {settings.max_projects} projects on one connection; unsubscribe from one first."
             raise BadMessage(ErrorCode.TOO_MANY_PROJECTS, sentence, project_id)
         project = self._projects[project_id] = self._hub.watch(project_id)
-        self._subscribing.setdefault(project, []).append(message.since or 0)
+        cursors = self._subscribing.setdefault(project, [])
+        if len(cursors) >= settings.subscribe_burst:  # while Redis is away
+            raise BadMessage(ErrorCode.RATE_LIMITED, "Earlier subscribes to this project wait for Redis.", project_id)
+        cursors.append(message.since or 0)
         project.waiting.add(self)
         if project.is_loaded:
             self.on_ready(project)
@@ -129,17 +132,13 @@ class Session:
     # What the hub tells
 
     def on_ready(self, project: Project) -> None:
+        if self.connection.is_behind:
+            return  # it goes on waiting; on_writable asks again
         if max(self._subscribing[project]) > project.channel.seq:
             # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
             # everything that was published until now is here, and the cursor can be judged.
-            self._hub.feed.after_round_trip(lambda: self._stop_waiting(project))
+            self._hub.feed.after_round_trip(lambda: self._begin(project))
         else:
-            self._stop_waiting(project)
-
-    def _stop_waiting(self, project: Project) -> None:
-        # Not if the client left meanwhile, nor if the feed was lost: then its reload calls on_ready again.
-        if self in project.waiting and project.is_loaded:
-            project.waiting.remove(self)
             self._begin(project)
 
     def on_refused(self, project: Project) -> None:
@@ -156,16 +155,17 @@ class Session:
 
     def _begin(self, project: Project) -> None:
         """`subscribed`, what was missed, and from then on every event: one step, so that nothing falls between."""
-        if self.connection.is_behind:
-            return  # on_writable begins it
+        # During a round trip the client may have left, the feed may have been lost, the socket may have filled; then
+        # nobody waits any more, the reload calls on_ready again, or on_writable does.
+        if self not in project.waiting or not project.is_loaded or self.connection.is_behind:
+            return
+        project.waiting.remove(self)
         channel = project.channel
-        frames = b""
-        for since in self._subscribing.pop(project):
-            answer = messages.subscribed(channel.project_id, channel.seq, recovered=channel.recovers(since))
-            frames += text_frame(answer) + channel.replay(since)
+        cursors = self._subscribing.pop(project)
+        answers = [messages.subscribed(channel.project_id, channel.seq, recovered=channel.recovers(c)) for c in cursors]
         # Before the write: if it fills the socket, on_behind must find the project among the watched ones.
         project.viewers[self.connection] = self
-        self.connection.write(frames)
+        self.connection.write(b"".join(map(text_frame, answers)) + channel.replay(min(cursors)))
 
     # What the connection tells
 
@@ -189,7 +189,7 @@ class Session:
                     self._cursors.update(cursors)
                     return
         for project in [project for project in self._subscribing if project.is_loaded]:
-            self._begin(project)
+            self.on_ready(project)
         self.on_feed_changed()
 
     def on_close(self) -> None:

@@ -110,7 +110,7 @@ def check_event(event: BaseModel | Mapping[str, Any]) -> Event:
         return event
     if isinstance(event, BaseModel):
         event = event.model_dump(by_alias=True)
-    return _event.validate_python(dict(event))
+    return _event.validate_python(dict(event) if isinstance(event, Mapping) else event)
 
 
 def event_from_json(payload: bytes) -> Event:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from gateway.channel import MAX_JOBS, MAX_PAYLOAD_BYTES, Channel, State
+from gateway.channel import MAX_PAYLOAD_BYTES, Channel, State
 from gateway.frames import payloads
+from publisher.publication import MAX_JOBS
 
 
 def event(job: str = "a", seq: int | None = None, **fields: Any) -> bytes:
