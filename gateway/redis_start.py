@@ -77,8 +77,8 @@ def _wait_for(url: str, wait_seconds: float) -> None:
         except (ConnectionError, TimeoutError) as error:
             if time.monotonic() >= deadline:
                 raise RedisUnusable(
-                    f"Redis at {mask_url(url)} cannot be reached: {str(error).rstrip('.')}. Start it, or set REDIS_URL; "
-                    f"a larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {wait_seconds:g} s."
+                    f"Redis at {mask_url(url)} cannot be reached: {str(error).rstrip('.')}. Start it, or set "
+                    f"REDIS_URL; a larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {wait_seconds:g} s."
                 ) from None
             time.sleep(0.1)
         except RedisError as error:
