@@ -1,0 +1,87 @@
+"""`python -m bench`: run the scenarios round by round, the servers in turn, and print one table of ratios."""
+
+import argparse
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from bench.report import Report
+from bench.scenarios import SCENARIOS, pick
+from bench.servers import KINDS, Ground, Kind, has_gateway, pin, run_redis
+from bench.toolchain import BenchError, compile_c
+
+
+def parse_arguments() -> argparse.Namespace:
+    scenarios = "\n".join(f"  {s.name:4} {s.title} (goal {s.goal}; {s.rounds} rounds)" for s in SCENARIOS)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="CPU time and memory of the gateway, beside a C program that does one send() per delivery\n"
+        "and beside the plain Starlette loop. Method and results: bench/README.md.",
+        epilog=f"scenarios:\n{scenarios}\n  P6   both of its halves",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scenarios", nargs="*", metavar="P1", help="the scenarios to run (default: all)")
+    parser.add_argument("--only", default=",".join(KINDS), help="the servers to run (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, help="rounds of each scenario (default: the scenario's own number)")
+    parser.add_argument("--pin", action="store_true", help="one core for the server, the others for all else")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there, too")
+    return parser.parse_args()
+
+
+def pick_kinds(only: str) -> list[Kind]:
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in KINDS:
+            raise BenchError(f"There is no server {name}; there are {', '.join(KINDS)}.")
+    if "gateway" in names and not has_gateway():
+        print("gateway.cli cannot be imported: running without the gateway.", file=sys.stderr)
+        names.remove("gateway")
+    return [kind for name, kind in KINDS.items() if name in names]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if sys.platform != "linux":
+        raise BenchError("The benchmark needs Linux: it reads /proc and its C programs use epoll.")
+    kinds, scenarios = pick_kinds(arguments.only), pick(arguments.scenarios)
+    for program in ("client", "baseline"):
+        compile_c(program)
+    # A socket a client, twice: in the server's process and in the clients'. Children inherit the limit.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    report = Report([kind.name for kind in kinds])
+    server_cores = pin() if arguments.pin else None
+    with run_redis() as redis_port:
+        ground = Ground(redis_port, server_cores)
+        for scenario in scenarios:
+            rounds = arguments.rounds or scenario.rounds
+            for number in range(1, rounds + 1):
+                for kind in kinds:
+                    sample = scenario.measure(kind, ground)
+                    report.add(scenario, kind.name, sample)
+                    parts = f"  ({' -> '.join(f'{part:,.2f}' for part in sample.parts)})" if sample.parts else ""
+                    remarks = parts + "".join(f"  [{note}]" for note in sample.notes)
+                    progress = f"{scenario.name} round {number}/{rounds} {kind.name:8}"
+                    print(f"{progress} {sample.value:10.2f} {scenario.unit}{remarks}", file=sys.stderr, flush=True)
+    print(report.table())
+    for note in report.notes():
+        print(f"- {note}")
+    if arguments.json:
+        report.write_json(arguments.json)
+    return 1 if report.lost_anything() else 0
+
+
+def main() -> int:
+    # A plain `kill` is to end the children as Ctrl-C does: by leaving the with blocks.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return run(parse_arguments())
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

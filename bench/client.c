@@ -1,0 +1,326 @@
+/* The load: thousands of WebSocket clients in one cheap process, so that the machine's time goes to the server.
+ *
+ *   client <port>                          on 127.0.0.1; one thread, one epoll loop
+ *
+ * One command a line on stdin, one answer a line on stdout:
+ *
+ *   open <count> <projects>    connect <count> more clients, the i-th of them to project bench-<i % projects>
+ *                              -> subscribed <count> | failed <reason>
+ *   count <finals>             forget what was counted; each client is now to receive <finals> events marked FINAL
+ *                              -> counting
+ *   wait <milliseconds>        until every client has its finals, at the longest so long
+ *                              -> delivered <all clients have their finals: 0 or 1> <events> <fewest events of a client>
+ *                                 <most events of a client> <bytes> <connections lost> <errors>
+ *
+ * It ends with its stdin, so it never outlives the runner.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FINAL "#last#"                 /* in the message of the last event of each job */
+#define KEY "dGhlIHNhbXBsZSBub25jZQ==" /* the example of RFC 6455, so that the right answer is known */
+#define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+enum { MAX_CLIENTS = 30000, READ_BYTES = 1 << 18, HANDSHAKES_AT_ONCE = 32, LINE_BYTES = 256 };
+
+typedef enum { CONNECTING, UPGRADING, SUBSCRIBING, SUBSCRIBED, LOST } State;
+
+typedef struct {
+    int fd;
+    State state;
+    int project;
+    uint32_t events, finals;
+    char *in;                          /* the beginning of a frame that has not arrived whole */
+    size_t in_length;
+} Client;
+
+static Client clients[MAX_CLIENTS];
+static int poller, server_port, client_count, to_open, open_projects, opening, opened_now;
+static uint32_t finals_expected;
+static int incomplete, lost, errors;   /* clients still without their finals; connections gone; `error` messages */
+static uint64_t bytes_received;
+static int64_t wait_until_ms;          /* 0: no `wait` is pending */
+static char failure[200];
+
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void answer(const char *line) {
+    puts(line);
+    fflush(stdout);
+}
+
+static void fail(const char *what, const char *detail, size_t length) {
+    if (failure[0]) return;
+    snprintf(failure, sizeof failure, "%s: %.*s", what, (int)(length < 120 ? length : 120), detail);
+    for (char *c = failure; *c; c++)
+        if (*c == '\n' || *c == '\r') *c = ' ';
+}
+
+static void lose(Client *client, const char *why) {
+    if (client->state == LOST) return;
+    if (client->state != SUBSCRIBED) fail("a connection was lost while opening", why, strlen(why));
+    client->state = LOST;
+    lost++;
+    close(client->fd);
+    free(client->in);
+    client->in = NULL;
+    client->in_length = 0;
+}
+
+/* ---- opening ---- */
+
+static void send_all(Client *client, const char *bytes, size_t length) {
+    /* Handshakes and pongs are far smaller than a socket's empty buffer. */
+    if (send(client->fd, bytes, length, MSG_NOSIGNAL) != (ssize_t)length) lose(client, strerror(errno));
+}
+
+/* RFC 6455, 5.3: what a client sends is masked. */
+static void send_frame(Client *client, int opcode, const char *payload, size_t length) {
+    static const unsigned char mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+    char out[8 + 4 + 125];
+    out[0] = (char)(0x80 | opcode);
+    out[1] = (char)(0x80 | length);
+    memcpy(out + 2, mask, 4);
+    for (size_t i = 0; i < length; i++) out[6 + i] = (char)(payload[i] ^ mask[i & 3]);
+    send_all(client, out, 6 + length);
+}
+
+static void open_one(void) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+    if (fd < 0 || client_count == MAX_CLIENTS) {
+        fail("socket", strerror(errno), 100);
+        to_open = 0;
+        return;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    Client *client = &clients[client_count++];
+    *client = (Client){.fd = fd, .state = CONNECTING, .project = opened_now++ % open_projects};
+    to_open--;
+    opening++;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = client};
+    if (connect(fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS) lose(client, strerror(errno));
+    else if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event)) lose(client, strerror(errno));
+}
+
+/* Some handshakes at a time: enough to keep the server busy, too few to flood its backlog. */
+static void open_more(void) {
+    while (to_open && opening < HANDSHAKES_AT_ONCE && !failure[0]) open_one();
+}
+
+static void on_connected(Client *client) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error) {
+        lose(client, strerror(error));
+        return;
+    }
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
+    epoll_ctl(poller, EPOLL_CTL_MOD, client->fd, &event);
+    char request[512];
+    int length = snprintf(request, sizeof request,
+                          "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n",
+                          server_port);
+    client->state = UPGRADING;
+    send_all(client, request, (size_t)length);
+}
+
+/* Bytes used; 0 when the head has not arrived whole or the connection is given up. */
+static size_t on_response(Client *client, char *data, size_t length) {
+    char *end = memmem(data, length, "\r\n\r\n", 4);
+    if (!end) return 0;
+    size_t head = (size_t)(end + 4 - data);
+    if (memcmp(data, "HTTP/1.1 101", 12) || !memmem(data, head, ACCEPT, sizeof ACCEPT - 1)) {
+        fail("the upgrade was refused", data, length);
+        lose(client, "refused");
+        return 0;
+    }
+    char text[100];
+    int size = snprintf(text, sizeof text, "{\"type\":\"subscribe\",\"projectId\":\"bench-%d\"}", client->project);
+    client->state = SUBSCRIBING;
+    send_frame(client, 1, text, (size_t)size);
+    return head;
+}
+
+/* ---- receiving ---- */
+
+static int has(const char *data, size_t length, const char *word) {
+    return memmem(data, length, word, strlen(word)) != NULL;
+}
+
+static void on_text(Client *client, const char *payload, size_t length) {
+    if (has(payload, length, "\"jobId\"")) {
+        client->events++;
+        if (has(payload, length, FINAL) && ++client->finals == finals_expected) incomplete--;
+    } else if (client->state == SUBSCRIBING && has(payload, length, "\"subscribed\"")) {
+        client->state = SUBSCRIBED;
+        opening--;
+    } else if (has(payload, length, "\"error\"")) {
+        errors++;
+        if (client->state == SUBSCRIBING) fail("the server answered", payload, length);
+    }
+}
+
+/* Bytes used; 0 when the frame has not arrived whole or the connection is over. */
+static size_t on_frame(Client *client, const char *data, size_t length) {
+    const unsigned char *head = (const unsigned char *)data;
+    if (length < 2) return 0;
+    size_t size = head[1] & 0x7f, at = size == 127 ? 10 : size == 126 ? 4 : 2;
+    if (length < at) return 0;
+    if (at > 2) {
+        size = 0;
+        for (size_t i = 2; i < at; i++) size = size << 8 | head[i];
+    }
+    if (length < at + size) return 0;
+    int opcode = head[0] & 0x0f;
+    if (opcode == 1) on_text(client, data + at, size);
+    else if (opcode == 9 && size < 126) send_frame(client, 10, data + at, size);
+    else if (opcode == 8) lose(client, "the server closed it");
+    return client->state == LOST ? 0 : at + size;
+}
+
+static void take(Client *client, char *data, size_t length) {
+    size_t done = 0, used;
+    while (done < length) {
+        used = client->state == UPGRADING ? on_response(client, data + done, length - done)
+                                          : on_frame(client, data + done, length - done);
+        if (!used) break;
+        done += used;
+    }
+    free(client->in);
+    client->in = NULL;
+    client->in_length = client->state == LOST ? 0 : length - done;
+    if (!client->in_length) return;
+    client->in = malloc(client->in_length);
+    if (!client->in) exit(1);
+    memcpy(client->in, data + done, client->in_length);
+}
+
+static void on_readable(Client *client) {
+    static char buffer[2 * READ_BYTES];
+    ssize_t got;
+    do {
+        size_t kept = client->in_length;
+        if (kept > READ_BYTES) {
+            lose(client, "a frame is too long");
+            return;
+        }
+        memcpy(buffer, client->in, kept * (client->in != NULL));
+        got = recv(client->fd, buffer + kept, READ_BYTES, MSG_DONTWAIT);
+        if (got == 0 || (got < 0 && errno != EAGAIN)) lose(client, got ? strerror(errno) : "end of stream");
+        if (got <= 0) return;
+        bytes_received += (uint64_t)got;
+        take(client, buffer, kept + (size_t)got);
+    } while (got == READ_BYTES && client->state != LOST);
+}
+
+/* ---- the runner's side ---- */
+
+static void report_delivered(void) {
+    uint64_t total = 0;
+    uint32_t fewest = UINT32_MAX, most = 0;
+    for (int i = 0; i < client_count; i++) {
+        total += clients[i].events;
+        if (clients[i].events < fewest) fewest = clients[i].events;
+        if (clients[i].events > most) most = clients[i].events;
+    }
+    char line[LINE_BYTES];
+    snprintf(line, sizeof line, "delivered %d %llu %u %u %llu %d %d", incomplete == 0, (unsigned long long)total,
+             client_count ? fewest : 0, most, (unsigned long long)bytes_received, lost, errors);
+    wait_until_ms = 0;
+    answer(line);
+}
+
+static void on_command(const char *line) {
+    int count, projects;
+    if (sscanf(line, "open %d %d", &count, &projects) == 2 && count > 0 && projects > 0) {
+        to_open = count, open_projects = projects, opened_now = 0, opening = 0;
+        open_more();
+    } else if (sscanf(line, "count %u", &finals_expected) == 1) {
+        for (int i = 0; i < client_count; i++) clients[i].events = clients[i].finals = 0;
+        incomplete = client_count, bytes_received = 0;
+        answer("counting");
+    } else if (sscanf(line, "wait %d", &count) == 1) {
+        wait_until_ms = now_ms() + count;
+    } else {
+        answer("failed unknown command");
+    }
+}
+
+/* 0 at the end of stdin. */
+static int on_stdin(void) {
+    static char line[LINE_BYTES];
+    static size_t length;
+    ssize_t got = read(STDIN_FILENO, line + length, sizeof line - 1 - length);
+    if (got <= 0) return 0;
+    line[length += (size_t)got] = 0;
+    char *end;
+    while ((end = strchr(line, '\n'))) {
+        *end = 0;
+        on_command(line);
+        length -= (size_t)(end + 1 - line);
+        memmove(line, end + 1, length + 1);
+    }
+    return length < sizeof line - 1;
+}
+
+static void on_event(const struct epoll_event *event) {
+    Client *client = event->data.ptr;
+    if (client->state == CONNECTING && event->events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) on_connected(client);
+    else if (client->state != LOST) on_readable(client);
+}
+
+static void after_events(void) {
+    static char line[LINE_BYTES];
+    if (opened_now && failure[0]) {
+        snprintf(line, sizeof line, "failed %s", failure);
+        opened_now = to_open = 0;
+        answer(line);
+    } else if (opened_now && !to_open && !opening) {
+        snprintf(line, sizeof line, "subscribed %d", opened_now);
+        opened_now = 0;
+        answer(line);
+    } else if (to_open) {
+        open_more();
+    }
+    if (wait_until_ms && (!incomplete || now_ms() >= wait_until_ms)) report_delivered();
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fputs("usage: client <port>\n", stderr);
+        return 2;
+    }
+    server_port = atoi(argv[1]);
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL}, events[512];
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, STDIN_FILENO, &event)) {
+        perror("stdin must be a pipe");
+        return 1;
+    }
+    for (;;) {
+        int count = epoll_wait(poller, events, 512, wait_until_ms ? 50 : -1);
+        for (int i = 0; i < count; i++) {
+            if (events[i].data.ptr) on_event(&events[i]);
+            else if (!on_stdin()) return 0;
+        }
+        after_events();
+    }
+}

@@ -1,0 +1,172 @@
+"""The two ends of the load: the clients (bench/client.c, driven by lines on a pipe) and the paced publisher."""
+
+import json
+import os
+import random
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from bench.process import Child
+from bench.servers import LOOPBACK
+from bench.toolchain import BenchError, compile_c
+
+EVENT_BYTES = 200
+JOBS_PER_PROJECT = 10
+FINAL = "#last#"  # the same word as in client.c: the last event of each job carries it
+OPEN_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What is published in one measured phase: `rounds` events to each project."""
+
+    subscribers: int
+    projects: int
+    rounds: int
+    per_second: int | None  # None: all at once
+
+    @property
+    def events(self) -> int:
+        return self.projects * self.rounds
+
+    @property
+    def jobs(self) -> int:
+        """Jobs of a project, so: events marked as final that each of its subscribers is to receive."""
+        return min(JOBS_PER_PROJECT, self.rounds)
+
+    @property
+    def deliveries(self) -> int:
+        return self.subscribers // self.projects * self.events
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the clients counted."""
+
+    complete: bool  # every client has the last event of every job
+    total: int
+    fewest: int
+    most: int
+    bytes: int
+    connections_lost: int
+    errors: int
+
+
+class Clients:
+    """The load process of one run. One command at a time; every wait has an end."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._unread = b""
+
+    def open(self, count: int, projects: int) -> None:
+        self._send(f"open {count} {projects}")
+        self._expect("subscribed", OPEN_SECONDS)
+
+    def count(self, finals: int) -> None:
+        self._send(f"count {finals}")
+        self._expect("counting", 5)
+
+    def wait(self, seconds: float) -> Delivery:
+        self._send(f"wait {seconds * 1000:.0f}")
+        complete, *counts = (int(word) for word in self._expect("delivered", seconds + 5))
+        return Delivery(bool(complete), *counts)
+
+    def _send(self, line: str) -> None:
+        assert self._child.popen.stdin is not None
+        self._child.popen.stdin.write(line.encode() + b"\n")
+        self._child.popen.stdin.flush()
+
+    def _expect(self, word: str, seconds: float) -> list[str]:
+        assert self._child.popen.stdout is not None
+        fd, deadline = self._child.popen.stdout.fileno(), time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            self._child.assert_running()
+            if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise BenchError(f"The clients did not answer `{word}` within {seconds:.0f} s.")
+            self._unread += os.read(fd, 4096)
+        line, _, self._unread = self._unread.partition(b"\n")
+        words = line.decode().split()
+        if words[0] != word:
+            raise BenchError(f"The clients answered: {line.decode()}")
+        return words[1:]
+
+
+@contextmanager
+def run_clients(port: int) -> Iterator[Clients]:
+    with Child("client", [str(compile_c("client")), str(port)], piped=True) as child:
+        yield Clients(child)
+
+
+def _event(job: str, progress: int, text: str) -> bytes:
+    event = {"type": "progress", "jobId": job, "jobType": "audio", "progress": progress, "message": text}
+    bare = json.dumps(event, separators=(",", ":"))
+    event["message"] = text + "." * (EVENT_BYTES - len(bare))
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+def _publish_command(project: int, payload: bytes) -> bytes:
+    channel = b"project:bench-%d" % project
+    return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(channel), channel, len(payload), payload)
+
+
+def commands(traffic: Traffic) -> list[bytes]:
+    """Every event as a Redis command, in order: round by round, so that load is even over the projects.
+
+    The projects' order differs from round to round (but not from run to run): real traffic is no walk along the heap.
+    """
+    chance = random.Random(7)
+    projects = list(range(traffic.projects))
+    ready: list[bytes] = []
+    for turn in range(traffic.rounds):
+        chance.shuffle(projects)
+        is_final = turn >= traffic.rounds - traffic.jobs
+        text = f"{FINAL if is_final else 'event'} {turn} "
+        payload = _event(f"job-{turn % traffic.jobs}", turn * 100 // traffic.rounds, text)
+        ready += [_publish_command(project, payload) for project in projects]
+    return ready
+
+
+class Publisher:
+    """Plain PUBLISH on one connection of its own: at a steady pace, or all in one pipeline."""
+
+    def __init__(self, redis_port: int) -> None:
+        self._socket = socket.create_connection((LOOPBACK, redis_port), timeout=30)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._replies = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def publish(self, ready: list[bytes], per_second: int | None) -> float:
+        """Send them, each at its own moment, and wait for Redis's answers. Returns the seconds that sending took."""
+        self._replies = b""
+        start = time.monotonic()
+        if per_second is None:
+            self._socket.sendall(b"".join(ready))
+        else:
+            self._publish_paced(ready, per_second, start)
+        took = time.monotonic() - start
+        while self._replies.count(b"\n") < len(ready):
+            self._replies += self._socket.recv(65536)
+        heard_by = sum(int(reply[1:]) for reply in self._replies.split())
+        if heard_by != len(ready):
+            raise BenchError(f"{len(ready)} events were published, but Redis handed on {heard_by}: not subscribed?")
+        return took
+
+    def _publish_paced(self, ready: list[bytes], per_second: int, start: float) -> None:
+        for index, command in enumerate(ready):
+            ahead = start + index / per_second - time.monotonic()
+            if ahead > 0:
+                time.sleep(ahead)
+            self._socket.sendall(command)
+            if index % 64 == 63:
+                self._replies += self._socket.recv(65536)

@@ -1,0 +1,87 @@
+"""From samples to the table: medians over the rounds, ratios within a round."""
+
+import json
+import os
+import platform
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+from bench.scenarios import Sample, Scenario
+
+
+class Report:
+    """All samples of one run of the benchmark, filled round by round, and the ways to show them."""
+
+    def __init__(self, kinds: list[str]) -> None:
+        self._kinds = kinds
+        self._samples: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
+        self._scenarios: list[Scenario] = []
+
+    def add(self, scenario: Scenario, kind: str, sample: Sample) -> None:
+        if scenario not in self._scenarios:
+            self._scenarios.append(scenario)
+        self._samples[scenario.name][kind].append(sample)
+
+    def ratios(self, scenario: Scenario, kind: str) -> list[float]:
+        """Round by round, since neighbours in time share the machine's mood."""
+        of_c, own = self._samples[scenario.name]["c"], self._samples[scenario.name][kind]
+        return [sample.value / c.value for sample, c in zip(own, of_c, strict=False) if c.value]
+
+    def lost_anything(self) -> bool:
+        return any(s.lost for kinds in self._samples.values() for samples in kinds.values() for s in samples)
+
+    def table(self) -> str:
+        """Markdown, as it stands in bench/README.md."""
+        rows = [["figure", "goal", *self._kinds], ["---"] * (2 + len(self._kinds))]
+        for scenario in self._scenarios:
+            cells = [self._cell(scenario, kind) for kind in self._kinds]
+            rows.append([f"{scenario.name}: {scenario.title}", scenario.goal, *cells])
+        return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+    def notes(self) -> list[str]:
+        """What was not delivered one to one, each kind of remark once."""
+        seen: dict[str, int] = defaultdict(int)
+        for scenario in self._scenarios:
+            for kind in self._kinds:
+                for sample in self._samples[scenario.name][kind]:
+                    for note in sample.notes:
+                        seen[f"{scenario.name}, {kind}: {note}"] += 1
+        return [note if times == 1 else f"{note} ({times} times)" for note, times in seen.items()]
+
+    def write_json(self, path: Path) -> None:
+        figures = [
+            {
+                "name": scenario.name,
+                "title": scenario.title,
+                "unit": scenario.unit,
+                "goal": scenario.goal,
+                "servers": {kind: self._as_json(scenario, kind) for kind in self._kinds},
+            }
+            for scenario in self._scenarios
+        ]
+        machine = {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
+        path.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2) + "\n")
+
+    def _as_json(self, scenario: Scenario, kind: str) -> dict[str, object]:
+        samples = self._samples[scenario.name][kind]
+        return {
+            "parts": [[round(part, 4) for part in sample.parts] for sample in samples if sample.parts],
+            "values": [round(sample.value, 4) for sample in samples],
+            "ratios_to_c": [round(ratio, 4) for ratio in self.ratios(scenario, kind)] if scenario.beside_c else None,
+            "lost": any(sample.lost for sample in samples),
+            "notes": [note for sample in samples for note in sample.notes],
+        }
+
+    def _cell(self, scenario: Scenario, kind: str) -> str:
+        samples = self._samples[scenario.name][kind]
+        if not samples:
+            return "-"
+        lost = " LOST" if any(sample.lost for sample in samples) else ""
+        absolute = f"{median(sample.value for sample in samples):,.2f} {scenario.unit}"
+        ratios = self.ratios(scenario, kind) if scenario.beside_c else []
+        if kind == "c" or (scenario.beside_c and not ratios):
+            return f"{absolute}{lost}"
+        if scenario.beside_c:
+            return f"**{median(ratios):.2f}** ({min(ratios):.2f}-{max(ratios):.2f}); {absolute}{lost}"
+        return f"**{absolute}**{lost}"

@@ -1,0 +1,187 @@
+"""The figures P1 to P6: what is done to a server, and which number comes out of it.
+
+Every sample is a fresh server process and fresh clients, so that no figure depends on what ran before it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bench.load import Clients, Delivery, Publisher, Traffic, commands, run_clients
+from bench.process import Child
+from bench.servers import Ground, Kind, run_server
+from bench.toolchain import BenchError
+
+SETTLE_SECONDS = 1.0  # after the last `subscribed`, before anything is counted: the work of connecting is over
+DELIVERY_SECONDS = 90.0  # the longest that a run may take to deliver what was published
+
+CONNECTIONS = 2_000
+MANY_CONNECTIONS = 8_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One figure of one server in one round, and what was not right about it."""
+
+    value: float
+    notes: tuple[str, ...] = ()
+    lost: bool = False
+    parts: tuple[float, ...] = ()  # what the value was computed from, where that is more than one measurement
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row of the table."""
+
+    name: str
+    title: str
+    unit: str
+    goal: str
+    rounds: int
+    measure: Callable[[Kind, Ground], Sample]
+    beside_c: bool = False  # shown as a ratio to what the C program needed in the same round
+
+
+def _judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
+    """The value is filled in by the caller; here: was anything lost?"""
+    per_client = traffic.deliveries // traffic.subscribers
+    if delivery.connections_lost or delivery.errors:
+        note = f"{delivery.connections_lost} connections lost, {delivery.errors} errors"
+        return Sample(0.0, (note,), lost=True)
+    if delivery.fewest == delivery.most == per_client:
+        return Sample(0.0)
+    share = f"{delivery.total:,} of {traffic.deliveries:,} events ({delivery.total / traffic.deliveries:.1%})"
+    if delivery.most > per_client:
+        return Sample(0.0, (f"events came twice: {share}",), lost=True)
+    if kind.conflates and delivery.complete:
+        return Sample(0.0, (f"conflated: {share}, every job's last event among them",))
+    return Sample(
+        0.0, (f"LOST events: {share}, the worst client got {delivery.fewest:,} of {per_client:,}",), lost=True
+    )
+
+
+def _reach_everybody(clients: Clients, ground: Ground, traffic: Traffic) -> None:
+    """One event to each project, and no client may be without it."""
+    once = replace(traffic, rounds=1, per_second=None)
+    clients.count(once.jobs)
+    with Publisher(ground.redis_port) as publisher:
+        publisher.publish(commands(once), None)
+        if not clients.wait(DELIVERY_SECONDS).complete:
+            raise BenchError("One event to each project did not reach every client.")
+
+
+def _open_clients(clients: Clients, ground: Ground, traffic: Traffic) -> None:
+    """Connect, and let one event reach everybody before anything is counted: first calls fill every server's caches."""
+    clients.open(traffic.subscribers, traffic.projects)
+    time.sleep(SETTLE_SECONDS)
+    _reach_everybody(clients, ground, traffic)
+    time.sleep(SETTLE_SECONDS / 2)
+    clients.count(traffic.jobs)
+
+
+def _cost(traffic: Traffic, kind: Kind, ground: Ground) -> Sample:
+    """CPU microseconds per delivery (an event that reached a subscriber), everything in between included."""
+    ready = commands(traffic)
+    with (
+        run_server(kind, ground) as (server, port),
+        run_clients(port) as clients,
+        Publisher(ground.redis_port) as publisher,
+    ):
+        _open_clients(clients, ground, traffic)
+        before = server.cpu_seconds()
+        took = publisher.publish(ready, traffic.per_second)
+        delivery = clients.wait(DELIVERY_SECONDS)
+        time.sleep(0.2)
+        spent = server.cpu_seconds() - before
+    verdict = _judge(kind, traffic, delivery)
+    notes = verdict.notes
+    if traffic.per_second and took > 1.05 * traffic.events / traffic.per_second:
+        notes += (f"the publisher fell behind: {took:.1f} s for {traffic.events / traffic.per_second:.1f} s of events",)
+    return Sample(spent * 1e6 / traffic.deliveries, notes, verdict.lost)
+
+
+def _cost_of(traffic: Traffic) -> Callable[[Kind, Ground], Sample]:
+    return lambda kind, ground: _cost(traffic, kind, ground)
+
+
+def _growth(small: Traffic, large: Traffic) -> Callable[[Kind, Ground], Sample]:
+    """How many times dearer a delivery is under the large load than under the small one."""
+
+    def measure(kind: Kind, ground: Ground) -> Sample:
+        few, many = _cost(small, kind, ground), _cost(large, kind, ground)
+        parts = (few.value, many.value)
+        return Sample(many.value / few.value, few.notes + many.notes, few.lost or many.lost, parts)
+
+    return measure
+
+
+def _memory(kind: Kind, ground: Ground) -> Sample:
+    """Bytes of one more idle, subscribed connection: the difference cancels what the process itself needs."""
+    everybody = Traffic(subscribers=MANY_CONNECTIONS, projects=100, rounds=1, per_second=None)
+    with run_server(kind, ground) as (server, port), run_clients(port) as clients:
+        clients.open(CONNECTIONS, everybody.projects)
+        few = _settled_pss(server)
+        clients.open(MANY_CONNECTIONS - CONNECTIONS, everybody.projects)
+        many = _settled_pss(server)
+        _reach_everybody(clients, ground, everybody)  # or what was weighed may have been dead
+    return Sample((many - few) / (MANY_CONNECTIONS - CONNECTIONS), parts=(few, many))
+
+
+def _settled_pss(server: Child) -> int:
+    time.sleep(2 * SETTLE_SECONDS)
+    return server.pss_bytes()
+
+
+def _connect(kind: Kind, ground: Ground) -> Sample:
+    """CPU microseconds from the TCP connection to `subscribed`, for a project that the server follows already."""
+    with run_server(kind, ground) as (server, port), run_clients(port) as clients:
+        clients.open(50, 1)
+        time.sleep(SETTLE_SECONDS)
+        before = server.cpu_seconds()
+        clients.open(CONNECTIONS, 1)
+        spent = server.cpu_seconds() - before
+    return Sample(spent * 1e6 / CONNECTIONS)
+
+
+P1 = Traffic(subscribers=1_000, projects=1, rounds=300, per_second=50)
+P2 = Traffic(subscribers=500, projects=1, rounds=2_000, per_second=None)
+P5 = Traffic(subscribers=5_000, projects=5_000, rounds=3, per_second=2_000)
+
+# 40,000 deliveries a second in both, so that what a server does by the clock weighs the same.
+FEW_SUBSCRIBERS = Traffic(subscribers=100, projects=1, rounds=2_400, per_second=400)
+MANY_SUBSCRIBERS = Traffic(subscribers=8_000, projects=1, rounds=30, per_second=5)
+FEW_PROJECTS = Traffic(subscribers=10, projects=10, rounds=1_200, per_second=2_000)
+MANY_PROJECTS = Traffic(subscribers=8_000, projects=8_000, rounds=2, per_second=2_000)
+
+SCENARIOS = (
+    Scenario(
+        "P1", "1 project, 1,000 subscribers, 50 events/s", "us/delivery", "<= 1.15 x C", 5, _cost_of(P1), beside_c=True
+    ),
+    Scenario(
+        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.05 x C", 5, _cost_of(P2),
+        beside_c=True,
+    ),
+    Scenario("P3", "memory of an idle subscribed connection", "bytes", "<= 9 KB", 3, _memory),
+    Scenario("P4", "CPU to connect and subscribe", "us", "<= 250 us", 5, _connect),
+    Scenario(
+        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s", "us/event", "<= 2.0 x C", 5, _cost_of(P5),
+        beside_c=True,
+    ),
+    Scenario(
+        "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 3,
+        _growth(FEW_SUBSCRIBERS, MANY_SUBSCRIBERS), beside_c=True,
+    ),
+    Scenario(
+        "P6b", "an event: 8,000 projects beside 10", "times", "<= 1.25 x C", 3,
+        _growth(FEW_PROJECTS, MANY_PROJECTS), beside_c=True,
+    ),
+)  # fmt: skip
+
+
+def pick(names: list[str]) -> list[Scenario]:
+    """The scenarios of these names; `P6` is both of its halves; no name is all."""
+    known = {scenario.name for scenario in SCENARIOS} | {"P6"}
+    for name in names:
+        if name not in known:
+            raise BenchError(f"There is no scenario {name}; there are {', '.join(sorted(known))}.")
+    return [s for s in SCENARIOS if not names or s.name in names or s.name.rstrip("ab") in names]
