@@ -166,7 +166,8 @@ class Channel:
         if event.seq is None:
             self._unsequenced.pop(job, None)
             self._unsequenced[job] = entry
-            self._trim(self._unsequenced)
+            if len(self._unsequenced) > MAX_JOBS:
+                self._drop_oldest(self._unsequenced)
             return entry
         if self._unsequenced:
             self._unsequenced.pop(job, None)
@@ -174,13 +175,13 @@ class Channel:
         self._last[job] = entry
         if not self._from:
             self._from = event.seq
-        self.seq = max(self.seq, event.seq)
-        self._trim(self._last)
+        if event.seq > self.seq:
+            self.seq = event.seq
+        if len(self._last) > MAX_JOBS:
+            self._drop_oldest(self._last)
         return entry
 
-    def _trim(self, entries: dict[str, Entry]) -> None:
-        if len(entries) <= MAX_JOBS:
-            return
+    def _drop_oldest(self, entries: dict[str, Entry]) -> None:
         oldest = entries.pop(next(iter(entries)))
         self._from = max(self._from, oldest.seq or 0)
         self._complete_since = max(self._complete_since, oldest.position)

@@ -80,8 +80,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_close_timer", "_fd", "_fragments", "_max_bytes", "_session", "_state", "_transport", "_unhandled", "_unread",
-        "is_behind", "was_heard",
+        "_close_timer", "_fd", "_fragments", "_is_buffering", "_max_bytes", "_session", "_state", "_transport",
+        "_unhandled", "_unread", "is_behind", "was_heard",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, *, max_bytes: int, buffer_bytes: int) -> None:
@@ -95,10 +95,12 @@ class Connection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self.is_behind = False
         self.was_heard = True
-        # The socket itself, for writing past the transport; not with TLS, where the transport encrypts.
+        # The socket itself, for writing past the transport; not with TLS, where the transport encrypts. It stays open
+        # until connection_lost has returned, so its number cannot be another client's meanwhile.
         self._fd = -1
         if transport.get_extra_info("sslcontext") is None and (sock := transport.get_extra_info("socket")) is not None:
             self._fd = sock.fileno()
+        self._is_buffering = True  # whether the transport may hold bytes that must go first: so far, the handshake's
         transport.set_write_buffer_limits(high=buffer_bytes)
         transport.set_protocol(self)
 
@@ -112,24 +114,28 @@ class Connection(asyncio.Protocol):
     # Outgoing
 
     def write(self, frames: bytes) -> None:
-        """One `write` to the socket while the transport has nothing of its own to send before; the rest is its work.
+        """One `write` to the socket while the transport holds nothing that must go first; the rest is its work.
 
-        The event loop's own write would wait for the end of the loop's turn and gather, which costs about a quarter of
-        a delivery. `is_closing` guards the descriptor: the number of a closed one may belong to another client already.
+        Past the transport, because its own `write` adds a tenth to the cost of a delivery (bench/README.md).
         """
-        transport = self._transport
-        if self._fd >= 0 and not transport.get_write_buffer_size() and not transport.is_closing():
-            try:
-                sent = os.write(self._fd, frames)
-            except BlockingIOError:
-                sent = 0
-            except OSError:  # broken; the transport will find that out and call connection_lost
-                return
-            if sent == len(frames):
-                return
-            transport.write(memoryview(frames)[sent:])
-        else:
-            transport.write(frames)
+        if self._is_buffering and not self._has_drained():
+            self._transport.write(frames)
+            return
+        try:
+            sent = os.write(self._fd, frames)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # broken; the transport finds that out and calls connection_lost
+            return
+        if sent != len(frames):
+            self._is_buffering = True
+            self._transport.write(memoryview(frames)[sent:])  # keeps a reference, not a copy
+
+    def _has_drained(self) -> bool:
+        if self._fd < 0 or self._transport.get_write_buffer_size():
+            return False
+        self._is_buffering = False
+        return True
 
     def ping(self) -> None:
         self.was_heard = False
@@ -146,7 +152,13 @@ class Connection(asyncio.Protocol):
         self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
 
     def abort(self) -> None:
+        self._leave_socket()
         self._transport.abort()
+
+    def _leave_socket(self) -> None:
+        """From now on the transport decides what is written: nothing, once it closes."""
+        self._fd = -1
+        self._is_buffering = True
 
     def _end_session(self) -> None:
         session, self._session = self._session, None
@@ -190,7 +202,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state = State.CLOSED
-        self._fd = -1
+        self._leave_socket()
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._end_session()

@@ -85,6 +85,7 @@ class Feed(asyncio.Protocol):
         self._url = url
         self._listener = listener
         self._probe_channel = probe_channel
+        self._probe_name = probe_channel.encode()
         self.state = FeedState.DOWN
         self.reconnects = 0
         self.last_error = ""
@@ -291,7 +292,7 @@ class Feed(asyncio.Protocol):
     def _hand_on(self, events: dict[bytes, list[bytes]]) -> None:
         if events:
             self._proven_at = asyncio.get_running_loop().time()
-            if events.pop(self._probe_channel.encode(), None) is not None:
+            if self._probe_sent_at is not None and events.pop(self._probe_name, None) is not None:
                 self._probe_sent_at = None
             self._listener.on_events(events)
 

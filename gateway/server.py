@@ -1,6 +1,7 @@
 """Runs a replica: its socket, uvicorn with our protocols, signals, the end in order."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -88,6 +89,10 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         log_level="warning",
         timeout_graceful_shutdown=2,
     )
+    # What was made until now stays: the collector need not look at it again. Later it looks less often than by default,
+    # since every event replaces an older one: garbage that reference counts do not free hardly exists.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", address, address)

@@ -5,7 +5,7 @@ comes from somebody else's exception; everything else that does not fit is an er
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
@@ -97,8 +97,10 @@ class JobFailed(JobEvent):
 Event = Progress | JobComplete | JobFailed
 _event: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 # The methods behind TypeAdapter, without its per-call overhead: a gateway runs them for every event it receives.
-_validate_json = _event.validator.validate_json
 _serialize_json = _event.serializer.to_json
+
+event_from_json: Callable[[bytes], Event] = _event.validator.validate_json
+"""Read one event; raises `ValueError` for anything that is none."""
 
 
 def check_event(event: BaseModel | Mapping[str, Any]) -> Event:
@@ -111,12 +113,6 @@ def check_event(event: BaseModel | Mapping[str, Any]) -> Event:
     if isinstance(event, BaseModel):
         event = event.model_dump(by_alias=True)
     return _event.validate_python(dict(event) if isinstance(event, Mapping) else event)
-
-
-def event_from_json(payload: bytes) -> Event:
-    """Read one event; raises `ValueError` for anything that is none."""
-    event: Event = _validate_json(payload)
-    return event
 
 
 def event_to_json(event: Event) -> bytes:
