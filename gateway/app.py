@@ -28,7 +28,7 @@ from gateway.session import Session
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
 
-# The ASGI extension by which gateway.server hands a connection over: a function that returns a `Connection`.
+# The ASGI extension by which gateway.protocols hands a connection over: a function that returns a `Connection`.
 HAND_OVER = "progress_gateway.hand_over"
 
 STATIC = Path(str(files("gateway").joinpath("static")))

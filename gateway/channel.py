@@ -19,8 +19,9 @@ from gateway.frames import text_frame
 from gateway.messages import subscribed
 from publisher.events import Event, Progress, event_from_json, event_to_json
 from publisher.names import job_field
-from publisher.publication import MAX_JOBS
+from publisher.publication import MAX_JOBS, TIME_TO_LIVE_SECONDS
 
+_TIME_TO_LIVE = TIME_TO_LIVE_SECONDS * 1_000_000  # as a difference of seqs
 MAX_PAYLOAD_BYTES = 1 << 20  # far above any event; what is longer is not even parsed
 
 
@@ -103,11 +104,15 @@ class Channel:
     def begin_load(self) -> None:
         """The feed was lost: hold back what arrives, until `load` brings what was missed meanwhile."""
         self.state = State.LOADING
+        # What arrived while an earlier load was under way is older than what the next one brings, but for the events
+        # that Redis does not remember.
+        self._arrived = {job: event for job, event in self._arrived.items() if event.seq is None}
 
-    def load(self, remembered: Mapping[bytes, bytes]) -> None:
+    def load(self, remembered: Mapping[bytes, bytes], *, now: int = 0) -> None:
         """Merge the project's remembered state (the hash of publish.lua) and what arrived while it was read.
 
         Never replaces newer by older: after an emptied or failed-over Redis this replica may know more than Redis does.
+        `now`, in microseconds as a seq, tells a state that expired from one that was lost.
         """
         self.state = State.LIVE
         events = self._read_remembered(remembered)
@@ -115,7 +120,7 @@ class Channel:
         remembered_from = max(_whole_number(remembered.get(b"from")), trimmed[-1][0] if trimmed else 0)
         if not self.seq:
             self._from = remembered_from
-        elif not 0 < remembered_from <= self.seq:
+        elif not 0 < remembered_from <= self.seq and (remembered_from or now) - self.seq < _TIME_TO_LIVE:
             # What Redis remembers begins after the last event that was seen here: it was emptied, or trimmed while
             # nobody listened. Something may be missing, for everybody who is not newer than that.
             self._complete_since = self.position + 1
@@ -127,7 +132,9 @@ class Channel:
                 self._remember(job, event)
         arrived, self._arrived = self._arrived, {}
         for job, event in arrived.items():
-            if event.seq is None or self._is_news(job, event):
+            # Live events win by arrival; most are what the state has already.
+            known = self._last.get(job)
+            if event.seq is None or known is None or event.seq != known.seq:
                 self._remember(job, event)
         self.seq = max(self.seq, _whole_number(remembered.get(b"seq")))
         if self._complete_since > self.position:  # nothing came: the gap is still told, to those who were here before
@@ -228,10 +235,6 @@ class Channel:
     def recovers(self, since: int) -> bool:
         """True when nothing that still matters was missed since the seq `since`; always for 0, a beginner's cursor."""
         return since == 0 or self._from <= since <= self.seq
-
-    @property
-    def jobs(self) -> int:
-        return len(self._last)
 
 
 def _newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:

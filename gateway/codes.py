@@ -15,12 +15,12 @@ class CloseCode(IntEnum):
     BAD_TEXT = 1007  # a text frame that is not UTF-8
     TOO_MANY_BAD_MESSAGES = 1008  # as many in a row as MAX_BAD_MESSAGES
     MESSAGE_TOO_BIG = 1009  # longer than MAX_MESSAGE_BYTES
-    INTERNAL_ERROR = 1011  # a bug of the gateway; reconnect
+    INTERNAL_ERROR = 1011  # a bug of the gateway; reconnect (sent by the ASGI server)
     RESTART = 1012  # this replica ends; reconnect, the load balancer knows another
-    PROTOCOL_ABUSED = 4400  # do not reconnect
-    NOT_AUTHORISED = 4401  # do not reconnect
-    OVERLOADED = 4503  # reconnect with back-off
-    SILENT = 4504  # nothing was heard from the client for two ping intervals; reconnect
+    PROTOCOL_ABUSED = 4400  # do not reconnect (reserved)
+    NOT_AUTHORISED = 4401  # do not reconnect (reserved)
+    OVERLOADED = 4503  # reconnect with back-off (reserved)
+    SILENT = 4504  # the client did not answer a ping before the next was due; reconnect
     TOO_SLOW = 4508  # behind for longer than SLOW_SECONDS; reconnect with back-off
 
 

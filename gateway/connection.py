@@ -7,7 +7,6 @@ is not read from either, so that a client which does not read cannot make answer
 
 import asyncio
 import os
-from collections import deque
 from enum import Enum
 from typing import Protocol
 
@@ -20,9 +19,10 @@ from gateway.frames import (
     close_frame,
     code_to_echo,
     pong_frame,
-    read_frames,
+    read_frame,
 )
 
+FRAMES_AT_ONCE = 64
 CLOSE_SECONDS = 5.0  # how long a client may take to answer our close frame
 
 
@@ -69,6 +69,7 @@ class Outgoing(Protocol):
 class State(Enum):
     OPEN = "open"
     CLOSING = "closing"  # our close frame was sent; the client's is awaited
+    DEAF = "deaf"  # both were sent, or what comes cannot be understood; it is read and thrown away
     CLOSED = "closed"
 
 
@@ -81,7 +82,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_close_timer", "_fd", "_fragments", "_is_buffering", "_max_bytes", "_session", "_state", "_transport",
-        "_unhandled", "_unread", "is_behind", "was_heard",
+        "_unread", "is_behind", "was_heard",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, *, max_bytes: int, buffer_bytes: int) -> None:
@@ -89,8 +90,7 @@ class Connection(asyncio.Protocol):
         self._max_bytes = max_bytes
         self._session: Conversation | None = None
         self._state = State.OPEN
-        self._unread = b""  # an unfinished frame
-        self._unhandled: deque[Frame] | None = None  # frames that wait until the client reads what it was answered
+        self._unread = b""  # mostly nothing, or an unfinished frame
         self._fragments: Fragments | None = None  # of an unfinished message
         self._close_timer: asyncio.TimerHandle | None = None
         self.is_behind = False
@@ -145,11 +145,18 @@ class Connection(asyncio.Protocol):
         if self._state is not State.OPEN:
             return
         self.write(close_frame(code, reason))
-        self._state = State.CLOSING
-        self._end_session()
-        self._transport.resume_reading()  # a client that was behind: its answer is still to be seen
-        # A client whose socket is full will not see the close frame, nor answer.
-        self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
+        self._end(State.CLOSING)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()  # of a client that was behind: its answer is still to be seen
+
+    def _end(self, state: State) -> None:
+        """Nothing more is said. A client whose socket is full may never see our close frame: the timer sees to that."""
+        self._state = state
+        if self._close_timer is None and state is not State.CLOSED:
+            self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
+        session, self._session = self._session, None
+        if session is not None:
+            session.on_close()
 
     def abort(self) -> None:
         self._leave_socket()
@@ -159,11 +166,6 @@ class Connection(asyncio.Protocol):
         """From now on the transport decides what is written: nothing, once it closes."""
         self._fd = -1
         self._is_buffering = True
-
-    def _end_session(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            session.on_close()
 
     # asyncio.Protocol
 
@@ -180,53 +182,64 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
             if self._session is not None:
                 self._session.on_writable()
-            if self._unhandled is not None:
-                frames, self._unhandled = self._unhandled, None
-                self._handle(frames)
+            self._read()
 
     def data_received(self, data: bytes) -> None:
         self.was_heard = True
+        if self._state is not State.DEAF:
+            self._unread = self._unread + data if self._unread else data
+            self._read()
+
+    def _read(self) -> None:
+        """Handle what was received, a few frames in a turn of the loop, so that one client cannot take it for itself.
+
+        Not while the client is behind: what it is answered would pile up.
+        """
+        data, position = self._unread, 0
         try:
-            received = read_frames(self._unread + data if self._unread else data, self._max_bytes)
+            for _ in range(FRAMES_AT_ONCE):
+                if position == len(data) or (self.is_behind and self._state is State.OPEN):
+                    break
+                if self._state in (State.DEAF, State.CLOSED):
+                    position = len(data)
+                    break
+                frame, position = read_frame(data, position, self._max_bytes)
+                if frame is None:
+                    break
+                self._on_frame(frame)
+            else:
+                self._transport.pause_reading()
+                asyncio.get_running_loop().call_soon(self._read_on)
         except FrameError as error:
-            self._unread = b""
-            if self._state is State.CLOSING:
-                self.abort()
+            position = len(data)
             self.close(error.code, error.reason)
-            return
-        self._unread = received.rest
-        self._handle(deque(received.frames))
+            self._state = State.DEAF
+        self._unread = data[position:]
+
+    def _read_on(self) -> None:
+        if not self.is_behind and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._read()
 
     def eof_received(self) -> None:
         """The client will send no more; the transport closes itself and calls `connection_lost`."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state = State.CLOSED
         self._leave_socket()
+        self._end(State.CLOSED)
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._end_session()
 
     # Frames
 
-    def _handle(self, frames: deque[Frame]) -> None:
-        while frames:
-            if self.is_behind and self._state is State.OPEN:
-                self._unhandled = frames
-                return
-            frame = frames.popleft()
-            if frame.opcode is Opcode.CLOSE:
-                self._on_close_frame(frame)
-                return
-            if self._state is State.OPEN:
-                self._on_frame(frame)
-
     def _on_frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.PING:
+        if frame.opcode is Opcode.CLOSE:
+            self._on_close_frame(frame)
+        elif self._state is not State.OPEN:
+            pass  # the client had not seen our close frame yet
+        elif frame.opcode is Opcode.PING:
             self.write(pong_frame(bytes(frame.data)))
-        elif frame.opcode is Opcode.PONG:
-            pass
-        else:
+        elif frame.opcode is not Opcode.PONG:
             self._on_data_frame(frame)
 
     def _on_data_frame(self, frame: Frame) -> None:
@@ -252,6 +265,5 @@ class Connection(asyncio.Protocol):
     def _on_close_frame(self, frame: Frame) -> None:
         if self._state is State.OPEN:
             self.write(close_frame(code_to_echo(frame)))
-            self._state = State.CLOSING
-            self._end_session()
+        self._end(State.DEAF)
         self._transport.close()

@@ -25,7 +25,9 @@ logger = logging.getLogger("gateway.feed")
 
 Remembered = Mapping[bytes, bytes]
 
-LOADS_AT_ONCE = 200  # projects that are asked for before their answers have come: bounds the stall of live events
+MOST_LOADS_AT_ONCE = 64  # states that are asked for before their answers have come
+LOAD_BYTES_AT_ONCE = 4 << 20
+FIRST_LOAD_BYTES = 512 << 10  # the guess before the first state has come
 SILENCE_SECONDS = 1.0  # without an event; then the link is asked to prove itself
 PROBE_SECONDS = 3.0  # a probe that takes longer means that the link is dead
 TICK_SECONDS = 0.25
@@ -75,13 +77,14 @@ class _Expected(NamedTuple):
 
 
 _NOTHING = object()  # what the reader returns when no whole reply is there
-_AWAY = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")  # errors of a server that cannot answer yet
+_REFUSALS = ("NOPERM", "WRONGTYPE")  # errors that concern one project; all others, such as LOADING, the whole link
 
 
 class Feed(asyncio.Protocol):
     """The supervised connection of one replica. Lives as long as the replica; used by one event loop only."""
 
     def __init__(self, url: str, listener: Listener, *, probe_channel: str) -> None:
+        connection_to(url)  # raises ValueError for a URL that is none
         self._url = url
         self._listener = listener
         self._probe_channel = probe_channel
@@ -95,11 +98,13 @@ class Feed(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._expected: deque[_Expected] = deque()
         self._lost = asyncio.Event()
+        self._failures = 0  # since the feed was last live
         # Channels that are to be subscribed, and those whose state is on its way. A channel that was let go and wanted
         # again has two answers coming: only the one that stands here counts, since the first belongs to a subscription
         # that has ended.
         self._wanted: dict[str, None] = {}
         self._loads: dict[str, _Expected] = {}
+        self._load_bytes = FIRST_LOAD_BYTES  # a guess at the size of the next state: the largest of late
         self._unwanted: list[str] = []
         self._flush_scheduled = False
         # Proof of life: when an event or a probe came last, and when the probe was sent that has not come back.
@@ -135,19 +140,20 @@ class Feed(asyncio.Protocol):
 
     async def run(self) -> None:
         """Connect, watch, and connect again, for ever; ends by cancellation."""
-        tries = 0
         try:
             while True:
                 try:
                     await self._connect()
-                except (RedisError, OSError, TimeoutError) as error:
-                    tries += 1
-                    self._fail(error, is_new=tries == 1)
-                else:
-                    tries = 0
                     await self._watch()
+                except (RedisError, OSError, TimeoutError) as error:
+                    self._fail(error)
+                except Exception:
+                    # redis-py's, of a server that is no Redis, or a bug: the replica must come back from both.
+                    logger.exception("Redis at %s: an unexpected failure; trying again", mask_url(self._url))
+                self._disconnect()
+                self._enter(FeedState.DOWN)
                 # Full jitter, so that replicas do not come back in step.
-                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2**tries)
+                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._failures, 10))
                 await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
         finally:
             self._disconnect()
@@ -185,9 +191,6 @@ class Feed(asyncio.Protocol):
                     await self._lost.wait()
             except TimeoutError:
                 self._check_silence(asyncio.get_running_loop().time())
-        self.reconnects += 1
-        self._disconnect()
-        self._enter(FeedState.DOWN)
 
     def _check_silence(self, now: float) -> None:
         if self._probe_sent_at is not None:
@@ -201,11 +204,12 @@ class Feed(asyncio.Protocol):
         self._probe_sent_at = asyncio.get_running_loop().time()
         self._write(self._command(_Expected("publish"), "PUBLISH", self._probe_channel, ""))
 
-    def _fail(self, error: Exception, *, is_new: bool = True) -> None:
-        """Give the link up; `_watch` does the rest. Logged once an outage."""
-        self.last_error = str(error) or type(error).__name__
-        if is_new:
+    def _fail(self, error: Exception) -> None:
+        """Give the link up; `run` does the rest. Logged once an outage, which ends when the feed is live again."""
+        self.last_error = str(error).partition("\n")[0] or type(error).__name__
+        if not self._failures:
             logger.error("Redis at %s: %s. Clients are told; trying again.", mask_url(self._url), self.last_error)
+        self._failures += 1
         self._lost.set()
 
     def _disconnect(self) -> None:
@@ -219,16 +223,17 @@ class Feed(asyncio.Protocol):
     def _enter(self, state: FeedState) -> None:
         before, self.state = self.state, state
         if state is FeedState.LIVE:
+            self._failures = 0
             logger.info("Redis at %s: live", mask_url(self._url))
             self._listener.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
+            self.reconnects += 1
             self._listener.on_lost()
 
     # What is sent
 
-    def _command(self, expected: _Expected | None, *words: str) -> bytes:
-        if expected is not None:
-            self._expected.append(expected)
+    def _command(self, expected: _Expected, *words: str) -> bytes:
+        self._expected.append(expected)
         return cast(bytes, hiredis.pack_command(words))  # type: ignore[arg-type]
 
     def _write(self, commands: bytes) -> None:
@@ -243,9 +248,12 @@ class Feed(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        commands = [self._command(None, "UNSUBSCRIBE", *self._unwanted)] if self._unwanted else []
+        commands = [self._command(_Expected("unsubscribe", name), "UNSUBSCRIBE", name) for name in self._unwanted]
         self._unwanted.clear()
-        while self._wanted and len(self._loads) < LOADS_AT_ONCE:
+        # Answers that are not read yet count against Redis' limit for a pub/sub client (32 MB by default), above
+        # which it would cut us off; and live events wait behind them.
+        most = max(1, min(MOST_LOADS_AT_ONCE, LOAD_BYTES_AT_ONCE // self._load_bytes))
+        while self._wanted and len(self._loads) < most:
             channel = next(iter(self._wanted))
             del self._wanted[channel]
             self._loads[channel] = load = _Expected("load", channel)
@@ -262,9 +270,10 @@ class Feed(asyncio.Protocol):
             self._read_replies()
         except hiredis.HiredisError as error:
             self._fail(error)
-        if self._wanted:
+        if self._wanted and not self._lost.is_set():
             self._flush()
-        if self.state is FeedState.LOADING and not self._loads and self._probe_sent_at is None:
+        is_loaded = not self._wanted and not self._loads and self._probe_sent_at is None
+        if self.state is FeedState.LOADING and is_loaded and not self._lost.is_set():
             self._enter(FeedState.LIVE)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -276,7 +285,7 @@ class Feed(asyncio.Protocol):
         next_reply = self._reader.gets
         events: dict[bytes, list[bytes]] = {}
         while (reply := next_reply()) is not _NOTHING:
-            is_push = type(reply) is hiredis.PushNotification
+            is_push = type(reply) is hiredis.PushNotification and len(reply) == 3
             if is_push and reply[0] == b"message":
                 events.setdefault(reply[1], []).append(reply[2])
                 continue
@@ -287,6 +296,8 @@ class Feed(asyncio.Protocol):
                 self._on_push(reply)
             else:
                 self._on_answer(reply)
+            if self._lost.is_set():
+                return  # what follows belongs to a link that was given up
         self._hand_on(events)
 
     def _hand_on(self, events: dict[bytes, list[bytes]]) -> None:
@@ -297,9 +308,10 @@ class Feed(asyncio.Protocol):
             self._listener.on_events(events)
 
     def _on_push(self, push: list[Any]) -> None:
-        """SUBSCRIBE has no answer but this; other pushes tell nothing new."""
-        if push[0] == b"subscribe" and (not self._expected or self._expected.popleft().kind != "subscribe"):
-            raise hiredis.ProtocolError(f"a subscription that was not asked for: {push!r:.80}")
+        """SUBSCRIBE and UNSUBSCRIBE have no answer but this."""
+        kind = push[0].decode()
+        if not self._expected or self._expected.popleft().kind != kind:
+            raise hiredis.ProtocolError(f"a push that was not asked for: {push!r:.80}")
 
     def _on_answer(self, answer: Any) -> None:
         if not self._expected:
@@ -313,21 +325,24 @@ class Feed(asyncio.Protocol):
             expected.then()
 
     def _on_error(self, expected: _Expected, error: hiredis.ReplyError) -> None:
-        self.last_error = str(error)
-        if self.last_error.startswith(_AWAY) or expected.channel == self._probe_channel or expected.kind == "publish":
+        """A Redis that refuses one project goes on with the others; for any other error the link is given up."""
+        is_refusal = str(error).startswith(_REFUSALS)
+        if not is_refusal or expected.kind == "publish" or expected.channel == self._probe_channel:
             self._fail(error)
             return
-        logger.error("Redis refuses to %s %s: %s", expected.kind, expected.channel, error)
-        if expected.kind == "subscribe":
-            if self._loads.pop(expected.channel, None) is not None:
-                self._listener.on_refused(expected.channel)
-        elif expected.kind == "load":
+        self.last_error = str(error).partition("\n")[0]
+        logger.error("Redis refuses to %s %s: %s", expected.kind, expected.channel, self.last_error)
+        if expected.kind == "load":
             self._on_state(expected, {})  # live events can be had all the same
+        elif expected.kind == "subscribe" and self._loads.pop(expected.channel, None) is not None:
+            self._listener.on_refused(expected.channel)
 
     def _on_state(self, expected: _Expected, remembered: Any) -> None:
         if self._loads.get(expected.channel) is expected:
             del self._loads[expected.channel]
-            self._listener.on_loaded(expected.channel, remembered if isinstance(remembered, dict) else {})
+            state = remembered if isinstance(remembered, dict) else {}
+            self._load_bytes = max(sum(map(len, state.values())), self._load_bytes * 3 // 4, 1)
+            self._listener.on_loaded(expected.channel, state)
 
 
 def connection_to(url: str) -> AbstractConnection:

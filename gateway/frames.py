@@ -3,16 +3,15 @@
 Pure functions over bytes; no socket is known here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from struct import Struct
-from typing import NamedTuple
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
-from websockets.frames import Close, Frame, Opcode
+from websockets.frames import Close
+from websockets.frames import Frame as Frame  # for those who read frames
+from websockets.frames import Opcode as Opcode
 
 from gateway.codes import CloseCode
-
-__all__ = ["Fragments", "Frame", "FrameError", "Opcode", "close_frame", "code_to_echo", "pong_frame", "read_frames"]
 
 MAX_FRAGMENTS = 1_024  # of one message; empty ones cost nothing else
 PING = b"\x89\x00"  # one for all connections: a pong's payload tells us nothing that its arrival does not
@@ -64,43 +63,32 @@ class FrameError(Exception):
         self.reason = reason
 
 
-class Received(NamedTuple):
-    frames: list[Frame]
-    rest: bytes
-    """An unfinished frame, to be given back in front of the next bytes."""
+def read_frame(data: bytes, position: int, max_bytes: int) -> tuple[Frame | None, int]:
+    """The frame at `position` and where the next one begins, or None if it is not complete yet.
 
-
-def read_frames(data: bytes, max_bytes: int) -> Received:
-    """Parse a client's bytes; raises `FrameError` for what is no frame (1002) or too long (1009).
-
-    An unfinished frame is parsed again from its start when more arrives. That is cheap, since only its header is read
-    before its length is waited for, and it leaves nothing to be kept for a connection but, rarely, a few bytes.
+    Raises `FrameError` for what is no frame (1002) or too long (1009). An unfinished frame is parsed again from its
+    start when more has come: that is cheap, since its header alone is read before its length is waited for, and leaves
+    no parser to be kept for a connection.
     """
-    frames: list[Frame] = []
-    position = 0
+    start = position
 
-    def read_exact(size: int) -> Iterator[None]:
+    def read_exact(size: int) -> Generator[None, None, bytes]:
         nonlocal position
         if len(data) - position < size:
             yield
         position += size
-        return data[position - size : position]  # type: ignore[return-value]
+        return data[position - size : position]
 
+    parser = Frame.parse(read_exact, mask=True, max_size=max_bytes)
     try:
-        while position < len(data):
-            start = position
-            parser = Frame.parse(read_exact, mask=True, max_size=max_bytes)  # type: ignore[arg-type]
-            try:
-                next(parser)
-            except StopIteration as finished:
-                frames.append(finished.value)
-            else:
-                return Received(frames, data[start:])
+        next(parser)
+    except StopIteration as finished:
+        return finished.value, position
     except ProtocolError as error:
         raise FrameError(CloseCode.PROTOCOL_ERROR, str(error)) from None
     except PayloadTooBig:
         raise FrameError(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {max_bytes} bytes") from None
-    return Received(frames, b"")
+    return None, start
 
 
 class Fragments:

@@ -1,7 +1,7 @@
 """Who watches what on this replica, and the one step from Redis to their sockets."""
 
 import asyncio
-import logging
+import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -11,8 +11,6 @@ from gateway.feed import Feed, Remembered
 from gateway.settings import Settings
 from publisher.names import channel_name
 
-logger = logging.getLogger("gateway.hub")
-
 
 class Viewer(Protocol):
     """A session, as the hub sees it."""
@@ -20,6 +18,7 @@ class Viewer(Protocol):
     connection: Outgoing
     behind_since: float | None
     number: int
+    client_id: str
 
     def on_ready(self, project: "Project") -> None:
         """A project that was waited for is loaded."""
@@ -124,7 +123,7 @@ class Hub:
             return
         channel = project.channel
         position = channel.position
-        channel.load(remembered)
+        channel.load(remembered, now=time.time_ns() // 1_000)
         if project.viewers and (frames := channel.catch_up(position)):
             self.catch_ups += 1
             for socket in project.viewers:

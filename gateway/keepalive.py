@@ -1,10 +1,13 @@
 """One sweep for all connections, in place of two timers each: pings, the dead, and those who stay behind."""
 
 import asyncio
+import logging
 import time
 
 from gateway.codes import CloseCode
 from gateway.hub import Hub, Viewer
+
+logger = logging.getLogger("gateway.keepalive")
 
 SWEEP_SECONDS = 1.0
 
@@ -30,6 +33,7 @@ class Keepalive:
             if viewer.behind_since is not None:
                 # It neither reads nor is read from, so it cannot answer a ping: time alone decides.
                 if now - viewer.behind_since > self._hub.settings.slow_seconds:
+                    logger.info("Client %s: closed, behind for too long", viewer.client_id)
                     viewer.connection.close(CloseCode.TOO_SLOW, "behind for too long")
             elif viewer.number % self._turns == turn:
                 self._ping(viewer)
@@ -39,4 +43,5 @@ class Keepalive:
         if viewer.connection.was_heard:
             viewer.connection.ping()
         else:
-            viewer.connection.close(CloseCode.SILENT, "nothing was heard for two ping intervals")
+            logger.info("Client %s: closed, it did not answer a ping", viewer.client_id)
+            viewer.connection.close(CloseCode.SILENT, "no answer to a ping")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, StrictInt, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from gateway.codes import ErrorCode
@@ -10,7 +10,11 @@ from publisher.events import MAX_SEQ, _Model
 from publisher.names import ProjectId
 
 
-class Subscribe(_Model):
+class _ClientMessage(_Model):
+    model_config = ConfigDict(validate_by_name=False)  # camelCase only, on the wire
+
+
+class Subscribe(_ClientMessage):
     """Watch a project; with `since`, continue after that seq."""
 
     type: Literal["subscribe"]
@@ -18,14 +22,14 @@ class Subscribe(_Model):
     since: Annotated[StrictInt, Field(ge=0, le=MAX_SEQ)] | None = None
 
 
-class Unsubscribe(_Model):
+class Unsubscribe(_ClientMessage):
     """Watch a project no longer."""
 
     type: Literal["unsubscribe"]
     project_id: ProjectId
 
 
-class Ping(_Model):
+class Ping(_ClientMessage):
     """Ask for a `pong`: page scripts cannot see WebSocket pings."""
 
     type: Literal["ping"]
@@ -68,7 +72,7 @@ def _explain(error: ValidationError, value: dict[str, Any]) -> BadMessage:
     if "projectId" in fields:
         form = "1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit"
         return BadMessage(ErrorCode.BAD_PROJECT_ID, f"`projectId` is a string of {form}.")
-    return BadMessage(ErrorCode.BAD_SINCE, f"`since` is a whole number from 0 to {MAX_SEQ}.", value["projectId"])
+    return BadMessage(ErrorCode.BAD_SINCE, f"`since` is a whole number from 0 to {MAX_SEQ}.", value.get("projectId"))
 
 
 # What the gateway says. Each returns the JSON text of one message, as UTF-8.

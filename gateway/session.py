@@ -95,6 +95,7 @@ class Session:
         if bad.code not in (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_PROJECTS):
             self._bad_messages += 1
             if self._bad_messages >= self._settings.max_bad_messages:
+                logger.info("Client %s: closed after %d bad messages", self.client_id, self._bad_messages)
                 self.connection.close(
                     CloseCode.TOO_MANY_BAD_MESSAGES, f"{self._bad_messages} bad messages in a row; the last: {bad.code}"
                 )
@@ -173,7 +174,9 @@ class Session:
         """From now on this client costs an integer for each project: how far it got."""
         self.behind_since = time.monotonic()
         self._cursors = {
-            project: project.channel.position for project in self._projects.values() if project not in self._subscribing
+            project: project.channel.position
+            for project in self._projects.values()
+            if self.connection in project.viewers
         }
 
     def on_writable(self) -> None:

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     request_seconds: Seconds = Field(default=10, description="Time for a request to arrive; above: it is dropped.")
     ping_seconds: Seconds = Field(
         default=25,
-        description="Time between WebSocket pings; a client from which nothing is heard for two of them is closed. "
+        description="Time between WebSocket pings; a client that did not answer one when the next is due is closed. "
         "Below the idle time of every proxy on the way.",
     )
     slow_seconds: Seconds = Field(

@@ -3,13 +3,21 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import redis.asyncio
 from pydantic import BaseModel
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Patience, Publication, unsent
+from publisher.publication import (
+    CLIENT_OPTIONS,
+    GIVE_UP_SECONDS,
+    SCRIPT,
+    SCRIPT_SHA,
+    SEND_ERRORS,
+    Patience,
+    Publication,
+    unsent,
+)
 from publisher.settings import PublisherSettings
 
 __all__ = ["broadcast_to_project"]
@@ -17,9 +25,7 @@ __all__ = ["broadcast_to_project"]
 # A connection belongs to the loop that opened it, so each loop has clients of its own: by URL, each held by an
 # asynchronous generator, which the loop closes when it ends (`shutdown_asyncgens`, part of `asyncio.run`).
 _Lifetime = AsyncGenerator["redis.asyncio.Redis", None]
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple["redis.asyncio.Redis", _Lifetime]]] = (
-    WeakKeyDictionary()
-)
+_clients: dict[asyncio.AbstractEventLoop, dict[str, tuple["redis.asyncio.Redis", _Lifetime]]] = {}
 
 
 async def broadcast_to_project(
@@ -35,8 +41,9 @@ async def broadcast_to_project(
     patience = Patience()
     while True:
         try:
-            return await _send(client, publication, replay=settings.replay)
-        except RedisError as error:
+            async with asyncio.timeout(GIVE_UP_SECONDS - patience.seconds):
+                return await _send(client, publication, replay=settings.replay)
+        except (*SEND_ERRORS, TimeoutError) as error:
             delay = patience.delay_after(error)
             if delay is None:
                 unsent.report(publication, settings, error, patience.seconds)
@@ -47,7 +54,11 @@ async def broadcast_to_project(
 
 
 async def _client(url: str) -> "redis.asyncio.Redis":
-    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        for other in [other for other in _clients if other.is_closed()]:  # by hand, without shutdown_asyncgens
+            del _clients[other]
+    clients = _clients.setdefault(loop, {})
     if url not in clients:
         client = redis.asyncio.Redis.from_url(url, **CLIENT_OPTIONS)
         lifetime = _until_the_loop_ends(client)
@@ -61,6 +72,7 @@ async def _until_the_loop_ends(client: "redis.asyncio.Redis") -> _Lifetime:
     try:
         yield client
     finally:
+        _clients.pop(asyncio.get_running_loop(), None)
         await client.aclose()
 
 

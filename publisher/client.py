@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import redis
 from pydantic import BaseModel
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Patience, Publication, unsent
+from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, SEND_ERRORS, Patience, Publication, unsent
 from publisher.settings import PublisherSettings
 
 
@@ -35,7 +35,7 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
     while True:
         try:
             return _send(client, publication, replay=settings.replay)
-        except RedisError as error:
+        except SEND_ERRORS as error:
             delay = patience.delay_after(error)
             if delay is None:
                 unsent.report(publication, settings, error, patience.seconds)

@@ -24,7 +24,8 @@ def _clean(text: str) -> str:
     """Take control characters out and cut to `MAX_TEXT`; the check by `isprintable` keeps the usual case cheap."""
     if len(text) <= MAX_TEXT and text.isprintable():
         return text
-    return _CONTROL.sub("", text)[:MAX_TEXT]
+    # A lone surrogate (a file name that is no UTF-8, say) has no place in JSON; it becomes a question mark.
+    return _CONTROL.sub("", text)[:MAX_TEXT].encode(errors="replace").decode()
 
 
 JobType = Literal["script", "audio", "image", "video", "export"]

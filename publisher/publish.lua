@@ -40,14 +40,16 @@ if known_seq and known_seq >= seq then seq = known_seq + 1 end
 local seq_text = string.format('%.0f', seq)
 
 local event = '{"seq":' .. seq_text .. ',' .. string.sub(ARGV[2], 2)
+-- A Redis whose memory is full remembers nothing new (hence pcall); who watches is to see the event all the same.
 if known_seq then
-  redis.call('HSET', key, 'seq', seq_text, field, event)
+  redis.pcall('HSET', key, 'seq', seq_text, field, event)
 else
-  redis.call('HSET', key, 'seq', seq_text, 'from', seq_text, field, event)
+  redis.pcall('HSET', key, 'seq', seq_text, 'from', seq_text, field, event)
 end
 
--- The time to live is renewed with the first event of each minute, which the last seq tells.
-if not known_seq or math.floor(known_seq / 60000000) ~= math.floor(seq / 60000000) then
+-- The time to live is renewed with the first event of each minute, which the last seq tells; and with each event while
+-- the clock is behind the last seq and tells nothing.
+if not known_seq or seq == known_seq + 1 or math.floor(known_seq / 60000000) ~= math.floor(seq / 60000000) then
   redis.call('EXPIRE', key, ARGV[8])
 end
 

@@ -38,7 +38,7 @@ class PublisherSettings(NamedTuple):
 
 def check_namespace(namespace: str) -> str:
     """Return `namespace`: empty, or of the form of a project id. Raises `ValueError`."""
-    if namespace and not re.match(PROJECT_ID_PATTERN, namespace):
+    if namespace and not re.fullmatch(PROJECT_ID_PATTERN, namespace):
         raise ValueError(
             f"PROGRESS_NAMESPACE is {namespace!r}; use 1 to 128 of A-Z a-z 0-9 _ - . : and begin with a letter or digit"
         )
@@ -46,5 +46,10 @@ def check_namespace(namespace: str) -> str:
 
 
 def mask_url(url: str) -> str:
-    """`url` without its password, for a log line."""
-    return re.sub(r"(?<=:)[^:@/]*(?=@)", "***", url)
+    """`url` without its passwords, for a log line."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    name, colon, _ = user.partition(":")
+    masked = f"{scheme}{separator}{name}{colon}{'***' if colon else ''}{at}{host}{slash}{path}"
+    return re.sub(r"(password=)[^&]*", r"\1***", masked)

@@ -196,6 +196,34 @@ def test_a_reload_of_a_state_that_began_anew_tells_the_gap_and_what_is_there() -
     assert channel.recovers(50)
 
 
+def test_a_state_that_expired_while_the_project_was_idle_is_no_gap() -> None:
+    hour = 3_600 * 1_000_000
+    for state in ({}, remembered(event("b", 5 + hour))):
+        channel = loaded(event("a", 5))
+        position = channel.position
+        channel.begin_load()
+        channel.load(state, now=5 + hour)
+        assert "subscribed" not in dict(seen(channel.catch_up(position)))
+        assert channel.recovers(5)
+
+
+def test_after_a_failover_what_arrives_while_the_state_loads_wins_with_a_lower_seq_too() -> None:
+    channel = loaded(event("a", 80), from_=1)
+    position = channel.position
+    channel.begin_load()
+    channel.receive([event("a", 72)])
+    channel.load(remembered(event("a", 72), from_=1))
+    assert seen(channel.catch_up(position)) == [("a", 72)]
+
+
+def test_what_arrived_before_the_feed_was_lost_again_does_not_come_back() -> None:
+    channel = Channel("p")
+    channel.receive([event("a", 3), event("raw")])
+    channel.begin_load()
+    channel.load(remembered(event("a", 9)))
+    assert seen(channel.since(0)) == [("a", 9), ("raw", None)]
+
+
 def test_a_reload_cannot_bring_back_events_without_seq_and_says_so() -> None:
     channel = loaded()
     channel.receive([event("a")])
@@ -245,7 +273,7 @@ def test_the_newest_thousand_jobs_are_kept_and_the_cursor_of_the_rest_is_not_cov
     channel = loaded()
     position = channel.position
     channel.receive([event(str(number), number) for number in range(1, MAX_JOBS + 3)])
-    assert channel.jobs == MAX_JOBS
+    assert len(seen(channel.replay(0))) == MAX_JOBS
     assert seen(channel.replay(0))[0] == ("3", 3)
     assert not channel.recovers(1)
     assert channel.recovers(2)
@@ -257,7 +285,7 @@ def test_the_newest_thousand_jobs_are_kept_and_the_cursor_of_the_rest_is_not_cov
 
 def test_a_state_with_more_jobs_than_are_kept_is_trimmed_when_it_is_read() -> None:
     channel = loaded(*[event(str(number), number) for number in range(1, MAX_JOBS + 11)])
-    assert channel.jobs == MAX_JOBS
+    assert len(seen(channel.replay(0))) == MAX_JOBS
     assert next(since for since in range(1, 20) if channel.recovers(since)) == 10
 
 

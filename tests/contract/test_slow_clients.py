@@ -1,0 +1,271 @@
+"""Viewers whose sockets are full: they cost the replica nothing, slow nobody down, and catch up when they read."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from .client import Message, watching
+from .conftest import Launch
+from .deadlines import eventually
+from .events import complete, progress
+from .processes import PublisherProcess, RedisServer, Replica
+from .raw import TEXT, Reader, frame, reader
+
+READING = 50
+STALLED = 50
+EVENTS = 8_000
+TEXT_BYTES = 1_900
+JOBS = 40
+BATCH = 25
+AHEAD = 2  # batches in flight: the readers are never so far behind that their own buffers fill
+MEMORY_BYTES = 20_000_000
+
+
+async def join(stack: AsyncExitStack, replica: Replica, project: str, count: int, *, small: bool) -> list[Reader]:
+    readers = [await stack.enter_async_context(reader(replica.port, small=small)) for _ in range(count)]
+    await eventually(lambda: all(one.texts == 1 for one in readers), f"{count} clients to be connected")
+    for one in readers:
+        one.send(json.dumps({"type": "subscribe", "projectId": project}))
+    await eventually(lambda: all(one.texts >= 2 for one in readers), f"{count} clients to be subscribed")
+    return readers
+
+
+def big(number: int, total: int) -> Message:
+    """Jobs that go on in turn, each to its end."""
+    job, last = f"job_{number % JOBS}", number >= total - JOBS
+    if last:
+        return complete(job, result={"file": f"{number}" + "f" * 1_000})
+    return progress(job, 100 * number / total, message=f"{number} {'x' * TEXT_BYTES}")
+
+
+async def publish(
+    publisher: PublisherProcess, project: str, events: list[Message], readers: list[Reader]
+) -> list[int | None]:
+    """Publishes as fast as the readers read."""
+    seqs: list[int | None] = []
+    for start in range(0, len(events), BATCH):
+        seqs += await asyncio.to_thread(publisher.publish_all, project, events[start : start + BATCH])
+        due = len(seqs) - AHEAD * BATCH
+        await eventually(
+            lambda due=due: all(len(one.seqs) >= due for one in readers),  # type: ignore[misc]
+            f"the readers to get the first {due} events",
+        )
+    return seqs
+
+
+def last_events(client: Reader) -> dict[str, Message]:
+    events = [json.loads(text) for text in client.last_texts]
+    return {event["jobId"]: event for event in events if "jobId" in event}
+
+
+async def test_fifty_of_a_hundred_that_do_not_read_cost_no_memory_and_no_event(
+    launch: Launch, publisher: PublisherProcess, project: str
+) -> None:
+    replica = launch(slow_seconds=300)
+    async with asyncio.timeout(120), AsyncExitStack() as stack:
+        reading = await join(stack, replica, project, READING, small=False)
+        stalled = await join(stack, replica, project, STALLED, small=True)
+        warm = await publish(publisher, project, [progress("warm")] * 100, reading)
+        await eventually(lambda: all(len(one.seqs) == 100 for one in reading + stalled), "all to get the first 100")
+        for one in stalled:
+            one.stop_reading()
+        before = replica.rss_bytes()
+        events = [big(number, EVENTS) for number in range(EVENTS)]
+        peak = before
+        seqs: list[int | None] = []
+        for start in range(0, EVENTS, 1_000):
+            seqs += await publish(publisher, project, events[start : start + 1_000], reading)
+            peak = max(peak, replica.rss_bytes())
+        assert all(seqs)
+        await eventually(lambda: all(len(one.seqs) >= 100 + EVENTS for one in reading), "every event to be read")
+        for one in reading:
+            assert one.seqs == warm + seqs
+        for one in stalled:
+            assert len(one.seqs) < EVENTS // 2, "it was to stall"
+            one.read_again()
+        await eventually(
+            lambda: all(one.seqs[-1] == seqs[-1] for one in stalled), "the stalled clients to catch up", within=30
+        )
+        peak = max(peak, replica.rss_bytes())
+        assert peak - before < MEMORY_BYTES, f"memory grew by {(peak - before) / 1e6:.1f} MB"
+        for one in stalled:
+            assert one.seqs == sorted(set(one.seqs)), "in order, none twice"
+            ends = last_events(one)
+            assert [ends[f"job_{number}"]["type"] for number in range(JOBS)] == ["job_complete"] * JOBS
+            assert {ends[f"job_{number}"]["seq"] for number in range(JOBS)} == set(seqs[-JOBS:])
+        assert replica.status("/readyz") == 200
+
+
+async def test_plain_publishes_are_caught_up_with_too(launch: Launch, redis_server: RedisServer, project: str) -> None:
+    """They carry no seq, yet the replica keeps each as its job's last for the slow among its own clients."""
+    replica = launch(slow_seconds=300)
+    total = 8_000
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+        (slow,) = await join(stack, replica, project, 1, small=True)
+        slow.stop_reading()
+        quick = await stack.enter_async_context(watching(replica.ws, project))
+        for start in range(0, total, 500):
+            payloads = [big(number, total) for number in range(start, start + 500)]
+            await asyncio.to_thread(redis_server.publish_all, project, payloads)
+        redis_server.publish(project, progress("marker"))
+        await quick.until_job("marker", within=30)
+        slow.read_again()
+        await eventually(lambda: "marker" in last_events(slow), "the slow client to catch up", within=30)
+        assert len(slow.last_texts) < total // 2, "it was to stall"
+        ends = last_events(slow)
+        assert [ends[f"job_{number}"]["type"] for number in range(JOBS)] == ["job_complete"] * JOBS
+
+
+async def test_a_client_that_stays_behind_is_closed_with_4508_and_others_are_not(
+    launch: Launch, redis_server: RedisServer, publisher: PublisherProcess, project: str
+) -> None:
+    replica = launch(slow_seconds=1)
+    total = 6_000
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+        (slow,) = await join(stack, replica, project, 1, small=True)
+        quick = await stack.enter_async_context(watching(replica.ws, project))
+        slow.stop_reading()
+        start = time.monotonic()
+        for first in range(0, total, 500):
+            payloads = [big(number, total) for number in range(first, first + 500)]
+            await asyncio.to_thread(redis_server.publish_all, project, payloads)
+        # One after the other, until the replica's patience with the client that reads nothing has to be at its end.
+        number = 0
+        while time.monotonic() - start < 3:
+            number += 1
+            publisher.seq(project, progress(f"marker_{number}"))
+            await quick.until_job(f"marker_{number}", within=30)
+            await asyncio.sleep(0.05)
+        slow.read_again()
+        await asyncio.wait_for(slow.closed, 10)
+        assert slow.close_code == 4508
+        assert slow.texts < total // 2
+
+
+async def test_a_client_that_reads_slowly_but_reads_is_kept(
+    launch: Launch, redis_server: RedisServer, project: str
+) -> None:
+    """Behind is not gone: whoever drains its socket now and then starts its time anew."""
+    replica = launch(slow_seconds=1)
+    total = 4_000
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+        (slow,) = await join(stack, replica, project, 1, small=False)
+        for first in range(0, total, 500):
+            slow.stop_reading()
+            payloads = [big(number, total) for number in range(first, first + 500)]
+            await asyncio.to_thread(redis_server.publish_all, project, payloads)
+            await asyncio.sleep(0.3)
+            slow.read_again()
+            marker = f"marker_{first}"
+            redis_server.publish(project, progress(marker))
+            await eventually(lambda marker=marker: marker in last_events(slow), f"{marker} to be read")  # type: ignore[misc]
+        ends = last_events(slow)
+        assert [ends[f"job_{number}"]["type"] for number in range(JOBS)] == ["job_complete"] * JOBS
+        assert slow.close_code is None
+
+
+async def test_what_a_stalled_client_asked_meanwhile_is_answered_when_it_reads(
+    launch: Launch, redis_server: RedisServer, publisher: PublisherProcess, project: str
+) -> None:
+    """Also that it left: after `unsubscribed` nothing of the project comes, caught up or live."""
+    replica = launch(slow_seconds=300)
+    total = 6_000
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+        (slow,) = await join(stack, replica, project, 1, small=True)
+        quick = await stack.enter_async_context(watching(replica.ws, project))
+        slow.stop_reading()
+        for start in range(0, total, 500):
+            payloads = [big(number, total) for number in range(start, start + 500)]
+            await asyncio.to_thread(redis_server.publish_all, project, payloads)
+        slow.send(json.dumps({"type": "subscribe", "projectId": project + "b"}))
+        slow.send(json.dumps({"type": "unsubscribe", "projectId": project}))
+        slow.send(json.dumps({"type": "ping"}))
+        redis_server.publish(project, progress("marker"))
+        await quick.until_job("marker", within=30)
+        slow.read_again()
+        await eventually(lambda: b'"pong"' in b"".join(slow.last_texts[-3:]), "the pong", within=30)
+        redis_server.publish(project, progress("unheard"))
+        await quick.until_job("unheard")
+        publisher.seq(project + "b", progress("heard"))
+        await eventually(lambda: "heard" in last_events(slow), "an event of the other project")
+        messages = [json.loads(text) for text in slow.last_texts]
+        types = [message["type"] for message in messages]
+        after = messages[types.index("unsubscribed") + 1 :]
+        assert [message for message in after if message.get("projectId") == project] == []
+        assert {"subscribed", "pong"} <= set(types)
+
+
+async def test_a_client_that_asks_and_does_not_read_costs_no_memory(
+    launch: Launch, publisher: PublisherProcess, project: str
+) -> None:
+    """Two megabytes for each subscribe, and pongs without end, would pile up in the replica."""
+    replica = launch(slow_seconds=300)
+    publisher.publish_all(project, [progress(f"job_{number}", message="x" * 2_000) for number in range(1_000)])
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+        (slow,) = await join(stack, replica, project, 1, small=True)
+        slow.stop_reading()
+        before = replica.rss_bytes()
+        for _ in range(30):
+            slow.send(json.dumps({"type": "subscribe", "projectId": project}))
+        assert slow.transport is not None
+        slow.transport.write(frame(TEXT, b'{"type":"ping"}') * 20_000)
+        async with watching(replica.ws, project) as quick:
+            await quick.events(1_000)
+            for number in range(20):
+                publisher.seq(project, progress(f"marker_{number}"))
+                await quick.until_job(f"marker_{number}")
+        assert replica.rss_bytes() - before < MEMORY_BYTES
+
+
+def states(client: Reader) -> list[str]:
+    types = [json.loads(text)["type"] for text in client.last_texts]
+    return [type_ for type_ in types if type_ in ("stale", "live")]
+
+
+async def flood(publisher: PublisherProcess, project: str, total: int) -> None:
+    """All but the last event of each job."""
+    for start in range(0, total - JOBS, 500):
+        events = [big(number, total) for number in range(start, min(start + 500, total - JOBS))]
+        await asyncio.to_thread(publisher.publish_all, project, events)
+
+
+async def test_who_stalls_over_an_outage_of_redis_catches_up_with_it_all_the_same(
+    launch: Launch, own_redis: RedisServer, publisher_of: Callable[..., PublisherProcess], project: str
+) -> None:
+    """It may hear of the outage or not, but not only half of it."""
+    replica = launch(own_redis.url, slow_seconds=300)
+    publisher = publisher_of(own_redis.url)
+    total = 4_000
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+        (slow,) = await join(stack, replica, project, 1, small=True)
+        quick = await stack.enter_async_context(watching(replica.ws, project))
+        slow.stop_reading()
+        await flood(publisher, project, total)
+        own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+        await asyncio.to_thread(publisher.publish_all, project, [big(n, total) for n in range(total - JOBS, total)])
+        await quick.until_type("live", within=30)
+        slow.read_again()
+        publisher.seq(project, progress("marker"))
+        await eventually(lambda: "marker" in last_events(slow), "the slow client to catch up", within=30)
+        ends = last_events(slow)
+        assert [ends[f"job_{number}"]["type"] for number in range(JOBS)] == ["job_complete"] * JOBS
+        assert states(slow) in ([], ["stale", "live"])
+
+
+async def test_who_reads_again_during_an_outage_of_redis_learns_of_it(
+    launch: Launch, own_redis: RedisServer, publisher_of: Callable[..., PublisherProcess], project: str
+) -> None:
+    replica = launch(own_redis.url, slow_seconds=300)
+    async with asyncio.timeout(60), AsyncExitStack() as stack:
+        (slow,) = await join(stack, replica, project, 1, small=True)
+        quick = await stack.enter_async_context(watching(replica.ws, project))
+        slow.stop_reading()
+        await flood(publisher_of(own_redis.url), project, 4_000)
+        own_redis.kill()
+        await quick.until_type("stale")
+        slow.read_again()
+        await eventually(lambda: states(slow) == ["stale"], "the slow client to hear that it is stale")
+        own_redis.start()
+        await eventually(lambda: states(slow) == ["stale", "live"], "the slow client to hear live", within=30)

@@ -1,0 +1,294 @@
+"""Who watches what, and the one step from Redis to the sockets."""
+
+import pytest
+
+from gateway.channel import State
+from tests.contract.deadlines import eventually
+from tests.fakes import FakeClient, new_hub, progress, state
+
+NAME = b"project:p"
+
+
+@pytest.fixture(autouse=True)
+async def _in_a_loop() -> None:
+    """The hub's linger is a timer of the loop."""
+
+
+# Projects
+
+
+async def test_a_project_is_asked_of_redis_once_for_all_its_viewers() -> None:
+    hub, feed = new_hub()
+    for client in [FakeClient(hub) for _ in range(3)]:
+        client.subscribe("p")
+    assert feed.asked == [("subscribe", "project:p")]
+    assert hub.projects == 1
+
+
+async def test_the_namespace_stands_before_the_channel() -> None:
+    hub, feed = new_hub(namespace="staging")
+    client = FakeClient(hub)
+    client.subscribe("p")
+    assert feed.asked == [("subscribe", "staging:project:p")]
+    hub.on_loaded("staging:project:p", {})
+    hub.on_events({NAME: [progress("a", 1, 1)], b"staging:project:p": [progress("b", 1, 1)]})
+    assert [message.get("jobId", message["type"]) for message in client.told()] == ["connected", "subscribed", "b"]
+
+
+async def test_the_last_viewer_leaving_lets_go_of_redis_and_forgets_the_state() -> None:
+    hub, feed = new_hub(linger_seconds=0)
+    clients = [FakeClient(hub) for _ in range(2)]
+    for client in clients:
+        client.subscribe("p")
+    hub.on_loaded("project:p", {})
+    clients[0].say("unsubscribe", projectId="p")
+    clients[1].session.on_close()
+    await eventually(lambda: hub.projects == 0, "the project to be let go")
+    assert feed.asked == [("subscribe", "project:p"), ("unsubscribe", "project:p")]
+    assert hub.on_connected() == []
+
+
+async def test_a_viewer_that_comes_back_within_the_linger_costs_redis_nothing() -> None:
+    hub, feed = new_hub(linger_seconds=3_600)
+    first = FakeClient(hub)
+    first.subscribe("p")
+    hub.on_loaded("project:p", state(progress("a", 1, 11)))
+    first.session.on_close()
+    hub.on_events({NAME: [progress("b", 1, 12)]})
+    second = FakeClient(hub)
+    second.subscribe("p")
+    assert second.kinds() == ["connected", "subscribed", "progress", "progress"]
+    assert feed.asked == [("subscribe", "project:p")]
+
+
+async def test_after_the_linger_nothing_is_let_go_that_somebody_watches_again() -> None:
+    hub, feed = new_hub(linger_seconds=0.01)
+    first, second, third = (FakeClient(hub) for _ in range(3))
+    first.subscribe("p")
+    first.session.on_close()
+    second.subscribe("p")
+    third.subscribe("q")
+    third.session.on_close()
+    await eventually(lambda: ("unsubscribe", "project:q") in feed.asked, "the end of the linger of q, begun later")
+    assert ("unsubscribe", "project:p") not in feed.asked
+    assert hub.projects == 1
+
+
+async def test_a_project_that_was_let_go_is_loaded_anew() -> None:
+    hub, feed = new_hub(linger_seconds=0)
+    first = FakeClient(hub)
+    first.subscribe("p")
+    hub.on_loaded("project:p", state(progress("a", 1, 11)))
+    first.session.on_close()
+    await eventually(lambda: hub.projects == 0, "the project to be let go")
+    second = FakeClient(hub)
+    second.subscribe("p")
+    assert second.kinds() == ["connected"]
+    assert feed.asked[-1] == ("subscribe", "project:p")
+
+
+async def test_a_refused_project_is_let_go_at_once() -> None:
+    hub, _ = new_hub(linger_seconds=3_600)
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_refused("project:p")
+    assert hub.projects == 0
+    assert client.kinds() == ["connected", "error"]
+
+
+async def test_what_comes_for_a_project_that_nobody_knows_is_dropped() -> None:
+    hub, _ = new_hub()
+    hub.on_events({b"project:gone": [progress("a", 1, 1)]})
+    hub.on_loaded("project:gone", {})
+    hub.on_refused("project:gone")
+    assert hub.projects == 0
+    assert hub.events_received == 0
+
+
+# Events
+
+
+async def test_events_of_one_read_are_one_write_for_each_socket_of_the_same_bytes() -> None:
+    hub, _ = new_hub()
+    clients = [FakeClient(hub) for _ in range(3)]
+    written: list[list[bytes]] = []
+    for client in clients:
+        client.subscribe("p")
+    hub.on_loaded("project:p", {})
+    for client in clients:
+        pieces: list[bytes] = []
+        client.socket.write = pieces.append  # type: ignore[method-assign, assignment]
+        written.append(pieces)
+    hub.on_events({NAME: [progress("a", percent, 20 + percent) for percent in range(5)]})
+    assert [len(pieces) for pieces in written] == [1, 1, 1]
+    assert written[0][0] is written[1][0] is written[2][0]
+
+
+async def test_a_bad_payload_is_counted_and_the_next_event_delivered() -> None:
+    hub, _ = new_hub(linger_seconds=0)
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_loaded("project:p", {})
+    client.told()
+    hub.on_events({NAME: [b"junk", progress("a", 1, 21), b"\xff", b"[" * 10_000]})
+    assert client.kinds() == ["progress"]
+    assert hub.bad_payloads == 3
+    client.session.on_close()
+    await eventually(lambda: hub.projects == 0, "the project to be let go")
+    assert hub.bad_payloads == 3, "a counter never falls"
+
+
+async def test_bad_payloads_alone_write_nothing() -> None:
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_loaded("project:p", {})
+    client.told()
+    hub.on_events({NAME: [b"junk"]})
+    assert client.told() == []
+    assert hub.deliveries == 0
+
+
+# The feed lost and found
+
+
+async def test_a_lost_feed_is_stale_until_it_is_live_again() -> None:
+    hub, _ = new_hub()
+    assert not hub.is_stale
+    hub.on_lost()
+    assert hub.is_stale
+    hub.on_live()
+    assert not hub.is_stale
+
+
+async def test_a_hub_is_stale_before_its_first_connection() -> None:
+    hub, _ = new_hub()
+    assert type(hub)(hub.settings, "redis://unused", "other").is_stale
+
+
+async def test_all_projects_are_asked_for_again_those_that_linger_too() -> None:
+    hub, _ = new_hub(linger_seconds=3_600)
+    staying, leaving = FakeClient(hub), FakeClient(hub)
+    staying.subscribe("p")
+    leaving.subscribe("q")
+    leaving.session.on_close()
+    hub.on_lost()
+    assert sorted(hub.on_connected()) == ["project:p", "project:q"]
+
+
+async def test_after_a_loss_a_new_client_waits_for_the_reload() -> None:
+    hub, _ = new_hub()
+    first, second = FakeClient(hub), FakeClient(hub)
+    first.subscribe("p")
+    hub.on_loaded("project:p", state(progress("a", 1, 11)))
+    hub.on_lost()
+    second.subscribe("p")
+    assert second.kinds() == ["connected", "stale"]
+    hub.on_loaded("project:p", state(progress("a", 2, 12)))
+    assert [message.get("progress", message["type"]) for message in second.told()] == ["subscribed", 2]
+
+
+async def test_what_was_missed_comes_once_to_those_who_keep_up_and_later_to_those_who_do_not() -> None:
+    hub, _ = new_hub()
+    quick, slow = FakeClient(hub), FakeClient(hub)
+    for client in (quick, slow):
+        client.subscribe("p")
+    hub.on_loaded("project:p", state(progress("a", 1, 11)))
+    slow.socket.fill(1)
+    slow.say("ping")
+    for client in (quick, slow):
+        client.told()
+    hub.on_lost()
+    hub.on_loaded("project:p", state(progress("a", 1, 11), progress("b", 1, 12)))
+    hub.on_live()
+    assert [message.get("jobId", message["type"]) for message in quick.told()] == ["stale", "b", "live"]
+    slow.socket.drain()
+    assert [message.get("jobId", message["type"]) for message in slow.told()] == ["b"]
+
+
+async def test_an_emptied_redis_is_told_as_not_recovered_and_takes_nothing_away() -> None:
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_loaded("project:p", state(progress("a", 1, 11)))
+    client.told()
+    hub.on_lost()
+    hub.on_loaded("project:p", {})
+    hub.on_live()
+    told = client.told()
+    assert [message["type"] for message in told] == ["stale", "subscribed", "live"]
+    assert told[1]["recovered"] is False
+    late = FakeClient(hub)
+    late.subscribe("p")
+    assert late.kinds() == ["connected", "subscribed", "progress"]
+
+
+async def test_a_viewer_that_goes_while_all_are_told_disturbs_nobody() -> None:
+    hub, _ = new_hub()
+    clients = [FakeClient(hub) for _ in range(5)]
+
+    class Leaver:
+        """Takes another one with it, as a closing socket may."""
+
+        def on_feed_changed(self) -> None:
+            for client in clients[3:]:
+                client.session.on_close()
+
+    hub.viewers.add(Leaver())  # type: ignore[arg-type]
+    hub.on_lost()
+    assert [client.kinds()[-1] for client in clients[:3]] == ["stale"] * 3
+
+
+# What operators see
+
+
+async def test_the_figures_count_what_there_is() -> None:
+    hub, _ = new_hub(linger_seconds=0)
+    clients = [FakeClient(hub) for _ in range(3)]
+    for client in clients[:2]:
+        client.subscribe("p")
+        client.subscribe("q")
+    hub.on_loaded("project:p", {})
+    hub.on_loaded("project:q", {})
+    hub.on_events({NAME: [progress("a", 1, 21), progress("a", 2, 22)]})
+    assert (hub.accepted, len(hub.viewers)) == (3, 3)
+    assert (hub.projects, hub.subscriptions) == (2, 4)
+    assert (hub.events_received, hub.deliveries) == (2, 2)
+    assert hub.catch_ups == 0
+    for client in clients:
+        client.session.on_close()
+    assert (hub.accepted, len(hub.viewers), hub.subscriptions) == (3, 0, 0)
+
+
+async def test_an_event_that_a_full_socket_was_not_given_is_no_delivery() -> None:
+    hub, _ = new_hub()
+    clients = [FakeClient(hub) for _ in range(2)]
+    for client in clients:
+        client.subscribe("p")
+    hub.on_loaded("project:p", {})
+    clients[0].socket.fill(1)
+    clients[0].say("ping")
+    hub.on_events({NAME: [progress("a", 1, 21)]})
+    assert hub.deliveries == 1
+    clients[0].socket.drain()
+    assert hub.catch_ups == 1
+
+
+async def test_a_replica_is_ready_while_its_feed_is_proven_and_it_does_not_drain() -> None:
+    hub, feed = new_hub()
+    assert hub.is_ready
+    feed.is_proven = False
+    assert not hub.is_ready
+    feed.is_proven = True
+    hub.is_draining = True
+    assert not hub.is_ready
+
+
+async def test_a_project_is_not_given_out_while_it_loads() -> None:
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    client.subscribe("p")
+    project = hub.watch("p")
+    assert project.channel.state is State.LOADING
+    hub.on_events({NAME: [progress("a", 1, 21)]})
+    assert client.kinds() == ["connected"]

@@ -1,0 +1,329 @@
+"""Our two protocols in a real replica: whatever bytes arrive, it answers or lets go, and no traceback is logged."""
+
+import asyncio
+import logging
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import httpx
+import pytest
+from uvicorn.protocols.utils import ClientDisconnected
+from websockets.frames import Frame, Opcode
+
+from gateway.protocols import HttpProtocol, WebSocketProtocol, protocols_for
+from gateway.settings import Settings
+from tests.contract.deadlines import wait_for
+from tests.contract.processes import RedisServer, Replica
+from tests.fakes import FakeTransport
+from tests.raw_http import ask, get, rest_of, status, tcp, until, upgrade
+
+MAX_HEADER_BYTES = 4_000
+REQUEST_SECONDS = 0.5
+
+
+@pytest.fixture(scope="module")
+def replica(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    log = tmp_path_factory.mktemp("protocols") / "log"
+    server = Replica(redis_server.url, log, max_header_bytes=MAX_HEADER_BYTES, request_seconds=REQUEST_SECONDS)
+    try:
+        yield server.wait_ready()
+        assert server.stop() == 0
+    finally:
+        server.end()
+
+
+@pytest.fixture(autouse=True)
+def _no_traceback(replica: Replica) -> Iterator[None]:
+    """Each test's own share of the log, read when the server has answered once more."""
+    before = len(replica.log)
+    yield
+    assert replica.status("/healthz") == 200
+    said = replica.log[before:]
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture
+def port(replica: Replica) -> int:
+    return replica.port
+
+
+# Heads that grow
+
+
+def test_a_head_of_the_limit_passes_and_a_longer_one_is_refused(port: int) -> None:
+    request = get("/healthz", "X: ")
+    padding = MAX_HEADER_BYTES - len(request)
+    assert status(ask(port, get("/healthz", "X: " + "x" * padding))) == 200
+    assert status(ask(port, get("/healthz", "X: " + "x" * (padding + 5)))) == 431  # the empty line is free
+
+
+def test_a_header_without_end_is_refused_soon(port: int) -> None:
+    """uvicorn's httptools gathers it: two megabytes were taken, and the connection stayed."""
+    answer = ask(port, get("/healthz", "X: ")[:-4], *[b"x" * 1_000] * 2_000)
+    assert answer == b"" or status(answer) == 431  # a reset may overtake the answer while we still send
+
+
+@pytest.mark.parametrize("piece", [b"X: y\r\n", b"x" * 50 + b": \r\n"])
+def test_headers_without_end_are_refused(port: int, piece: bytes) -> None:
+    assert status(ask(port, get()[:-2], piece * (MAX_HEADER_BYTES // len(piece) + 1))) == 431
+
+
+def test_a_path_without_end_is_refused(port: int) -> None:
+    assert status(ask(port, b"GET /" + b"x" * MAX_HEADER_BYTES)) == 431
+
+
+def test_an_upgrade_with_too_long_a_head_is_refused(port: int) -> None:
+    assert status(ask(port, upgrade("/ws", "X: " + "x" * MAX_HEADER_BYTES))) == 431
+
+
+def test_a_body_is_no_part_of_the_head(port: int) -> None:
+    body = b"x" * (3 * MAX_HEADER_BYTES)
+    head = get("/healthz", f"Content-Length: {len(body)}", method="POST")
+    assert status(ask(port, head + body)) == 405
+    assert status(ask(port, head, body)) == 405
+
+
+# Requests that do not come to an end
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET", get()[:-2], get("/healthz", "Content-Length: 10", method="POST") + b"short", upgrade()[:-2]],
+    ids=["nothing", "a word", "a head", "a body", "an upgrade"],
+)
+def test_an_unfinished_request_is_dropped_in_time(port: int, begun: bytes) -> None:
+    before = time.monotonic()
+    answer = ask(port, begun)
+    took = time.monotonic() - before
+    assert b" 408 " in answer or status(answer) == 405  # a body that is not needed need not have come
+    assert took < REQUEST_SECONDS + 3
+
+
+def test_a_request_that_drips_is_dropped_in_time(port: int) -> None:
+    before = time.monotonic()
+    with tcp(port) as plug:
+        plug.settimeout(0.05)
+        answer = b""
+        for byte in get("/healthz", "X: " + "x" * 500):
+            try:
+                plug.sendall(bytes([byte]))
+                answer += plug.recv(1_000)
+                break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        took = time.monotonic() - before
+    assert answer == b"" or status(answer) == 408
+    assert took < REQUEST_SECONDS + 3
+
+
+def test_a_connection_that_became_a_websocket_is_not_dropped(port: int) -> None:
+    with tcp(port) as plug:
+        plug.sendall(upgrade())
+        assert b"connected" in until(plug, b"}")
+        plug.settimeout(REQUEST_SECONDS + 0.5)
+        with pytest.raises(TimeoutError):
+            plug.recv(1)
+        plug.settimeout(10)
+        plug.sendall(Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True))
+        assert b"pong" in until(plug, b"}")
+
+
+# Several requests on a connection
+
+
+def test_a_connection_is_kept_for_a_second_request_with_bounds_of_its_own(port: int) -> None:
+    request = get("/healthz", "X: " + "x" * (MAX_HEADER_BYTES - 200), close=False)
+    with tcp(port) as plug:
+        for _ in range(3):
+            plug.sendall(request)
+            assert status(until(plug, b"ok\n")) == 200
+        plug.sendall(get("/healthz", "X: " + "x" * MAX_HEADER_BYTES))
+        assert status(rest_of(plug)) == 431
+
+
+def test_a_second_request_that_does_not_end_is_dropped(port: int) -> None:
+    with tcp(port) as plug:
+        plug.sendall(get(close=False))
+        until(plug, b"ok\n")
+        plug.sendall(get()[:-2])
+        assert status(rest_of(plug)) == 408
+
+
+def test_pipelined_requests_are_all_answered_in_order(port: int) -> None:
+    answer = ask(port, get("/healthz", close=False) + get("/missing", close=False) + get("/healthz"))
+    assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 404, 200]
+
+
+def test_many_pipelined_requests_longer_than_one_head_are_all_answered(port: int) -> None:
+    one = get("/healthz", close=False)
+    count = 2 * MAX_HEADER_BYTES // len(one)
+    assert ask(port, one * count + get()).count(b"HTTP/1.1 200") == count + 1
+
+
+def test_a_request_after_an_upgrade_that_was_refused_is_not_answered_as_a_websocket(port: int) -> None:
+    answer = ask(port, upgrade("/ws", "Origin: https://evil.example") + get())
+    assert status(answer) == 403
+
+
+# Other versions and methods
+
+
+def test_http_1_0_is_answered_and_closed(port: int) -> None:
+    answer = ask(port, b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert status(answer) == 200
+    assert answer.endswith(b"ok\n")
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"SSH-2.0-x\r\n\r\n", b"GET\r\n\r\n", b"\r\n\r\n\x00\r\n\r\n"]
+)
+def test_what_is_no_http_is_refused(port: int, data: bytes) -> None:
+    answer = ask(port, data)
+    assert answer == b"" or status(answer) in (400, 408)
+
+
+def test_http_2_by_prior_knowledge_is_refused(port: int) -> None:
+    answer = ask(port, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert answer == b"" or status(answer) >= 400
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_a_page_is_not_written_to(port: int, method: str) -> None:
+    with httpx.Client(trust_env=False) as client:
+        assert client.request(method, f"http://127.0.0.1:{port}/").status_code == 405
+
+
+# Upgrades that are none
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (upgrade("/ws", key="too short"), {400}),
+        (upgrade("/ws", key=""), {400}),
+        (upgrade("/ws", key="é" * 24), {400}),
+        (upgrade().replace(b"Version: 13", b"Version: 8"), {400, 426}),
+        (upgrade().replace(b"Sec-WebSocket-Version: 13\r\n", b""), {400, 426}),
+        (upgrade("/elsewhere"), {403, 404}),
+        (upgrade("/ws/"), {307, 403, 404}),
+        (upgrade("/ws", method="POST"), {400, 404, 405}),
+        (upgrade("/ws", "Content-Length: 5", method="POST") + b"hello", {400, 404, 405}),
+        (upgrade("/ws", "Content-Length: 5") + b"hello", {101, 400}),
+        (upgrade("/ws", version="1.0"), {400, 404, 426, 505}),
+        (upgrade("/é".encode()), {400, 403, 404}),
+        (upgrade("/ws?x=é".encode()), {101, 400}),
+        (upgrade("/%ff"), {400, 403, 404}),
+        (upgrade("/ws", "X-Name: é"), {101}),
+        (upgrade("/ws", "Transfer-Encoding: chunked") + b"0\r\n\r\n", {101, 400}),
+        (upgrade("http://127.0.0.1/ws"), {101, 400, 403, 404}),
+        (upgrade("/ws").replace(b"Host: 127.0.0.1\r\n", b""), {101, 400}),
+        (upgrade("/ws", "Host: other.example"), {101, 400}),
+        (upgrade("/ws", "Connection: close"), {101, 400, 404}),
+        (get("/ws"), {400, 404, 426}),
+        (get("/ws", method="POST"), {400, 404, 405, 426}),
+        (get("/ws", "Upgrade: h2c", "Connection: Upgrade"), {400, 404, 426}),
+        (get("/é".encode()), {400, 404}),
+        (get("/\udcff".encode(errors="surrogateescape")), {400, 404}),
+    ],
+)
+def test_an_upgrade_that_is_none_is_refused_without_a_traceback(port: int, request_: bytes, expected: set[int]) -> None:
+    with tcp(port) as plug:
+        plug.sendall(request_)
+        assert status(until(plug, b"\r\n\r\n")) in expected
+
+
+def test_clients_that_vanish_in_the_middle_of_the_handshake_leave_nothing(port: int, replica: Replica) -> None:
+    for _ in range(60):
+        plug = socket.create_connection(("127.0.0.1", port))
+        plug.sendall(upgrade())
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        plug.close()  # with a reset
+
+    def connections() -> float:
+        with httpx.Client(trust_env=False) as client:
+            text = client.get(f"{replica.http}/metrics").text
+        return float(next(line.split()[1] for line in text.splitlines() if line.startswith("gateway_connections ")))
+
+    wait_for(lambda: connections() == 0, "no connection to be left")
+
+
+# After the handshake
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=True), 1007),
+        (Frame(Opcode.TEXT, b"\xff\xfe").serialize(mask=False), 1002),
+        (Frame(Opcode.TEXT, b"x" * 20_000).serialize(mask=True), 1009),
+        (Frame(Opcode.CLOSE, b"\x03\xe8\xff").serialize(mask=True), 1002),
+        (Frame(Opcode.CLOSE, b"\x0f\xa0").serialize(mask=True), 4000),
+        (b"\xc1\x80\x00\x00\x00\x00", 1002),
+        (b"GET / HTTP/1.1\r\n\r\n", 1002),
+    ],
+)
+def test_frames_that_may_not_be_end_the_connection_with_their_code(port: int, frame: bytes, code: int) -> None:
+    with tcp(port) as plug:
+        plug.sendall(upgrade())
+        until(plug, b"}")
+        plug.sendall(frame)
+        assert until(plug, code.to_bytes(2, "big"))
+
+
+# Without a server
+
+
+class Handshake:
+    """What `WebSocketProtocol.run_asgi` needs of its protocol."""
+
+    scope = receive = send = None
+    was_taken = False
+    close_timer = None
+    logger = logging.getLogger("uvicorn.error")
+
+    def __init__(self, error: Exception) -> None:
+        self.transport = FakeTransport()
+        self.refused = False
+        self.error = error
+
+    async def app(self, *_: object) -> None:
+        raise self.error
+
+    def send_500_response(self) -> None:
+        self.refused = True
+
+
+async def test_a_bug_in_the_handshake_is_logged_answered_by_500_and_closed(caplog: pytest.LogCaptureFixture) -> None:
+    handshake = Handshake(RuntimeError("a bug"))
+    await WebSocketProtocol.run_asgi(cast(WebSocketProtocol, handshake))
+    assert "a bug" in caplog.text
+    assert handshake.refused
+    assert handshake.transport.is_closing()
+
+
+async def test_a_client_that_is_gone_before_its_answer_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    handshake = Handshake(ClientDisconnected())
+    await WebSocketProtocol.run_asgi(cast(WebSocketProtocol, handshake))
+    assert caplog.records == []
+    assert handshake.transport.is_closing()
+
+
+def test_a_client_that_speaks_before_its_upgrade_is_answered_is_let_go() -> None:
+    handshake = Handshake(RuntimeError())
+    WebSocketProtocol.data_received(cast(WebSocketProtocol, handshake), b"early")
+    assert handshake.transport.is_closing()
+
+
+def test_the_settings_go_with_the_class_and_not_with_the_module() -> None:
+    one, websocket = protocols_for(Settings(max_header_bytes=1))
+    two, _ = protocols_for(Settings(max_header_bytes=2))
+    assert (one.settings.max_header_bytes, two.settings.max_header_bytes) == (1, 2)
+    assert issubclass(one, HttpProtocol)
+    assert not hasattr(HttpProtocol, "settings")
+    assert websocket is WebSocketProtocol
+    assert issubclass(websocket, asyncio.Protocol)

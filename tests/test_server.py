@@ -1,0 +1,145 @@
+"""The end in order: signals, and what clients are told; and the socket that is opened first."""
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from gateway.app import create_app
+from gateway.server import Server, listen
+from gateway.settings import Settings
+from tests.contract.processes import RedisServer, Replica, free_port
+from tests.fakes import new_hub
+from tests.raw_http import get, rest_of, tcp, until, upgrade
+
+Start = Callable[[], Replica]
+
+
+@pytest.fixture
+def start(redis_server: RedisServer, tmp_path: Path) -> Iterator[Start]:
+    started: list[Replica] = []
+
+    def start() -> Replica:
+        started.append(Replica(redis_server.url, tmp_path / f"{len(started)}.log"))
+        return started[-1].wait_ready()
+
+    yield start
+    for replica in started:
+        replica.end()
+        assert "Traceback" not in replica.log, replica.log
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order_with_status_0(start: Start, number: signal.Signals) -> None:
+    replica = start()
+    with connect(replica.ws, proxy=None) as client:
+        client.recv(timeout=10)
+        replica.signal(number)
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(timeout=10)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012
+    assert replica.wait("the end") == 0
+    assert "Ended in order" in replica.log
+
+
+def test_a_client_that_does_not_answer_the_close_delays_the_end_by_a_few_seconds_only(start: Start) -> None:
+    replica = start()
+    with tcp(replica.port) as plug:
+        plug.sendall(upgrade())
+        until(plug, b"}")
+        began = time.monotonic()
+        replica.signal(signal.SIGTERM)
+        assert replica.wait("the end", within=9) == 0
+        assert time.monotonic() - began < 9
+        assert rest_of(plug)[2:4] == (1012).to_bytes(2, "big")
+
+
+def test_a_second_signal_ends_it_at_once(start: Start) -> None:
+    replica = start()
+    with tcp(replica.port) as plug:
+        plug.sendall(upgrade())
+        until(plug, b"}")
+        replica.signal(signal.SIGTERM)
+        until(plug, (1012).to_bytes(2, "big"))
+        began = time.monotonic()
+        replica.signal(signal.SIGTERM)
+        replica.wait("the end")
+        assert time.monotonic() - began < 3
+
+
+def test_a_draining_replica_fails_readiness_and_refuses_upgrades(start: Start) -> None:
+    replica = start()
+    with tcp(replica.port) as watcher, tcp(replica.port) as late, httpx.Client(trust_env=False) as client:
+        watcher.sendall(upgrade())
+        until(watcher, b"}")
+        late.sendall(get(close=False))
+        until(late, b"ok\n")
+        assert client.get(f"{replica.http}/healthz").status_code == 200
+        replica.signal(signal.SIGTERM)
+        until(watcher, (1012).to_bytes(2, "big"))
+        late.sendall(get("/readyz", close=False) + upgrade())
+        answers = rest_of(late)
+    assert [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]] == [503, 503]
+    assert replica.wait("the end", within=9) == 0
+
+
+def test_signals_are_counted_and_not_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, _ = new_hub()
+    server = Server(uvicorn.Config(create_app(hub.settings), log_config=None), hub)
+    ended: list[int] = []
+    monkeypatch.setattr("gateway.server.os._exit", ended.append)
+    server.handle_exit(signal.SIGTERM, None)
+    assert (server.should_exit, server.force_exit) == (True, False)
+    server.handle_exit(signal.SIGINT, None)
+    assert (server.should_exit, server.force_exit) == (True, True)
+    assert ended == []
+    server.handle_exit(signal.SIGINT, None)
+    assert ended == [1]
+    assert server._captured_signals == []
+
+
+# The socket
+
+
+def test_it_listens_where_the_settings_say() -> None:
+    with listen(Settings(host="127.0.0.1", port=0)) as listener, tcp(listener.getsockname()[1]):
+        assert listener.getsockname()[0] == "127.0.0.1"
+        assert not listener.getblocking()
+
+
+def test_it_listens_on_ipv6() -> None:
+    with listen(Settings(host="::1", port=0)) as listener:
+        assert listener.family == socket.AF_INET6
+
+
+def test_a_port_in_use_is_an_os_error_and_leaves_no_socket() -> None:
+    with listen(Settings(port=0)) as listener, pytest.raises(OSError, match="in use"):
+        listen(Settings(port=listener.getsockname()[1]))
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid", "256.1.1.1"])
+def test_an_address_that_is_not_ours_is_an_os_error(host: str) -> None:
+    with pytest.raises(OSError):  # noqa: PT011
+        listen(Settings(host=host, port=free_port()))
+
+
+def test_a_port_can_be_used_again_right_after_the_end() -> None:
+    with listen(Settings(port=0)) as listener:
+        port = listener.getsockname()[1]
+        with tcp(port):
+            listener.setblocking(True)
+            accepted, _ = listener.accept()
+            accepted.close()  # by us first, so that the address stays in TIME_WAIT
+    with listen(Settings(port=port)):
+        pass

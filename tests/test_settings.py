@@ -1,0 +1,180 @@
+"""Every knob of a replica: each has a variable and a flag, each has an effect, and each is documented by one class."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from pydantic import ValidationError
+
+import gateway
+from gateway import cli
+from gateway.settings import Settings
+
+OTHER: dict[str, tuple[str, object]] = {
+    # field: a value that is not the default, as text, and as it is read
+    "redis_url": ("redis://elsewhere:1/2", "redis://elsewhere:1/2"),
+    "namespace": ("staging", "staging"),
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "port": ("4000", 4000),
+    "origins": ("https://a.example, HTTPS://B.example/ ,,", ("https://a.example", "https://b.example")),
+    "max_connections": ("7", 7),
+    "max_projects": ("8", 8),
+    "subscribe_rate": ("0.5", 0.5),
+    "subscribe_burst": ("9", 9),
+    "max_message_bytes": ("100", 100),
+    "max_bad_messages": ("3", 3),
+    "max_header_bytes": ("200", 200),
+    "request_seconds": ("1.5", 1.5),
+    "ping_seconds": ("2.5", 2.5),
+    "slow_seconds": ("3.5", 3.5),
+    "buffer_bytes": ("300", 300),
+    "linger_seconds": ("0", 0),
+    "redis_wait_seconds": ("0", 0),
+    "log_level": ("debug", "debug"),
+}
+BAD: dict[str, list[str]] = {
+    "namespace": ["-a", "a b", "a{b}", "a" * 129],
+    "port": ["-1", "65536", "http", "3001.5"],
+    "max_connections": ["0", "-1", "many", "10000001"],
+    "max_projects": ["0"],
+    "subscribe_rate": ["0", "-1", "fast", "nan"],
+    "subscribe_burst": ["0", "1.5"],
+    "max_message_bytes": ["0", "16k"],
+    "max_bad_messages": ["0"],
+    "max_header_bytes": ["0"],
+    "request_seconds": ["0", "-1", "inf", "nan"],
+    "ping_seconds": ["0", "86401"],
+    "slow_seconds": ["0"],
+    "buffer_bytes": ["0"],
+    "linger_seconds": ["-1", "3601", "nan"],
+    "redis_wait_seconds": ["-1", "inf"],
+    "log_level": ["loud", "INFO ", ""],
+}
+
+
+def variable_of(field: str) -> str:
+    return {"redis_url": "REDIS_URL", "namespace": "PROGRESS_NAMESPACE"}.get(field, f"GATEWAY_{field.upper()}")
+
+
+def flag_of(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
+def by_flags(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Settings:
+    """The settings with which `serve` would begin."""
+    read: list[Settings] = []
+    monkeypatch.setattr(cli, "_serve", lambda settings, **_: read.append(settings))
+    result = CliRunner().invoke(cli.main, ["serve", *arguments])
+    assert result.exit_code == 0, result.output
+    return read[0]
+
+
+def test_every_setting_is_tested_here() -> None:
+    assert set(OTHER) == set(Settings.model_fields)
+    assert set(BAD) <= set(OTHER)
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_a_variable_has_an_effect_on_its_setting_and_on_no_other(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    before = Settings().model_dump()
+    text, value = OTHER[field]
+    assert before[field] != value
+    monkeypatch.setenv(variable_of(field), text)
+    assert Settings().model_dump() == before | {field: value}
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_a_flag_has_an_effect_on_its_setting_and_on_no_other(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    text, value = OTHER[field]
+    assert by_flags(monkeypatch, flag_of(field), text).model_dump() == Settings().model_dump() | {field: value}
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    text, value = OTHER[field]
+    default = Settings().model_dump()[field]
+    monkeypatch.setenv(variable_of(field), {"log_level": "error"}.get(field) or str(default or "1") or "1")
+    if field in ("namespace", "redis_url", "origins"):
+        monkeypatch.setenv(variable_of(field), "a")
+    assert by_flags(monkeypatch, flag_of(field), text).model_dump()[field] == value
+
+
+@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in BAD.items() for text in texts])
+def test_a_bad_value_names_its_variable_and_its_flag_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, field: str, text: str
+) -> None:
+    monkeypatch.setenv(variable_of(field), text)
+    with pytest.raises(ValidationError):
+        Settings()
+    monkeypatch.delenv(variable_of(field))
+    result = CliRunner().invoke(cli.main, ["serve", f"{flag_of(field)}={text}"])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert variable_of(field) in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_several_bad_values_are_named_at_once() -> None:
+    result = CliRunner().invoke(cli.main, ["serve", "--port", "x", "--max-projects", "0"])
+    assert "GATEWAY_PORT" in result.stderr
+    assert "GATEWAY_MAX_PROJECTS" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_a_setting_is_described_once_and_the_help_shows_it(field: str) -> None:
+    description = Settings.model_fields[field].description
+    assert description
+    assert description.endswith(".")
+    for command in ("serve", "demo"):
+        text = " ".join(CliRunner().invoke(cli.main, [command, "--help"], terminal_width=110).output.split())
+        assert flag_of(field) in text
+        assert variable_of(field) in text
+        assert " ".join(description.split()) in text
+
+
+def test_an_empty_redis_url_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "")
+    assert Settings().redis_url is None
+
+
+def test_an_unknown_variable_is_nobodys_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_UNHEARD_OF", "1")
+    Settings()
+
+
+def test_settings_do_not_change_afterwards() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings: dict[str, Any] = Settings().model_dump()
+    assert (settings["host"], settings["port"]) == ("127.0.0.1", 3001)
+    assert settings["redis_url"] is None
+    assert settings["max_message_bytes"] == 16 * 1024
+    assert settings["origins"] == ()
+
+
+def test_a_default_passes_its_own_checks() -> None:
+    settings = Settings()
+    assert Settings.model_validate(settings.model_dump()) == settings
+
+
+def test_one_class_is_the_only_place_of_settings() -> None:
+    classes = [
+        node.name
+        for path in Path(gateway.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and any("BaseSettings" in ast.unparse(base) for base in node.bases)
+    ]
+    assert classes == ["Settings"]
+
+
+def test_no_flag_stands_beside_the_settings() -> None:
+    serve = cli.main.commands["serve"]
+    assert isinstance(serve, click.Command)
+    assert {parameter.name for parameter in serve.params} == set(Settings.model_fields)
