@@ -6,7 +6,7 @@ from collections import deque
 from starlette.websockets import WebSocket
 
 from gateway.codes import CloseCode
-from gateway.connection import Conversation
+from gateway.connection import CLOSE_SECONDS, Conversation
 from gateway.frames import payloads
 
 
@@ -27,6 +27,9 @@ class AsgiConnection:
         self._writable = asyncio.Event()
         self._writable.set()
         self._end: tuple[int, str] | None = None
+        self._receiver: asyncio.Task[None] | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._was_aborted = False
         self.is_behind = False
         self.was_heard = True
         self.is_closed = False
@@ -49,23 +52,33 @@ class AsgiConnection:
             self._end = (code, reason)
             self._end_session()
             self._filled.set()
+            # The sender may wait for a client that never reads again.
+            self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
 
     def abort(self) -> None:
-        self.close(CloseCode.RESTART)
+        self._was_aborted = True
+        if self._receiver is not None:
+            self._receiver.cancel()
 
     async def run(self, session: Conversation) -> None:
-        """Converse until either side closes."""
+        """Converse until either side closes. Receives in the caller's task, sends in one of its own."""
         self._session = session
+        self._receiver = asyncio.current_task()
         sender = asyncio.create_task(self._send())
-        receiver = asyncio.create_task(self._receive())
+        # It ends with our close frame, or because the client is gone; the server says the same here by a disconnect.
+        sender.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            await asyncio.wait([sender, receiver], return_when=asyncio.FIRST_COMPLETED)
+            await self._receive()
+        except asyncio.CancelledError:
+            if not self._was_aborted:
+                raise
         finally:
+            self._receiver = None
+            sender.cancel()
+            if self._close_timer is not None:
+                self._close_timer.cancel()
             self.is_closed = True
             self._end_session()
-            for task in (sender, receiver):
-                task.cancel()
-            await asyncio.gather(sender, receiver, return_exceptions=True)
 
     async def _receive(self) -> None:
         while True:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -87,6 +88,9 @@ def _serve(settings: Settings, *, with_demo: bool) -> None:
     from gateway.server import listen, serve
 
     _start_logging(settings.log_level)
+    # Until the server takes the signals over: they end what was started so far, and the process with status 0.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         listener = listen(settings)
     except OSError as error:
@@ -107,8 +111,21 @@ def _serve(settings: Settings, *, with_demo: bool) -> None:
                 serve(settings.model_copy(update={"redis_url": redis_url}), listener)
         except RedisUnusable as error:
             _stop(str(error), USAGE if error.is_usage else FAILURE)
-        except KeyboardInterrupt:  # before the server took the signals over
+        except KeyboardInterrupt:
             sys.exit(0)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _check_project(project: str) -> None:
+    from publisher.names import check_project_id
+
+    try:
+        check_project_id(project)
+    except ValidationError:
+        _stop("PROJECT is 1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit", USAGE)
 
 
 _EVENT_TYPES = ["script", "audio", "image", "video", "export"]
@@ -136,11 +153,13 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     Prints the event's seq. Exits 1 if it was refused or could not be sent, 2 if it is no event.
     """
     from publisher import broadcast_to_project
+    from publisher.settings import PublisherSettings
 
     if redis_url:
         os.environ["REDIS_URL"] = redis_url
     if namespace is not None:
         os.environ["PROGRESS_NAMESPACE"] = namespace
+    _check_project(project)
     logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
     try:
         seq = broadcast_to_project(project, _event_of(event, flags), strict=True)
@@ -152,15 +171,17 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
         _stop(f"not sent: {str(error).rstrip('.')}. Is Redis running, and REDIS_URL right?")
     if seq is not None:
         click.echo(seq)
-    elif os.environ.get("PROGRESS_REPLAY", "on").lower() in ("", "1", "on", "true", "yes"):
+    elif PublisherSettings.from_environment().replay:
         _stop("refused: a later event of this job is known already (see `attempt` in docs/protocol.md)")
 
 
 def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     if text is not None:
+        if given := [name for name, value in flags.items() if value and name != "jobType"]:
+            _stop(f"give an EVENT as JSON or by flags, not both ({', '.join(given)})", USAGE)
         try:
             event = json.loads(sys.stdin.read() if text == "-" else text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             _stop(f"EVENT is not JSON: {error}", USAGE)
         if not isinstance(event, dict):
             _stop("EVENT is one JSON object", USAGE)
@@ -187,10 +208,6 @@ def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
 def watch(project: str, url: str, as_json: bool) -> None:
     """Watch PROJECT: live bars on a terminal, a line for each event elsewhere. Reconnects and resumes by itself."""
     from gateway.watch import watch as watch_project
-    from publisher.names import check_project_id
 
-    try:
-        check_project_id(project)
-    except ValidationError as error:
-        _stop(_explain(error, str), USAGE)
+    _check_project(project)
     sys.exit(asyncio.run(watch_project(url, project, as_json=as_json)))

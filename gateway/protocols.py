@@ -35,6 +35,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._is_reading_head = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._last_read = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -52,19 +53,16 @@ class HttpProtocol(HttpToolsProtocol):
                 self.transport.write(_HEAD_TOO_LONG)
                 self.transport.close()
                 return
-        if self.transport.is_closing():
-            return
-        super().data_received(data)
+            if self._deadline is None:  # also for bytes that begin no request, such as empty lines
+                self._expect_request()
+        if not self.transport.is_closing():
+            self._last_read = data
+            super().data_received(data)
 
     def _ends_in_time(self, data: bytes) -> bool:
         """Whether the head ends within its bound: what follows in the same read is the body."""
         end = data.find(b"\r\n\r\n")
         return 0 <= end <= self.settings.max_header_bytes - (self._head_bytes - len(data))
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._deadline is None:  # a further request on a connection that is kept alive
-            self._expect_request()
 
     def on_headers_complete(self) -> None:
         self._is_reading_head = False
@@ -79,6 +77,14 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hand the request on as it was parsed; uvicorn's would write it out, to be parsed a second time."""
         self._stop_waiting()
+        self._unset_keepalive_if_required()
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        if is_busy or not self._last_read.endswith(b"\r\n\r\n"):
+            # An upgrade in a row behind an unanswered request, or followed by more before it is answered (RFC 6455,
+            # 4.1): what is whose could only be guessed.
+            self.transport.write(_BAD_REQUEST)
+            self.transport.close()
+            return
         self.connections.discard(self)
         protocol = WebSocketProtocol(config=self.config, server_state=self.server_state, app_state=self.app_state)
         protocol.connection_made(self.transport)

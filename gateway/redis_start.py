@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -89,8 +90,13 @@ def _wait_for(url: str, wait_seconds: float) -> None:
 
 def _ping(url: str) -> None:
     options = {"socket_timeout": _TRY_SECONDS, "socket_connect_timeout": _TRY_SECONDS, "retry": None, "protocol": 3}
-    with redis.Redis.from_url(url, **options) as client:
-        client.ping()
+    try:
+        with redis.Redis.from_url(url, **options) as client:
+            client.ping()
+    except RedisError:
+        raise
+    except Exception as error:  # redis-py's, of something that answers but is no Redis
+        raise ConnectionError(f"what answers there is no Redis ({error})") from None
 
 
 @contextlib.contextmanager
@@ -109,12 +115,28 @@ def _embedded_valkey() -> Iterator[None]:
     try:
         server.start()
     except Exception as error:
+        if _answers(DEFAULT_REDIS_URL):  # another replica that was started at the same moment was faster
+            yield
+            return
         raise RedisUnusable(f"The embedded Valkey did not start: {error}. Start a Redis, or set REDIS_URL.") from None
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     logger.info("No Redis at %s, so an embedded Valkey was started there; set REDIS_URL for another", DEFAULT_REDIS_URL)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(Exception):
+    with _ended_with_us(server._process.pid):
+        try:
+            yield
+        finally:
             server.stop()
+
+
+@contextlib.contextmanager
+def _ended_with_us(pid: int) -> Iterator[None]:
+    """Have a process ended when this one is gone, even if it was killed: the kernel closes a pipe in any case."""
+    program = ["/bin/sh", "-c", 'read -r _ || kill -TERM "$0"', str(pid)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True) as watchdog:  # noqa: S603
+        assert watchdog.stdin is not None
+        try:
+            yield
+        finally:  # a line, not the end of file: it was ended already, and its number may be another's
+            watchdog.stdin.write(b"\n")
+            watchdog.stdin.flush()

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import os
+import resource
+import signal
 import socket
 from types import FrameType
 
@@ -19,6 +21,8 @@ from gateway.settings import Settings
 logger = logging.getLogger("gateway")
 
 BACKLOG = 4_096  # handshakes that the kernel holds while the loop is busy: all clients of another replica may come
+
+SPARE_DESCRIPTORS = 64  # for Redis, the listening socket, files
 
 
 class Server(uvicorn.Server):
@@ -70,6 +74,15 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def _raise_descriptor_limit(connections: int) -> None:
+    """A connection is a descriptor; above the limit the kernel would hold connections that nobody answers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < connections + SPARE_DESCRIPTORS:
+        logger.warning("This process may open %d files, too few for %d connections: raise nofile", hard, connections)
+
+
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve until a signal."""
     app = create_app(settings)
@@ -89,6 +102,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         log_level="warning",
         timeout_graceful_shutdown=2,
     )
+    _raise_descriptor_limit(settings.max_connections)
     # What was made until now stays: the collector need not look at it again. Later it looks less often than by default,
     # since every event replaces an older one: garbage that reference counts do not free hardly exists.
     gc.freeze()
@@ -96,5 +110,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", address, address)
-    Server(config, app.state.hub).run(sockets=[listener])
+    server = Server(config, app.state.hub)
+    signal.signal(signal.SIGHUP, server.handle_exit)  # the terminal was closed
+    server.run(sockets=[listener])
     logger.info("Ended in order")

@@ -48,8 +48,7 @@ def check_namespace(namespace: str) -> str:
 def mask_url(url: str) -> str:
     """`url` without its passwords, for a log line."""
     scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
+    user, at, host = rest.rpartition("@")
     name, colon, _ = user.partition(":")
-    masked = f"{scheme}{separator}{name}{colon}{'***' if colon else ''}{at}{host}{slash}{path}"
+    masked = f"{scheme}{separator}{name}{colon}{'***' if colon else ''}{at}{host}"
     return re.sub(r"(password=)[^&]*", r"\1***", masked)

@@ -1,6 +1,7 @@
 """The command line: what it prints, and the one line and the exit status of whatever goes wrong."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,8 +175,8 @@ def test_a_refused_event_is_exit_1(remembered: Remembered, project: str) -> None
         (["p", "{}"], "type"),
         (["p", '{"type":"x"}'], "x"),
         (["p", '{"type":"progress","jobId":"\\ud800","jobType":"audio","progress":1}'], "jobId"),
-        (["a b", "--job", "j", "--complete"], "roject"),
-        (["", "--job", "j", "--complete"], "roject"),
+        (["a b", "--job", "j", "--complete"], "PROJECT"),
+        (["", "--job", "j", "--complete"], "PROJECT"),
     ],
 )
 def test_what_is_no_event_is_exit_2_and_names_what_is_wrong(arguments: list[str], word: str) -> None:
@@ -210,8 +211,9 @@ def test_a_wrong_variable_is_exit_2(monkeypatch: pytest.MonkeyPatch, variables: 
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str]]:
-    """What would be served, and with which demo jobs; the logging of this process stays as it is."""
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Settings, str]]]:
+    """What would be served, and with which demo jobs; the logging and the signals of this process stay as they are."""
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     served: list[tuple[Settings, str]] = []
     jobs: list[str] = []
 
@@ -224,7 +226,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str]]:
     monkeypatch.setattr(cli, "_start_logging", lambda level: None)
     monkeypatch.setattr("gateway.demo.DemoJobs", demo_jobs)
     monkeypatch.setattr("gateway.server.serve", lambda settings, listener: served.append((settings, ",".join(jobs))))
-    return served
+    yield served
+    for number, handler in signals.items():
+        signal.signal(number, handler)
 
 
 def test_serve_serves_with_the_redis_that_was_found(

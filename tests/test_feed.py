@@ -180,10 +180,10 @@ async def test_what_is_asked_for_in_one_turn_goes_out_in_one_write(
         write(commands)
 
     monkeypatch.setattr(stage.feed, "_write", count)
-    channels = [f"{stage.channel}:{number}" for number in range(50)]
+    channels = [f"{stage.channel}:{number}" for number in range(module.LOAD_BYTES_AT_ONCE // module.FIRST_LOAD_BYTES)]
     for channel in channels:
         stage.feed.subscribe(channel)
-    await eventually(lambda: len(stage.listener.states) == 50, "50 states")
+    await eventually(lambda: len(stage.listener.states) == len(channels), "the states")
     assert sum(b"SUBSCRIBE" in written for written in writes) == 1
     assert [channel for channel in channels if stage.listener.count(f"loaded {channel}") != 1] == []
 

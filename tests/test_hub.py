@@ -1,5 +1,7 @@
 """Who watches what, and the one step from Redis to the sockets."""
 
+import time
+
 import pytest
 
 from gateway.channel import State
@@ -210,7 +212,7 @@ async def test_an_emptied_redis_is_told_as_not_recovered_and_takes_nothing_away(
     hub, _ = new_hub()
     client = FakeClient(hub)
     client.subscribe("p")
-    hub.on_loaded("project:p", state(progress("a", 1, 11)))
+    hub.on_loaded("project:p", state(progress("a", 1, time.time_ns() // 1_000)))
     client.told()
     hub.on_lost()
     hub.on_loaded("project:p", {})
@@ -221,6 +223,18 @@ async def test_an_emptied_redis_is_told_as_not_recovered_and_takes_nothing_away(
     late = FakeClient(hub)
     late.subscribe("p")
     assert late.kinds() == ["connected", "subscribed", "progress"]
+
+
+async def test_a_state_that_expired_after_its_hour_is_no_loss() -> None:
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_loaded("project:p", state(progress("a", 1, time.time_ns() // 1_000 - 3_601 * 1_000_000)))
+    client.told()
+    hub.on_lost()
+    hub.on_loaded("project:p", {})
+    hub.on_live()
+    assert client.kinds() == ["stale", "live"]
 
 
 async def test_a_viewer_that_goes_while_all_are_told_disturbs_nobody() -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import uvicorn
 from websockets.exceptions import ConnectionClosed
@@ -17,7 +16,7 @@ from gateway.server import Server, listen
 from gateway.settings import Settings
 from tests.contract.processes import RedisServer, Replica, free_port
 from tests.fakes import new_hub
-from tests.raw_http import get, rest_of, tcp, until, upgrade
+from tests.raw_http import get, rest_of, status, tcp, until, upgrade
 
 Start = Callable[[], Replica]
 
@@ -80,17 +79,17 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
 
 def test_a_draining_replica_fails_readiness_and_refuses_upgrades(start: Start) -> None:
     replica = start()
-    with tcp(replica.port) as watcher, tcp(replica.port) as late, httpx.Client(trust_env=False) as client:
+    with tcp(replica.port) as watcher, tcp(replica.port) as balancer, tcp(replica.port) as late:
         watcher.sendall(upgrade())
         until(watcher, b"}")
-        late.sendall(get(close=False))
-        until(late, b"ok\n")
-        assert client.get(f"{replica.http}/healthz").status_code == 200
+        for plug in (balancer, late):
+            plug.sendall(get(close=False))
+            until(plug, b"ok\n")
         replica.signal(signal.SIGTERM)
         until(watcher, (1012).to_bytes(2, "big"))
-        late.sendall(get("/readyz", close=False) + upgrade())
-        answers = rest_of(late)
-    assert [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]] == [503, 503]
+        balancer.sendall(get("/readyz"))
+        late.sendall(upgrade())
+        assert [status(rest_of(plug)) for plug in (balancer, late)] == [503, 503]
     assert replica.wait("the end", within=9) == 0
 
 
