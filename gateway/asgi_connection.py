@@ -65,8 +65,7 @@ class AsgiConnection:
         self._session = session
         self._receiver = asyncio.current_task()
         sender = asyncio.create_task(self._send())
-        # It ends with our close frame, or because the client is gone; the server says the same here by a disconnect.
-        sender.add_done_callback(lambda task: task.cancelled() or task.exception())
+        sender.add_done_callback(self._on_sent)
         try:
             await self._receive()
         except asyncio.CancelledError:
@@ -79,6 +78,12 @@ class AsgiConnection:
                 self._close_timer.cancel()
             self.is_closed = True
             self._end_session()
+
+    def _on_sent(self, sender: asyncio.Task[None]) -> None:
+        """After our close frame the server reports the disconnect to the receiver; if sending failed, it need not."""
+        self._writable.set()
+        if not sender.cancelled() and sender.exception() is not None:
+            self.abort()
 
     async def _receive(self) -> None:
         while True:

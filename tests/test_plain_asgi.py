@@ -56,6 +56,7 @@ class FakeWebSocket:
     async def close(self, code: int, reason: str) -> None:
         await self.reads.wait()
         self.closed_with = (code, reason)
+        self.leave()  # as a server reports it
 
     def say(self, **message: Any) -> None:
         self.inbox.put_nowait({"type": "websocket.receive"} | message)
