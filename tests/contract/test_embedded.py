@@ -48,7 +48,7 @@ async def test_serve_without_a_setting_is_found_by_a_publisher_without_one(
         assert done.returncode == 0, done.stderr
         assert (await client.events(1))[0]["seq"] == int(done.stdout)
     family = alone.family()
-    assert len(family) == (1 if found else 2), family
+    assert len(family) == (1 if found else 3), "the server, and who ends it with us"
     assert alone.stop() == 0
     nothing_left(alone, family, found)
 
@@ -60,6 +60,14 @@ async def test_a_signal_leaves_no_process_behind(alone: Replica, found: bool, nu
         alone.signal(number)
         assert await client.closed() == 1012
     assert alone.wait("serve to end") == 0
+    nothing_left(alone, family, found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_whatever_ends_it_the_embedded_server_ends_too(alone: Replica, found: bool, number: signal.Signals) -> None:
+    family = alone.wait_ready().family()
+    alone.signal(number)
+    alone.wait("serve to end")
     nothing_left(alone, family, found)
 
 

@@ -1,6 +1,7 @@
 """`REDIS_URL` in its plain forms, for replica and publisher alike: a database, a password, a Unix socket."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,3 +70,47 @@ def test_a_wrong_password_is_said_and_not_repeated(locked: tuple[int, Path], wor
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
     assert done.stderr.strip()
+
+
+ACL = re.findall(r"^ACL SETUSER .*$", (Path(__file__).parents[2] / "docs" / "operating.md").read_text(), re.MULTILINE)
+
+
+async def test_the_users_of_least_rights_of_the_document_have_all_they_need(
+    own_redis: RedisServer, launch: Launch, publisher_of: Callable[..., PublisherProcess], project: str
+) -> None:
+    for rule in ACL:
+        own_redis.command(*rule.split())
+    assert len(ACL) == 2
+    own_redis.command("SCRIPT", "FLUSH")
+    gateway, jobs = (own_redis.url.replace("//", f"//{user}:secret@") for user in ("gateway", "jobs"))
+    replica, publisher = launch(gateway), publisher_of(jobs)
+    remembered = publisher.seq(project, progress("job"))
+    async with connect(replica.ws) as client:
+        await client.subscribe(project)
+        assert [event["seq"] for event in await client.events(1)] == [remembered]
+        live = publisher.seq(project, progress("job"))
+        assert [event["seq"] for event in await client.events(1)] == [live]
+    assert "NOPERM" not in replica.log
+
+
+async def test_large_states_do_not_make_redis_cut_the_replica_off(
+    own_redis: RedisServer, launch: Launch, project: str
+) -> None:
+    """All at once they would be far above what Redis holds for a pub/sub client (32 MB by default)."""
+    projects = [f"{project}_{number}" for number in range(40)]
+    with redis.Redis.from_url(own_redis.url) as client:
+        pipeline = client.pipeline(transaction=False)
+        for name in projects:
+            events = {
+                f"j{n}\n": json.dumps({"seq": n, **progress(f"j{n}"), "message": "x" * 1_500}) for n in range(1, 1_001)
+            }
+            pipeline.hset(f"{{project:{name}}}:jobs", mapping={"seq": 1_000, "from": 1, **events})
+        pipeline.execute()
+    replica = launch(own_redis.url, subscribe_burst=100)
+    async with connect(replica.ws) as viewer:
+        for name in projects:
+            await viewer.send("subscribe", projectId=name)
+        for _ in projects:
+            await viewer.until_type("subscribed")
+    assert replica.status("/readyz") == 200
+    assert "trying again" not in replica.log

@@ -15,7 +15,7 @@ from .raw import TEXT, Reader, frame, reader
 
 READING = 50
 STALLED = 50
-EVENTS = 8_000
+EVENTS = 20_000
 TEXT_BYTES = 1_900
 JOBS = 40
 BATCH = 25
