@@ -144,12 +144,14 @@ class Feed(asyncio.Protocol):
             while True:
                 try:
                     await self._connect()
+                    self._end_if_cancelled()
                     await self._watch()
                 except (RedisError, OSError, TimeoutError) as error:
                     self._fail(error)
                 except Exception:
                     # redis-py's, of a server that is no Redis, or a bug: the replica must come back from both.
                     logger.exception("Redis at %s: an unexpected failure; trying again", mask_url(self._url))
+                self._end_if_cancelled()
                 self._disconnect()
                 self._enter(FeedState.DOWN)
                 # Full jitter, so that replicas do not come back in step.
@@ -158,6 +160,12 @@ class Feed(asyncio.Protocol):
         finally:
             self._disconnect()
             self._enter(FeedState.CLOSED)
+
+    def _end_if_cancelled(self) -> None:
+        """Before Python 3.12 `asyncio.wait_for`, which redis-py connects with, may swallow a cancellation."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
 
     async def _connect(self) -> None:
         """Let redis-py open the connection (TLS, passwords, version), then take its transport over."""
