@@ -148,9 +148,10 @@ class Feed(asyncio.Protocol):
                     await self._watch()
                 except (RedisError, OSError, TimeoutError) as error:
                     self._fail(error)
-                except Exception:
+                except Exception as error:
                     # redis-py's, of a server that is no Redis, or a bug: the replica must come back from both.
-                    logger.exception("Redis at %s: an unexpected failure; trying again", mask_url(self._url))
+                    self._fail(error)
+                    logger.debug("Unexpected", exc_info=True)
                 self._end_if_cancelled()
                 self._disconnect()
                 self._enter(FeedState.DOWN)
