@@ -3,10 +3,10 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StrictInt, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from gateway.codes import ErrorCode
-from publisher.events import MAX_SEQ, _Model
+from publisher.events import MAX_SEQ, JobComplete, JobFailed, Progress, _Model
 from publisher.names import ProjectId
 
 
@@ -75,26 +75,114 @@ def _explain(error: ValidationError, value: dict[str, Any]) -> BadMessage:
     return BadMessage(ErrorCode.BAD_SINCE, f"`since` is a whole number from 0 to {MAX_SEQ}.", value.get("projectId"))
 
 
-# What the gateway says. Each returns the JSON text of one message, as UTF-8.
+# What the gateway says. The models are the contract, for docs/messages.schema.json and the types of clients too; the
+# functions return the JSON text of one message, as UTF-8.
+
+
+class Connected(_Model):
+    """The first message of a connection."""
+
+    type: Literal["connected"] = "connected"
+    client_id: str
+    """Names this connection in the gateway's log."""
+
+
+class Subscribed(_Model):
+    """From here on every event of the project, or a newer event of the same job, reaches this client."""
+
+    type: Literal["subscribed"] = "subscribed"
+    project_id: ProjectId
+    seq: Annotated[int, Field(ge=0, le=MAX_SEQ)]
+    """The project's newest seq at this moment: an event up to it is replayed, one above it is news."""
+    recovered: bool
+    """True: nothing that still matters was missed since `since`."""
+
+
+class Unsubscribed(_Model):
+    """The project is watched no longer."""
+
+    type: Literal["unsubscribed"] = "unsubscribed"
+    project_id: ProjectId
+
+
+class Stale(_Model):
+    """This replica lost its feed: what is shown may be old."""
+
+    type: Literal["stale"] = "stale"
+
+
+class Live(_Model):
+    """This replica has its feed back and has sent all that was missed."""
+
+    type: Literal["live"] = "live"
+
+
+class GoingAway(_Model):
+    """This replica drains: open the next connection at a random moment of the window, then leave this one."""
+
+    type: Literal["going_away"] = "going_away"
+    reconnect_in: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+    """The window, from and to, in milliseconds from now."""
+
+
+class Pong(_Model):
+    """The answer to `ping`."""
+
+    type: Literal["pong"] = "pong"
+
+
+class ErrorMessage(_Model):
+    """One message of the client was bad; the connection stays."""
+
+    type: Literal["error"] = "error"
+    code: ErrorCode
+    message: str
+    """A sentence for the developer who reads it."""
+    project_id: ProjectId | None = None
+
+
+class ProgressMessage(Progress):
+    """A job goes on."""
+
+    project_id: ProjectId
+
+
+class JobCompleteMessage(JobComplete):
+    """A job ended well."""
+
+    project_id: ProjectId
+
+
+class JobFailedMessage(JobFailed):
+    """A job ended badly."""
+
+    project_id: ProjectId
+
+
+EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage
+ServerMessage = Connected | Subscribed | Unsubscribed | EventMessage | Stale | Live | GoingAway | Pong | ErrorMessage
+
+
+def _encode(message: _Model) -> bytes:
+    return message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_none=True)
 
 
 def connected(client_id: str) -> bytes:
-    return to_json({"type": "connected", "clientId": client_id})
+    return _encode(Connected(client_id=client_id))
 
 
 def subscribed(project_id: str, seq: int, *, recovered: bool) -> bytes:
-    return to_json({"type": "subscribed", "projectId": project_id, "seq": seq, "recovered": recovered})
+    return _encode(Subscribed(project_id=project_id, seq=seq, recovered=recovered))
 
 
 def unsubscribed(project_id: str) -> bytes:
-    return to_json({"type": "unsubscribed", "projectId": project_id})
+    return _encode(Unsubscribed(project_id=project_id))
 
 
 def error(code: ErrorCode, message: str, project_id: str | None = None) -> bytes:
-    words = {"type": "error", "code": code.value, "message": message}
-    return to_json(words if project_id is None else {**words, "projectId": project_id})
+    return _encode(ErrorMessage(code=code, message=message, project_id=project_id))
 
 
-STALE = b'{"type":"stale"}'
-LIVE = b'{"type":"live"}'
-PONG = b'{"type":"pong"}'
+STALE = _encode(Stale())
+LIVE = _encode(Live())
+PONG = _encode(Pong())

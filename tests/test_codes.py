@@ -1,5 +1,8 @@
 """The codes, which other programs are written against: a change here is a change of the contract."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from gateway.codes import CloseCode, ErrorCode
@@ -31,3 +34,8 @@ def test_the_error_codes_are_these_words() -> None:
         "not_text", "not_json", "bad_message", "unknown_type", "bad_project_id", "bad_since", "rate_limited",
         "too_many_projects", "unavailable",
     }  # fmt: skip
+
+
+def test_the_npm_package_has_the_same_close_codes() -> None:
+    source = (Path(__file__).parent.parent / "frontend" / "src" / "codes.ts").read_text()
+    assert {name: int(code) for name, code in re.findall(r"(\w+): (\d+),", source)} == dict(CloseCode.__members__)

@@ -23,6 +23,7 @@ LAYERS = [
     ["session", "keepalive", "metrics"],
     ["hub", "channel", "feed"],
     ["connection", "asgi_connection", "frames"],
+    ["schema"],
     ["messages", "settings", "origins"],
     ["codes"],
 ]

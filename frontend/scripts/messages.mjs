@@ -1,0 +1,39 @@
+/** Writes src/messages.ts, the types of the messages, from the gateway's own models: `npm run messages`. */
+
+import { readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { compile } from "json-schema-to-typescript";
+
+export const PATH = fileURLToPath(new URL("../src/messages.ts", import.meta.url));
+const SCHEMA = new URL("../../docs/messages.schema.json", import.meta.url);
+
+const banner = `/**
+ * The messages of \`/ws\`. Made by \`npm run messages\` from docs/messages.schema.json, which is made from the gateway's
+ * own models; tests hold both to be current.
+ */
+`;
+
+/** Tuples as json-schema-to-typescript knows them: \`items\` became \`prefixItems\` in a later draft. */
+function withTuples(_key, value) {
+  if (typeof value !== "object" || value === null || !("prefixItems" in value)) return value;
+  const { prefixItems, ...rest } = value;
+  return { ...rest, items: prefixItems };
+}
+
+export async function messageTypes() {
+  const { title: _, ...schema } = JSON.parse(await readFile(SCHEMA, "utf8"), withTuples);
+  const text = await compile(schema, "Root", {
+    bannerComment: banner,
+    additionalProperties: false,
+    unreachableDefinitions: true,
+    style: { printWidth: 120 },
+  });
+  return text
+    .replace(/( \*\n)? \* This interface was referenced by [^\n]*\n \* via the [^\n]*\n/g, "")
+    .replace(/\/\*\*\n \*\/\n/g, "")
+    .replace(/( *\*\n)? *\* @(min|max)Items \d+\n/g, "")
+    .replace(/export interface Root {[^}]*}\n/, "")
+    .replace(/([;}])\n(\/\*\*|export)/g, "$1\n\n$2");
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await writeFile(PATH, await messageTypes());

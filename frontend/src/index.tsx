@@ -1,0 +1,142 @@
+"use client";
+
+import {
+  createContext,
+  useContext,
+  useInsertionEffect,
+  useMemo,
+  useRef,
+  useSyncExternalStore,
+  type ReactNode,
+} from "react";
+import { createProgressClient, type ClientOptions, type ProgressClient, type ProjectStore } from "./client.js";
+import { own, type Job, type JobEvent } from "./jobs.js";
+import { CONNECTING, IDLE, type ConnectionStatus, type Snapshot } from "./project.js";
+
+export * from "./core.js";
+
+export interface ProgressProviderProps extends ClientOptions {
+  /** A client of your own making, instead of the other options. */
+  client?: ProgressClient | undefined;
+  children?: ReactNode;
+}
+
+export interface WebSocketOptions {
+  /** Of the gateway's WebSocket, instead of the provider's. */
+  url?: string | undefined;
+  /** False: not connected; what is shown stays, and is marked as stale. */
+  enabled?: boolean | undefined;
+  /** Called with every event, at once; `event.isReplay` marks what happened before the page subscribed. */
+  onEvent?: ((event: JobEvent) => void) | undefined;
+  /** Called once when a job, or a sentence of it, has ended. */
+  onTerminal?: ((job: Job, event: JobEvent) => void) | undefined;
+}
+
+export interface WebSocketResult extends Snapshot {
+  /** Connect anew now, whatever was given up. */
+  reconnect(): void;
+}
+
+const ClientContext = createContext<ProgressClient | undefined>(undefined);
+
+// Without a provider: one client, and so one socket, for each URL. None connects before a component is mounted.
+const clients = new Map<string | undefined, ProgressClient>();
+
+function clientFor(url: string | undefined): ProgressClient {
+  const client = clients.get(url) ?? createProgressClient({ url });
+  clients.set(url, client);
+  return client;
+}
+
+function useClient(url: string | undefined): ProgressClient {
+  const provided = useContext(ClientContext);
+  return url === undefined && provided ? provided : clientFor(url);
+}
+
+/** The latest value, for callbacks that outlive a render: to change an option reconnects nothing. */
+function useLatest<T>(value: T): { readonly current: T } {
+  const ref = useRef(value);
+  // Before the effects of all components, of which some connect.
+  useInsertionEffect(() => {
+    ref.current = value;
+  });
+  return ref;
+}
+
+/** Says where the gateway is to all components inside; they share one connection. */
+export function ProgressProvider({ client, children, ...options }: ProgressProviderProps): ReactNode {
+  const latest = useLatest(options);
+  const { url, getToken, historyLimit, webSocketImpl } = options;
+  const fixedUrl = typeof url === "function" ? undefined : url;
+  const hasToken = !!getToken;
+  const made = useMemo(
+    () =>
+      client ??
+      createProgressClient({
+        url: typeof url === "function" ? () => (latest.current.url as () => string)() : fixedUrl,
+        getToken: hasToken ? () => latest.current.getToken!() : undefined,
+        historyLimit,
+        webSocketImpl,
+      }),
+    // A function may be a new one in each render; what it says is asked for at each connection.
+    [client, typeof url, fixedUrl, hasToken, historyLimit, webSocketImpl, latest],
+  );
+  return <ClientContext.Provider value={made}>{children}</ClientContext.Provider>;
+}
+
+const serverSnapshot = (): Snapshot => CONNECTING;
+const noStore: Pick<ProjectStore, "subscribe" | "getSnapshot"> = { subscribe: () => () => {}, getSnapshot: () => IDLE };
+
+function useStore(projectId: string | null | undefined, url: string | undefined): [ProgressClient, ProjectStore | null] {
+  const client = useClient(url);
+  return [client, useMemo(() => (projectId ? client.project(projectId) : null), [client, projectId])];
+}
+
+/** Watch a project: how its jobs go, and how far what is shown can be relied on. Null: nothing is watched. */
+export function useWebSocket(projectId: string | null | undefined, options: WebSocketOptions = {}): WebSocketResult {
+  const { url, enabled = true } = options;
+  const [client, store] = useStore(projectId, url);
+  const latest = useLatest(options);
+  const { subscribe, getSnapshot } = useMemo(
+    () =>
+      store
+        ? {
+            ...store,
+            subscribe: (onChange: () => void) =>
+              store.subscribe(onChange, {
+                isPassive: !enabled,
+                onEvent: (event) => latest.current.onEvent?.(event),
+                onTerminal: (job, event) => latest.current.onTerminal?.(job, event),
+              }),
+          }
+        : noStore,
+    [store, enabled, latest],
+  );
+  const snapshot = useSyncExternalStore(subscribe, getSnapshot, projectId ? serverSnapshot : noStore.getSnapshot);
+  return useMemo(() => ({ ...snapshot, reconnect: () => client.reconnect() }), [snapshot, client]);
+}
+
+/** One job of a project: renders again only when that job changes. Undefined while nothing is known of it. */
+export function useJob(
+  projectId: string | null | undefined,
+  jobId: string,
+  { url }: Pick<WebSocketOptions, "url"> = {},
+): Job | undefined {
+  const [, store] = useStore(projectId, url);
+  const { subscribe, getSnapshot } = store ?? noStore;
+  return useSyncExternalStore(
+    subscribe,
+    () => own(getSnapshot().jobs, jobId),
+    () => undefined,
+  );
+}
+
+/** The status of the connection that all projects share. */
+export function useConnectionStatus({ url }: Pick<WebSocketOptions, "url"> = {}): ConnectionStatus {
+  const client = useClient(url);
+  return useSyncExternalStore(
+    useMemo(() => client.subscribe.bind(client), [client]),
+    () => client.getStatus(),
+    () => "disconnected",
+  );
+}

@@ -1,0 +1,138 @@
+/** What is known of a project's jobs, from their events. Pure: knows no connection, page or clock. */
+
+import type { JobCompleteMessage, JobFailedMessage, ProgressMessage, Result } from "./messages.js";
+
+/** An event of a job, as it arrived. */
+export type JobEvent = (ProgressMessage | JobCompleteMessage | JobFailedMessage) & {
+  /** True: it happened before this client subscribed and was sent again; false: it is news. */
+  readonly isReplay: boolean;
+};
+
+export type JobStatus = "running" | "complete" | "failed";
+
+/** How a job, or one of its sentences, stands: what its last event said, and what follows from it. */
+export interface JobState {
+  readonly jobId: string;
+  readonly jobType: JobEvent["jobType"];
+  readonly status: JobStatus;
+  /** 0 to 100; never runs backward within an attempt. */
+  readonly percent: number;
+  /** What goes on, for people. */
+  readonly message?: string | undefined;
+  /** What a complete job made. */
+  readonly result?: Result | undefined;
+  /** Why a job failed, for people. */
+  readonly error?: string | undefined;
+  readonly attempt?: number | undefined;
+  readonly seq?: number | undefined;
+  /** Seconds within which the job promised its next event. */
+  readonly nextWithin?: number | undefined;
+  /** When its last event arrived, in milliseconds since the epoch. */
+  readonly updatedAt: number;
+  /** It has ended, well or badly. */
+  readonly isTerminal: boolean;
+  /** It runs, and did not keep its promise (`nextWithin`): its worker may be dead. */
+  readonly isSilent: boolean;
+}
+
+/** A job by its id: what its own events say, or without any, what those of its sentences add up to. */
+export interface Job extends JobState {
+  readonly sentences: Readonly<Record<string, JobState>>;
+}
+
+/** A job, and its parts: its sentences by their ids, and under "" what its own events say. Never changed once made. */
+export interface Entry {
+  readonly job: Job;
+  readonly parts: Readonly<Record<string, JobState>>;
+}
+
+/** The fields of all three events. */
+type AnyEvent = JobEvent & Partial<Pick<ProgressMessage, "progress" | "message">>;
+
+export const STATUS: Record<JobEvent["type"], JobStatus> = {
+  progress: "running",
+  job_complete: "complete",
+  job_failed: "failed",
+};
+
+/** Whether `event` comes after what `state` says. An end is final within its attempt. */
+function isNewer(state: JobState, event: JobEvent): boolean {
+  const { attempt = NaN, seq = Infinity } = event;
+  const before = state.attempt ?? NaN; // no comparison with it holds
+  if (attempt > before) return true;
+  if (attempt < before) return false;
+  // An end beats a running job even with a lower seq: a Redis that failed over may have a clock that is behind.
+  if (seq <= (state.seq ?? -1)) return !state.isTerminal && event.type !== "progress";
+  return !state.isTerminal || attempt !== before;
+}
+
+/** What `state` becomes by an event that is newer. */
+function advance(state: JobState | undefined, event: AnyEvent, now: number): JobState {
+  const before = state && goesOn(state, event) ? state : undefined;
+  const status = STATUS[event.type];
+  return {
+    ...event,
+    status,
+    percent: status === "complete" ? 100 : Math.max(before?.percent ?? 0, event.progress ?? 0),
+    message: event.message ?? before?.message,
+    updatedAt: now,
+    isTerminal: status !== "running",
+    isSilent: false,
+  };
+}
+
+/** Whether `event` belongs to the run that it is in, so that its bar may not run backward. */
+const goesOn = (state: JobState, event: Pick<JobState, "attempt">): boolean =>
+  !state.isTerminal && !(event.attempt! > state.attempt!);
+
+/** A record's own value: a job may be called `constructor`. */
+export const own = <T>(record: Readonly<Record<string, T>> | undefined, key: string): T | undefined =>
+  record && Object.hasOwn(record, key) ? record[key] : undefined;
+
+/** The job as a whole, after one of its parts became `state`. */
+function summary(before: Job | undefined, parts: Entry["parts"], state: JobState): Job {
+  const { "": main, ...sentences } = parts;
+  const all = Object.values(parts);
+  // Its own end ends a job whatever its sentences said before; a sentence that goes on later begins it anew.
+  const isTerminal = main === state ? state.isTerminal : all.every((part) => part.isTerminal);
+  const end = main ?? all.find((part) => part.error !== undefined) ?? state;
+  const bars = main?.isTerminal === isTerminal ? [main] : Object.values(sentences);
+  const percent = bars.reduce((sum, part) => sum + part.percent, 0) / bars.length;
+  return {
+    ...(main ?? { ...state, sentenceId: undefined }),
+    sentences,
+    status: isTerminal ? end.status : "running",
+    percent: before && goesOn(before, state) ? Math.max(percent, before.percent) : percent,
+    result: isTerminal ? main?.result : undefined,
+    error: isTerminal ? end.error : undefined,
+    attempt: state.attempt,
+    seq: state.seq,
+    updatedAt: state.updatedAt,
+    isTerminal,
+    isSilent: all.some((part) => part.isSilent),
+  };
+}
+
+function put(entry: Entry | undefined, id: string, state: JobState): Entry {
+  const parts = { ...entry?.parts, [id]: state };
+  return { job: summary(entry?.job, parts, state), parts };
+}
+
+/** What a job becomes by an event; undefined for an event that is older than what is known. */
+export function apply(entry: Entry | undefined, event: JobEvent, now: number): Entry | undefined {
+  const id = event.sentenceId ?? "";
+  const before = own(entry?.parts, id);
+  return before && !isNewer(before, event) ? undefined : put(entry, id, advance(before, event, now));
+}
+
+/** The parts of a job that run, by their ids. */
+export const running = ({ job, parts }: Entry): [string, JobState][] =>
+  job.isTerminal ? [] : Object.entries(parts).filter(([, part]) => !part.isTerminal);
+
+/** The job with those parts marked that broke their promise; `since` is when this client began to hear. */
+export function markSilent(entry: Entry, since: number, now: number): Entry {
+  return running(entry).reduce((marked, [id, part]) => {
+    const isDue = Math.max(part.updatedAt, since) + part.nextWithin! * 1000 <= now; // false without a promise
+    return isDue && !part.isSilent ? put(marked, id, { ...part, isSilent: true }) : marked;
+  }, entry);
+}
