@@ -1,15 +1,16 @@
-# Every command sets up what it needs, from a fresh clone, with Python 3.11+ and make only.
+# Every command sets up what it needs, from a fresh clone: `make run` with Python 3.11+ and make only, `make test` with
+# Node.js 20+ and npm besides.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types bench lock clean
+.PHONY: run test lint types frontend example bench lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
 
-test: lint types  ## everything CI runs
+test: lint types frontend  ## everything CI runs
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
@@ -22,6 +23,13 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+frontend: frontend/node_modules/.installed $(VENV)/.dev  ## the npm package: lint, types, build, sizes, tests, in Chromium too
+	@tests/system-packages chromium
+	cd frontend && npm run --silent check
+
+example: frontend/node_modules/.installed  ## a React page beside `make run`
+	@cd frontend && npm run --silent example
+
 bench: $(VENV)/.dev  ## the figures of bench/README.md
 	$(BIN)/python -m bench
 
@@ -32,7 +40,7 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 	--no-annotate --group build pyproject.toml
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
+	rm -rf $(VENV) frontend/node_modules frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
 
 # The editable install writes console scripts and metadata, so it runs again when pyproject.toml changes.
 $(VENV)/.gateway: requirements.lock pyproject.toml | $(BIN)/python
@@ -45,6 +53,13 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@echo "Installing the gateway and its development tools into $(VENV) (once) ..."
 	@$(PIP) --require-hashes -r requirements-dev.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+frontend/node_modules/.installed: frontend/package-lock.json frontend/.npmrc
+	@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || \
+		{ echo "Node.js 20 or newer is needed, with npm: https://nodejs.org/en/download"; exit 1; }
+	@echo "Installing the npm package's development tools (once) ..."
+	@cd frontend && npm ci --silent
 	@touch $@
 
 $(BIN)/python:

@@ -6,13 +6,13 @@ import { Link, type Owner } from "./link.js";
 import type { ErrorMessage, GoingAway, Subscribed } from "./messages.js";
 import {
   CONNECTING,
-  Project,
-  tell,
   type Connection,
   type ConnectionStatus,
   type GatewayError,
   type Listener,
+  Project,
   type Snapshot,
+  tell,
 } from "./project.js";
 import { readMessage } from "./read.js";
 
@@ -45,17 +45,18 @@ export interface ProjectStore {
   getSnapshot(): Snapshot;
 }
 
+/** One connection. Its functions may be passed on as they are. */
 export interface ProgressClient {
   project(projectId: string): ProjectStore;
   /** Be told when the status of the connection changes. */
-  subscribe(onChange: () => void): () => void;
+  readonly subscribe: (onChange: () => void) => () => void;
   /** Of the connection itself, whether or not a project is subscribed on it yet. */
-  getStatus(): ConnectionStatus;
+  readonly getStatus: () => ConnectionStatus;
   /** Open a new connection now, whatever was given up; one that works is kept until the new one has taken over. */
-  reconnect(): void;
+  readonly reconnect: () => void;
 }
 
-/** A client that connects when the first project is watched, and leaves when the last one is not any more. */
+/** Make a client, which connects when the first project is watched, and leaves when the last is not any more. */
 export const createProgressClient = (options: ClientOptions = {}): ProgressClient => new Client(options);
 
 const defaultUrl = (): string => `${location.origin.replace("http", "ws")}/ws`; // https: wss
@@ -109,19 +110,17 @@ class Client implements ProgressClient, Connection, Owner {
     };
   }
 
-  subscribe(onChange: () => void): () => void {
+  subscribe = (onChange: () => void): (() => void) => {
     const listener = { onChange };
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
-  }
+  };
 
-  getStatus(): ConnectionStatus {
-    return this.#status;
-  }
+  getStatus = (): ConnectionStatus => this.#status;
 
-  reconnect(): void {
+  reconnect = (): void => {
     if (this.#watched.size && !this.#next) this.#connect();
-  }
+  };
 
   #watch(project: Project): void {
     if (this.#watched.has(project)) return;
@@ -194,7 +193,10 @@ class Client implements ProgressClient, Connection, Owner {
         return new (webSocketImpl ?? WebSocket)(token === undefined ? base : withToken(base, token));
       });
     if (!getToken) open();
-    else Promise.resolve().then(getToken).then(open, (error) => link.end("no_token", String(error)));
+    else
+      Promise.resolve()
+        .then(getToken)
+        .then(open, (error) => link.end("no_token", String(error)));
     this.#changed();
   }
 
@@ -255,7 +257,8 @@ class Client implements ProgressClient, Connection, Owner {
   onText(link: Link, text: unknown): void {
     const message = readMessage(text);
     if (!message) return link.end("bad_message");
-    if ("jobId" in message && message.type in STATUS) return this.#projects.get(message.projectId)?.onEvent(link, message);
+    if ("jobId" in message && message.type in STATUS)
+      return this.#projects.get(message.projectId)?.onEvent(link, message);
     switch (message.type) {
       case "subscribed":
         return this.#onSubscribed(link, message);

@@ -1,6 +1,6 @@
 /** The client without React: one connection for all projects of a page, and a store for each. */
 
-export { createProgressClient, type ClientOptions, type ProgressClient, type ProjectStore } from "./client.js";
+export { type ClientOptions, createProgressClient, type ProgressClient, type ProjectStore } from "./client.js";
 export { CloseCode } from "./codes.js";
 export type { Job, JobEvent, JobState, JobStatus } from "./jobs.js";
 export type * from "./messages.js";

@@ -2,16 +2,16 @@
 
 import {
   createContext,
+  type ReactNode,
   useContext,
   useInsertionEffect,
   useMemo,
   useRef,
   useSyncExternalStore,
-  type ReactNode,
 } from "react";
-import { createProgressClient, type ClientOptions, type ProgressClient, type ProjectStore } from "./client.js";
-import { own, type Job, type JobEvent } from "./jobs.js";
-import { CONNECTING, IDLE, type ConnectionStatus, type Snapshot } from "./project.js";
+import { type ClientOptions, createProgressClient, type ProgressClient, type ProjectStore } from "./client.js";
+import { type Job, type JobEvent, own } from "./jobs.js";
+import { CONNECTING, type ConnectionStatus, IDLE, type Snapshot } from "./project.js";
 
 export * from "./core.js";
 
@@ -33,8 +33,8 @@ export interface WebSocketOptions {
 }
 
 export interface WebSocketResult extends Snapshot {
-  /** Connect anew now, whatever was given up. */
-  reconnect(): void;
+  /** Connect anew now, whatever was given up; always the same function. */
+  readonly reconnect: () => void;
 }
 
 const ClientContext = createContext<ProgressClient | undefined>(undefined);
@@ -67,19 +67,19 @@ function useLatest<T>(value: T): { readonly current: T } {
 export function ProgressProvider({ client, children, ...options }: ProgressProviderProps): ReactNode {
   const latest = useLatest(options);
   const { url, getToken, historyLimit, webSocketImpl } = options;
-  const fixedUrl = typeof url === "function" ? undefined : url;
+  const fixedUrl = typeof url === "function" ? null : url;
   const hasToken = !!getToken;
   const made = useMemo(
     () =>
       client ??
       createProgressClient({
-        url: typeof url === "function" ? () => (latest.current.url as () => string)() : fixedUrl,
+        // A function may be a new one in each render; the latest is asked at each connection.
+        url: fixedUrl === null ? () => (latest.current.url as () => string)() : fixedUrl,
         getToken: hasToken ? () => latest.current.getToken!() : undefined,
         historyLimit,
         webSocketImpl,
       }),
-    // A function may be a new one in each render; what it says is asked for at each connection.
-    [client, typeof url, fixedUrl, hasToken, historyLimit, webSocketImpl, latest],
+    [client, fixedUrl, hasToken, historyLimit, webSocketImpl, latest],
   );
   return <ClientContext.Provider value={made}>{children}</ClientContext.Provider>;
 }
@@ -87,7 +87,10 @@ export function ProgressProvider({ client, children, ...options }: ProgressProvi
 const serverSnapshot = (): Snapshot => CONNECTING;
 const noStore: Pick<ProjectStore, "subscribe" | "getSnapshot"> = { subscribe: () => () => {}, getSnapshot: () => IDLE };
 
-function useStore(projectId: string | null | undefined, url: string | undefined): [ProgressClient, ProjectStore | null] {
+function useStore(
+  projectId: string | null | undefined,
+  url: string | undefined,
+): [ProgressClient, ProjectStore | null] {
   const client = useClient(url);
   return [client, useMemo(() => (projectId ? client.project(projectId) : null), [client, projectId])];
 }
@@ -113,7 +116,7 @@ export function useWebSocket(projectId: string | null | undefined, options: WebS
     [store, enabled, latest],
   );
   const snapshot = useSyncExternalStore(subscribe, getSnapshot, projectId ? serverSnapshot : noStore.getSnapshot);
-  return useMemo(() => ({ ...snapshot, reconnect: () => client.reconnect() }), [snapshot, client]);
+  return useMemo(() => ({ ...snapshot, reconnect: client.reconnect }), [snapshot, client]);
 }
 
 /** One job of a project: renders again only when that job changes. Undefined while nothing is known of it. */
@@ -134,9 +137,5 @@ export function useJob(
 /** The status of the connection that all projects share. */
 export function useConnectionStatus({ url }: Pick<WebSocketOptions, "url"> = {}): ConnectionStatus {
   const client = useClient(url);
-  return useSyncExternalStore(
-    useMemo(() => client.subscribe.bind(client), [client]),
-    () => client.getStatus(),
-    () => "disconnected",
-  );
+  return useSyncExternalStore(client.subscribe, client.getStatus, () => "disconnected");
 }

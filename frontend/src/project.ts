@@ -1,7 +1,7 @@
 /** One project, as a page sees it: its jobs, its newest events, and how far they can be relied on. */
 
 import { onNextFrame } from "./frame.js";
-import { apply, markSilent, own, running, type Entry, type Job, type JobEvent } from "./jobs.js";
+import { apply, type Entry, type Job, type JobEvent, markSilent, own, running } from "./jobs.js";
 import type { Link } from "./link.js";
 import type { Subscribed } from "./messages.js";
 
@@ -128,7 +128,8 @@ export class Project {
     const isCovered = recovered && this.cursor !== undefined;
     const doubtful = this.#doubtful ?? new Set();
     for (const entry of this.#entries.values()) {
-      for (const [id, { jobId, seq }] of running(entry)) if (!isCovered || seq === undefined) doubtful.add(key(jobId, id));
+      for (const [id, { jobId, seq }] of running(entry))
+        if (!isCovered || seq === undefined) doubtful.add(key(jobId, id));
     }
     if (!recovered || doubtful.size) this.#doubtful = doubtful;
     this.source = link;

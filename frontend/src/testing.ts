@@ -1,6 +1,6 @@
 /** For the tests of your own pages: a gateway that speaks the protocol, in memory, and does as the test says. */
 
-import { createProgressClient, type ClientOptions, type ProgressClient } from "./client.js";
+import { type ClientOptions, createProgressClient, type ProgressClient } from "./client.js";
 import type {
   ClientMessage,
   JobCompleteMessage,
