@@ -1,9 +1,9 @@
 /** The connection of a page to its gateway, shared by all projects that the page watches. */
 
 import { backoff, between } from "./backoff.js";
-import { STATUS } from "./jobs.js";
-import { Link, type Owner } from "./link.js";
-import type { ErrorMessage, GoingAway, Subscribed } from "./messages.js";
+import { own, STATUS } from "./jobs.js";
+import { Link, type Owner, type SocketType } from "./link.js";
+import type { ErrorMessage, GoingAway, ServerMessage, Subscribed } from "./messages.js";
 import {
   CONNECTING,
   type Connection,
@@ -18,7 +18,7 @@ import { readMessage } from "./read.js";
 
 const LINGER_MS = 1_000; // a StrictMode remount, or the next page of an app, finds its project still subscribed
 const GOOD_MS = 5_000; // a link that held this long starts the back-off anew: one that flaps does not
-const AGAIN_MS = [1_000, 5_000] as const; // until a subscribe that was refused is tried again
+const AGAIN_ODDS = 0.3; // that a project that was refused is tried again at this tick
 const WAKE_MS = 1_000; // the least time between two wakes
 const WAKE_ANSWER_MS = 3_000;
 const TICK_MS = 1_000;
@@ -29,11 +29,11 @@ export interface ClientOptions {
   /** Of the gateway's WebSocket; by default `/ws` on the page's own host. A function is asked at each connection. */
   url?: string | (() => string) | undefined;
   /** Asked at each connection; sent as `token` in the URL's query. */
-  getToken?: (() => string | Promise<string>) | undefined;
+  getToken?: (() => string | undefined | Promise<string | undefined>) | undefined;
   /** How many of the last events a snapshot holds; 100 by default, at least 1. */
   historyLimit?: number | undefined;
   /** Instead of the global one: `ws` in Node, a fake in tests. */
-  webSocketImpl?: typeof WebSocket | undefined;
+  webSocketImpl?: SocketType | undefined;
 }
 
 /** One project. Any number of these for one project share its subscription. */
@@ -83,8 +83,7 @@ class Client implements ProgressClient, Connection, Owner {
   #retryAt: number | null = null;
   #failures = 0;
   #error: GatewayError | null = null;
-  #again: ReturnType<typeof setTimeout> | undefined; // to the next subscribe of projects that were refused
-  #wokenAt = 0;
+  #wokenAt = 1;
   #tick: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: ClientOptions) {
@@ -101,7 +100,8 @@ class Client implements ProgressClient, Connection, Owner {
         this.#projects.set(projectId, project);
         const listener = { ...others, onChange };
         project.listeners.add(listener);
-        if (!listener.isPassive) this.#watch(project);
+        if (listener.isPassive) project.changed();
+        else this.#watch(project);
         return () => {
           if (project.listeners.delete(listener)) this.#unwatch(project);
         };
@@ -119,13 +119,14 @@ class Client implements ProgressClient, Connection, Owner {
   getStatus = (): ConnectionStatus => this.#status;
 
   reconnect = (): void => {
+    this.#error = null;
     if (this.#watched.size && !this.#next) this.#connect();
   };
 
   #watch(project: Project): void {
     if (this.#watched.has(project)) return;
     if (!PROJECT_ID.test(project.id)) {
-      project.error = { code: "bad_project_id", message: `${JSON.stringify(project.id)} is not a project id` };
+      project.error = { code: "bad_project_id", message: project.id };
     } else {
       if (!this.#watched.size) this.#listenToPage();
       this.#watched.add(project);
@@ -138,23 +139,20 @@ class Client implements ProgressClient, Connection, Owner {
   #unwatch(project: Project): void {
     clearTimeout(project.linger);
     project.linger = setTimeout(() => {
-      const listeners = [...project.listeners];
-      if (listeners.every(({ isPassive }) => isPassive) && this.#watched.delete(project)) {
+      if ([...project.listeners].every(({ isPassive }) => isPassive) && this.#watched.delete(project)) {
         for (const link of this.#links) link.send({ type: "unsubscribe", projectId: project.id });
         project.leave();
         if (this.#watched.size) this.#settle();
         else this.#rest();
       }
-      if (!listeners.length) this.#projects.delete(project.id);
+      if (!project.listeners.size) this.#projects.delete(project.id);
     }, LINGER_MS);
   }
 
   /** Nobody watches anything. */
   #rest(): void {
     this.#leaveAll();
-    this.#retryAt = this.#error = null;
-    clearTimeout(this.#again);
-    this.#again = undefined;
+    this.#error = null;
     this.#listenToPage(false);
     this.#changed();
   }
@@ -166,7 +164,7 @@ class Client implements ProgressClient, Connection, Owner {
     return {
       status: project.source ? "connected" : isTrying ? "connecting" : "disconnected",
       error: project.error ?? this.#error,
-      retryAt: this.#retryAt,
+      retryAt: project.source ? null : this.#retryAt,
     };
   }
 
@@ -228,7 +226,7 @@ class Client implements ProgressClient, Connection, Owner {
   #retry(): void {
     const ms = backoff(this.#failures++);
     clearTimeout(this.#timer);
-    this.#retryAt = this.#link ? null : Date.now() + ms;
+    this.#retryAt = Date.now() + ms;
     this.#timer = setTimeout(() => this.#connect(), ms);
   }
 
@@ -240,6 +238,7 @@ class Client implements ProgressClient, Connection, Owner {
 
   #leaveAll(): void {
     clearTimeout(this.#timer);
+    this.#retryAt = null;
     for (const link of this.#links) link.close();
     this.#link = this.#next = undefined;
   }
@@ -255,10 +254,17 @@ class Client implements ProgressClient, Connection, Owner {
   // What the gateway says
 
   onText(link: Link, text: unknown): void {
-    const message = readMessage(text);
-    if (!message) return link.end("bad_message");
-    if ("jobId" in message && message.type in STATUS)
+    try {
+      this.#onMessage(link, readMessage(text));
+    } catch {
+      link.end("bad_message");
+    }
+  }
+
+  #onMessage(link: Link, message: ServerMessage): void {
+    if ("jobId" in message && own(STATUS, message.type)) {
       return this.#projects.get(message.projectId)?.onEvent(link, message);
+    }
     switch (message.type) {
       case "subscribed":
         return this.#onSubscribed(link, message);
@@ -268,13 +274,14 @@ class Client implements ProgressClient, Connection, Owner {
       case "going_away":
         return this.#onGoingAway(link, message);
       case "error":
-        return this.#onError(link, message);
+        return this.#onError(message);
       case "connected":
       case "unsubscribed":
       case "pong":
         return;
       default: // of a newer gateway
-        this.#onError(link, { type: "error", code: "unknown_type", message: "Unknown type of message" });
+        this.#error = { code: "unknown_type", message: "" };
+        this.#changed();
     }
   }
 
@@ -298,29 +305,19 @@ class Client implements ProgressClient, Connection, Owner {
     }
   }
 
-  #onGoingAway(link: Link, { reconnectIn: { 0: from, 1: to } }: GoingAway): void {
+  #onGoingAway(link: Link, { reconnectIn: [from, to] }: GoingAway): void {
     if (link !== this.#link || this.#next) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#connect(), between(from, to));
   }
 
-  #onError(link: Link, { code, message, projectId = "" }: ErrorMessage): void {
+  #onError({ code, message, projectId = "" }: ErrorMessage): void {
     const project = this.#projects.get(projectId);
     const error = { code, message };
-    if (!project || project.source === link) {
-      this.#error = error;
-    } else {
-      project.error = error;
-      this.#again ??= setTimeout(() => this.#askAll(), between(...AGAIN_MS));
-    }
+    if (project) project.error = error;
+    else this.#error = error;
+    this.#settle();
     this.#changed();
-  }
-
-  /** Subscribe those again that were refused. */
-  #askAll(): void {
-    this.#again = undefined;
-    const link = this.#links.find(({ isOpen }) => isOpen);
-    for (const project of this.#watched) if (project.error) project.ask(link);
   }
 
   // What the page and the machine do
@@ -335,27 +332,37 @@ class Client implements ProgressClient, Connection, Owner {
     this.#tick = setInterval(() => {
       const passed = Date.now() - tickedAt;
       tickedAt += passed;
-      if (passed < 0 || passed > JUMP_MS) this.#wake();
-      for (const project of this.#watched) project.onTick();
+      const isJump = passed < 0 || passed > JUMP_MS;
+      if (isJump || !this.#wokenAt) this.#wake();
+      const link = this.#links.find(({ isOpen }) => isOpen);
+      for (const project of this.#watched) {
+        if (isJump)
+          project.onLive(); // nothing was heard while asleep, and no promise broken
+        else project.onTick();
+        if (project.error && Math.random() < AGAIN_ODDS) project.ask(link);
+      }
     }, TICK_MS);
   }
 
   #onPage = ({ type }: Event): void => {
-    if (type === "offline") for (const link of this.#links) link.end(type, "No network");
-    else if (type !== "visibilitychange" || !document.hidden) this.#wake();
+    if (type === "offline") for (const link of this.#links) link.end(type);
+    else if (!globalThis.document?.hidden || type === "online") this.#wake();
   };
 
   /** Do not wait, and do not trust what looks open. */
   #wake(): void {
     const now = Date.now();
-    if (this.#hasGivenUp || Math.abs(now - this.#wokenAt) < WAKE_MS) return;
-    this.#wokenAt = now;
+    if (this.#hasGivenUp) return;
+    const isSoon = Math.abs(now - this.#wokenAt) < WAKE_MS;
+    this.#wokenAt = isSoon ? 0 : now; // 0: at the next tick
+    if (isSoon) return;
     for (const link of this.#links) link.probe(WAKE_ANSWER_MS);
     if (!this.#links.length) this.#connect();
+    this.#changed();
   }
 
   #changed(): void {
-    for (const project of this.#watched) project.changed();
+    for (const project of this.#projects.values()) project.changed();
     const status = this.#link ? "connected" : this.#next && isOnline() ? "connecting" : "disconnected";
     if (status === this.#status) return;
     this.#status = status;

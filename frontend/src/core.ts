@@ -3,5 +3,14 @@
 export { type ClientOptions, createProgressClient, type ProgressClient, type ProjectStore } from "./client.js";
 export { CloseCode } from "./codes.js";
 export type { Job, JobEvent, JobState, JobStatus } from "./jobs.js";
-export type * from "./messages.js";
-export type { ConnectionStatus, GatewayError, Snapshot } from "./project.js";
+export type { Socket, SocketType } from "./link.js";
+export type {
+  ClientMessage,
+  ErrorCode,
+  JobCompleteMessage,
+  JobFailedMessage,
+  ProgressMessage,
+  Result,
+  ServerMessage,
+} from "./messages.js";
+export type { ConnectionStatus, GatewayError, Handlers, Listener, Snapshot } from "./project.js";

@@ -66,21 +66,14 @@ function useLatest<T>(value: T): { readonly current: T } {
 /** Says where the gateway is to all components inside; they share one connection. */
 export function ProgressProvider({ client, children, ...options }: ProgressProviderProps): ReactNode {
   const latest = useLatest(options);
-  const { url, getToken, historyLimit, webSocketImpl } = options;
-  const fixedUrl = typeof url === "function" ? null : url;
-  const hasToken = !!getToken;
-  const made = useMemo(
-    () =>
-      client ??
-      createProgressClient({
-        // A function may be a new one in each render; the latest is asked at each connection.
-        url: fixedUrl === null ? () => (latest.current.url as () => string)() : fixedUrl,
-        getToken: hasToken ? () => latest.current.getToken!() : undefined,
-        historyLimit,
-        webSocketImpl,
-      }),
-    [client, fixedUrl, hasToken, historyLimit, webSocketImpl, latest],
-  );
+  const url = typeof options.url === "function" ? null : options.url;
+  const made = useMemo(() => {
+    // What may be a new function in each render is asked for at each connection; the rest is taken as it was at first.
+    const { historyLimit, webSocketImpl } = latest.current;
+    const getUrl = () => (latest.current.url as () => string)();
+    const getToken = () => latest.current.getToken?.();
+    return client ?? createProgressClient({ url: url === null ? getUrl : url, getToken, historyLimit, webSocketImpl });
+  }, [client, url, latest]);
   return <ClientContext.Provider value={made}>{children}</ClientContext.Provider>;
 }
 
@@ -115,7 +108,11 @@ export function useWebSocket(projectId: string | null | undefined, options: WebS
         : noStore,
     [store, enabled, latest],
   );
-  const snapshot = useSyncExternalStore(subscribe, getSnapshot, projectId ? serverSnapshot : noStore.getSnapshot);
+  const snapshot = useSyncExternalStore(
+    subscribe,
+    getSnapshot,
+    store && enabled ? serverSnapshot : noStore.getSnapshot,
+  );
   return useMemo(() => ({ ...snapshot, reconnect: client.reconnect }), [snapshot, client]);
 }
 

@@ -55,7 +55,7 @@ export const STATUS: Record<JobEvent["type"], JobStatus> = {
   job_failed: "failed",
 };
 
-/** Whether `event` comes after what `state` says. An end is final within its attempt. */
+/** Whether `event` comes after what `state` says. */
 function isNewer(state: JobState, event: JobEvent): boolean {
   const { attempt = NaN, seq = Infinity } = event;
   const before = state.attempt ?? NaN; // no comparison with it holds
@@ -63,7 +63,9 @@ function isNewer(state: JobState, event: JobEvent): boolean {
   if (attempt < before) return false;
   // An end beats a running job even with a lower seq: a Redis that failed over may have a clock that is behind.
   if (seq <= (state.seq ?? -1)) return !state.isTerminal && event.type !== "progress";
-  return !state.isTerminal || attempt !== before;
+  if (!state.isTerminal) return true;
+  // An end is final within its attempt. Where attempts are not numbered, a progress of 0 says that it begins anew.
+  return attempt !== before && (event.type !== "progress" || event.progress === 0);
 }
 
 /** What `state` becomes by an event that is newer. */
@@ -93,23 +95,22 @@ export const own = <T>(record: Readonly<Record<string, T>> | undefined, key: str
 function summary(before: Job | undefined, parts: Entry["parts"], state: JobState): Job {
   const { "": main, ...sentences } = parts;
   const all = Object.values(parts);
-  // Its own end ends a job whatever its sentences said before; a sentence that goes on later begins it anew.
-  const isTerminal = main === state ? state.isTerminal : all.every((part) => part.isTerminal);
+  const isTerminal = main ? main.isTerminal : all.every((part) => part.isTerminal);
   const end = main ?? all.find((part) => part.error !== undefined) ?? state;
-  const bars = main?.isTerminal === isTerminal ? [main] : Object.values(sentences);
+  const bars = main ? [main] : all;
   const percent = bars.reduce((sum, part) => sum + part.percent, 0) / bars.length;
   return {
     ...(main ?? { ...state, sentenceId: undefined }),
     sentences,
     status: isTerminal ? end.status : "running",
     percent: before && goesOn(before, state) ? Math.max(percent, before.percent) : percent,
-    result: isTerminal ? main?.result : undefined,
+    result: main?.result,
     error: isTerminal ? end.error : undefined,
-    attempt: state.attempt,
+    attempt: state.attempt ?? before?.attempt,
     seq: state.seq,
     updatedAt: state.updatedAt,
     isTerminal,
-    isSilent: all.some((part) => part.isSilent),
+    isSilent: !isTerminal && all.some((part) => part.isSilent),
   };
 }
 
@@ -131,8 +132,11 @@ export const running = ({ job, parts }: Entry): [string, JobState][] =>
 
 /** The job with those parts marked that broke their promise; `since` is when this client began to hear. */
 export function markSilent(entry: Entry, since: number, now: number): Entry {
-  return running(entry).reduce((marked, [id, part]) => {
-    const isDue = Math.max(part.updatedAt, since) + part.nextWithin! * 1000 <= now; // false without a promise
-    return isDue && !part.isSilent ? put(marked, id, { ...part, isSilent: true }) : marked;
-  }, entry);
+  const due = running(entry).filter(
+    ([, { isSilent, updatedAt, nextWithin }]) => !isSilent && Math.max(updatedAt, since) + nextWithin! * 1000 <= now,
+  ); // false without a promise
+  if (!due.length) return entry;
+  const parts = { ...entry.parts, ...Object.fromEntries(due.map(([id, part]) => [id, { ...part, isSilent: true }])) };
+  const { "": _, ...sentences } = parts;
+  return { job: { ...entry.job, sentences, isSilent: true }, parts };
 }

@@ -6,6 +6,20 @@ const CONNECT_MS = 10_000; // for the whole way: token, TCP, TLS, upgrade
 const SILENCE_MS = 25_000; // then the link asks for a sign of life ...
 const ANSWER_MS = 5_000; // ... and is replaced if none comes
 
+/** As much of a WebSocket as is used here. */
+export interface Socket {
+  // biome-ignore-start lint/suspicious/noExplicitAny: the types of these events differ between browsers and `ws`
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  // biome-ignore-end lint/suspicious/noExplicitAny: as above
+  send(text: string): void;
+  close(): void;
+}
+
+export type SocketType = new (url: string) => Socket;
+
 /** What a link tells its owner. */
 export interface Owner {
   onOpen(link: Link): void;
@@ -23,7 +37,7 @@ export class Link {
   goodSince: number | undefined;
   heardAt = Date.now();
   #owner: Owner;
-  #socket: WebSocket | undefined;
+  #socket: Socket | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #due = Infinity; // when something must have been heard
   #isEnded = false;
@@ -33,11 +47,12 @@ export class Link {
     this.#expect(CONNECT_MS);
   }
 
-  open(connect: () => WebSocket): void {
+  open(connect: () => Socket): void {
     if (this.#isEnded) return; // the token came too late
     try {
       const socket = (this.#socket = connect());
       socket.onopen = () => {
+        if (this.#isEnded) return;
         this.isOpen = true;
         this.#heard();
         this.#owner.onOpen(this);
@@ -61,7 +76,7 @@ export class Link {
   /** Ask for a sign of life: what looks open may be long dead, after a sleep for example. */
   probe(ms = ANSWER_MS): void {
     this.send({ type: "ping" });
-    if (Date.now() + ms < this.#due) this.#expect(ms);
+    if (this.isOpen && Date.now() + ms < this.#due) this.#expect(ms);
   }
 
   end(code: number | string, reason = ""): void {
@@ -88,6 +103,6 @@ export class Link {
   #expect(ms: number): void {
     this.#due = Date.now() + ms;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.end("no_answer", "No answer"), ms);
+    this.#timer = setTimeout(() => this.end("no_answer"), ms);
   }
 }

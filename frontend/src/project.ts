@@ -104,7 +104,7 @@ export class Project {
   #events = CONNECTING.events;
   #head = 0; // `subscribed.seq`: events up to it are replayed, those above are news
   #recovered = true;
-  // After a gap: the parts of jobs that ran before it and were not heard of since. It ends with an event that leaves none.
+  // After a gap: the parts of jobs that ran before it and were not heard of since. While it is there, all is doubtful.
   #doubtful: Set<string> | undefined;
   #asksAgain = false;
   #staleSince: number | null = null;
@@ -119,26 +119,28 @@ export class Project {
 
   /** Subscribe on this link, for what was missed. */
   ask(link: Link | undefined): void {
-    link?.send({ type: "subscribe", projectId: this.id, since: this.cursor! }); // undefined is left out of JSON
+    link?.send({ type: "subscribe", projectId: this.id, since: (this.#asksAgain ? undefined : this.cursor)! }); // undefined is left out of JSON
   }
 
   // What the link brings
 
   onSubscribed(link: Link, { seq: head, recovered }: Subscribed): void {
-    const isCovered = recovered && this.cursor !== undefined;
     const doubtful = this.#doubtful ?? new Set();
-    for (const entry of this.#entries.values()) {
-      for (const [id, { jobId, seq }] of running(entry))
-        if (!isCovered || seq === undefined) doubtful.add(key(jobId, id));
+    if (!recovered || link !== this.source) {
+      for (const entry of this.#entries.values()) {
+        for (const [id, { jobId, seq }] of running(entry)) {
+          // An event without a seq is replayed to nobody, so the next one may have been missed.
+          if (!recovered || this.cursor === undefined || seq === undefined) doubtful.add(key(jobId, id));
+        }
+      }
     }
-    if (!recovered || doubtful.size) this.#doubtful = doubtful;
+    this.#doubtful = !recovered || doubtful.size ? doubtful : undefined;
     this.source = link;
     this.error = null;
     this.#head = head;
     this.#recovered = recovered && (this.#recovered || !this.#asksAgain);
     // After a gap, all that is remembered tells which jobs still run; once, should the answer be `recovered: false` too.
     this.#asksAgain = !recovered && !this.#asksAgain;
-    if (!recovered) this.cursor = undefined;
     if (this.#asksAgain) this.ask(link);
     this.onLive();
   }

@@ -1,4 +1,4 @@
-/** Reads what a gateway sends. Whatever it is, it throws nothing. */
+/** Reads what a gateway sends. */
 
 import { own } from "./jobs.js";
 import type { ServerMessage } from "./messages.js";
@@ -13,15 +13,15 @@ const NEEDED = {
 };
 
 const NUMBERS = ["seq", "progress", "attempt", "nextWithin"];
+const TEXTS = ["type", "jobId", "sentenceId", "message", "error", "code"];
 
-/** One message; undefined for rubbish. Its type may be one that is not known here, from a newer gateway. */
-export function readMessage(text: unknown): ServerMessage | undefined {
-  try {
-    const message = JSON.parse(text as string);
-    const { type } = message;
-    const hasAll = typeof type === "string" && message[own<string>(NEEDED, type) ?? "type"] != null;
-    return hasAll && NUMBERS.every((name) => typeof (message[name] ?? 0) === "number") ? message : undefined;
-  } catch {
-    return undefined;
-  }
+/** One message; throws for rubbish. Its type may be one that is not known here, from a newer gateway. */
+export function readMessage(text: unknown): ServerMessage {
+  const message = JSON.parse(text as string);
+  const isGood =
+    TEXTS.every((name) => typeof (message[name] ?? "") === "string") &&
+    NUMBERS.every((name) => Number.isFinite(message[name] ?? 0)) &&
+    message[own<string>(NEEDED, message.type) ?? "type"] != null;
+  if (!isGood) throw message;
+  return message;
 }

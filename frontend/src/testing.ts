@@ -48,12 +48,12 @@ export interface FakeConnection {
 export class FakeGateway {
   /** False: connections are refused. */
   isUp = true;
-  /** False: it is silent, as a frozen process or a dead network is; the sockets stay open. */
-  isAnswering = true;
   /** How many connections there ever were, those that were refused included. */
   attempts = 0;
   /** A class that can take the place of the browser's: `webSocketImpl` of a client, or a global stub. */
   readonly WebSocket: typeof WebSocket;
+  #isAnswering = true;
+  #held: (() => void)[] = [];
   #connections = new Set<Connection>();
   #projects = new Map<string, Remembered>();
   #isStale = false;
@@ -71,6 +71,17 @@ export class FakeGateway {
   /** A client that connects to this gateway. */
   client(options: ClientOptions = {}): ProgressClient {
     return createProgressClient({ url: "ws://gateway.test/ws", webSocketImpl: this.WebSocket, ...options });
+  }
+
+  /** False: it is silent, as a frozen process or a stalled network is; the sockets stay open. Set to true again, it goes on
+   * where it was. */
+  get isAnswering(): boolean {
+    return this.#isAnswering;
+  }
+
+  set isAnswering(isAnswering: boolean) {
+    this.#isAnswering = isAnswering;
+    if (isAnswering) for (const step of this.#held.splice(0)) step();
   }
 
   /** The open connections, the oldest first. */
@@ -124,6 +135,12 @@ export class FakeGateway {
   }
 
   /** @internal */
+  whenAnswering(step: () => void): void {
+    if (this.#isAnswering) step();
+    else this.#held.push(step);
+  }
+
+  /** @internal */
   onConnect(connection: Connection): void {
     this.attempts++;
     if (!this.isUp) return connection.close(1006);
@@ -136,7 +153,6 @@ export class FakeGateway {
   /** @internal */
   onMessage(connection: Connection, message: ClientMessage): void {
     connection.received.push(message);
-    if (!this.isAnswering) return;
     switch (message.type) {
       case "subscribe":
         return this.#onSubscribe(connection, message);
@@ -153,7 +169,7 @@ export class FakeGateway {
     const recovered = since === 0 || (from <= since && since <= seq);
     connection.projects.add(projectId);
     connection.send({ type: "subscribed", projectId, seq, recovered });
-    for (const event of events.values()) if (!recovered || event.seq! > since) connection.send(event);
+    for (const event of events.values()) if (event.seq! > since || since > seq) connection.send(event);
   }
 
   /** @internal */
@@ -188,12 +204,14 @@ class Connection implements FakeConnection {
   }
 
   receive(text: string): void {
-    this.#later(() => this.#gateway.onMessage(this, JSON.parse(text) as ClientMessage));
+    this.#later(() =>
+      this.#gateway.whenAnswering(() => this.#gateway.onMessage(this, JSON.parse(text) as ClientMessage)),
+    );
   }
 
   send(message: ServerMessage | object | string): void {
     const data = typeof message === "string" ? message : JSON.stringify(message);
-    this.#later(() => this.#gateway.isAnswering && this.#socket.onmessage?.({ data }));
+    this.#later(() => this.#gateway.whenAnswering(() => this.#socket.onmessage?.({ data })));
   }
 
   close(code = 1006, reason = ""): void {
