@@ -83,7 +83,8 @@ class Client implements ProgressClient, Connection, Owner {
   #retryAt: number | null = null;
   #failures = 0;
   #error: GatewayError | null = null;
-  #wokenAt = 1;
+  #wokenAt = 0;
+  #mustWake = false;
   #tick: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: ClientOptions) {
@@ -306,7 +307,8 @@ class Client implements ProgressClient, Connection, Owner {
   }
 
   #onGoingAway(link: Link, { reconnectIn: [from, to] }: GoingAway): void {
-    if (link !== this.#link || this.#next) return;
+    if (link === this.#next) return link.end("going_away"); // from one that drains to another: try the next
+    if (this.#next) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#connect(), between(from, to));
   }
@@ -333,7 +335,7 @@ class Client implements ProgressClient, Connection, Owner {
       const passed = Date.now() - tickedAt;
       tickedAt += passed;
       const isJump = passed < 0 || passed > JUMP_MS;
-      if (isJump || !this.#wokenAt) this.#wake();
+      if (isJump || this.#mustWake) this.#wake();
       const link = this.#links.find(({ isOpen }) => isOpen);
       for (const project of this.#watched) {
         if (isJump)
@@ -345,17 +347,16 @@ class Client implements ProgressClient, Connection, Owner {
   }
 
   #onPage = ({ type }: Event): void => {
-    if (type === "offline") for (const link of this.#links) link.end(type);
+    if (type === "offline") for (const link of this.#links.reverse()) link.end(type);
     else if (!globalThis.document?.hidden || type === "online") this.#wake();
   };
 
   /** Do not wait, and do not trust what looks open. */
   #wake(): void {
     const now = Date.now();
-    if (this.#hasGivenUp) return;
-    const isSoon = Math.abs(now - this.#wokenAt) < WAKE_MS;
-    this.#wokenAt = isSoon ? 0 : now; // 0: at the next tick
-    if (isSoon) return;
+    this.#mustWake = Math.abs(now - this.#wokenAt) < WAKE_MS; // too soon: at the next tick, then
+    if (this.#mustWake || this.#hasGivenUp) return;
+    this.#wokenAt = now;
     for (const link of this.#links) link.probe(WAKE_ANSWER_MS);
     if (!this.#links.length) this.#connect();
     this.#changed();

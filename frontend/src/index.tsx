@@ -67,15 +67,19 @@ function useLatest<T>(value: T): { readonly current: T } {
 export function ProgressProvider({ client, children, ...options }: ProgressProviderProps): ReactNode {
   const latest = useLatest(options);
   const url = typeof options.url === "function" ? null : options.url;
+  // What may be a new function in each render is asked for at each connection; what else is not a URL is taken as it was
+  // at first, since a change must not reconnect.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: as said
   const made = useMemo(() => {
-    // What may be a new function in each render is asked for at each connection; the rest is taken as it was at first.
-    const { historyLimit, webSocketImpl } = latest.current;
     const getUrl = () => (latest.current.url as () => string)();
     const getToken = () => latest.current.getToken?.();
-    return client ?? createProgressClient({ url: url === null ? getUrl : url, getToken, historyLimit, webSocketImpl });
+    return client ?? createProgressClient({ ...options, url: url === null ? getUrl : url, getToken });
   }, [client, url, latest]);
   return <ClientContext.Provider value={made}>{children}</ClientContext.Provider>;
 }
+
+/** A component that is not connected says so, also while another one watches the project. */
+const DISABLED = { status: "disconnected", isStale: true } as const;
 
 const serverSnapshot = (): Snapshot => CONNECTING;
 const noStore: Pick<ProjectStore, "subscribe" | "getSnapshot"> = { subscribe: () => () => {}, getSnapshot: () => IDLE };
@@ -113,7 +117,10 @@ export function useWebSocket(projectId: string | null | undefined, options: WebS
     getSnapshot,
     store && enabled ? serverSnapshot : noStore.getSnapshot,
   );
-  return useMemo(() => ({ ...snapshot, reconnect: client.reconnect }), [snapshot, client]);
+  return useMemo(
+    () => ({ ...snapshot, ...(enabled ? undefined : DISABLED), reconnect: client.reconnect }),
+    [snapshot, enabled, client],
+  );
 }
 
 /** One job of a project: renders again only when that job changes. Undefined while nothing is known of it. */

@@ -91,32 +91,30 @@ const goesOn = (state: JobState, event: Pick<JobState, "attempt">): boolean =>
 export const own = <T>(record: Readonly<Record<string, T>> | undefined, key: string): T | undefined =>
   record && Object.hasOwn(record, key) ? record[key] : undefined;
 
-/** The job as a whole, after one of its parts became `state`. */
-function summary(before: Job | undefined, parts: Entry["parts"], state: JobState): Job {
-  const { "": main, ...sentences } = parts;
-  const all = Object.values(parts);
-  const isTerminal = main ? main.isTerminal : all.every((part) => part.isTerminal);
-  const end = main ?? all.find((part) => part.error !== undefined) ?? state;
-  const bars = main ? [main] : all;
-  const percent = bars.reduce((sum, part) => sum + part.percent, 0) / bars.length;
+/** What the sentences of a job without events of its own add up to, after one of them became `state`. */
+function sum(before: Job | undefined, parts: JobState[], state: JobState): JobState {
+  const isTerminal = parts.every((part) => part.isTerminal);
+  const failed = parts.find((part) => part.status === "failed");
+  const percent = parts.reduce((total, part) => total + part.percent, 0) / parts.length;
   return {
-    ...(main ?? { ...state, sentenceId: undefined }),
-    sentences,
-    status: isTerminal ? end.status : "running",
+    ...state,
+    result: undefined,
+    error: isTerminal ? failed?.error : undefined,
+    status: isTerminal ? (failed ?? state).status : "running",
     percent: before && goesOn(before, state) ? Math.max(percent, before.percent) : percent,
-    result: main?.result,
-    error: isTerminal ? end.error : undefined,
-    attempt: state.attempt ?? before?.attempt,
-    seq: state.seq,
-    updatedAt: state.updatedAt,
+    attempt: before && state.attempt! < before.attempt! ? before.attempt : state.attempt,
     isTerminal,
-    isSilent: !isTerminal && all.some((part) => part.isSilent),
   };
 }
 
 function put(entry: Entry | undefined, id: string, state: JobState): Entry {
   const parts = { ...entry?.parts, [id]: state };
-  return { job: summary(entry?.job, parts, state), parts };
+  const { "": main, ...sentences } = parts;
+  const all = Object.values(parts);
+  const { seq, updatedAt } = state;
+  const job = main ?? sum(entry?.job, all, state);
+  const isSilent = !job.isTerminal && all.some((part) => part.isSilent);
+  return { job: { ...job, sentences, seq, updatedAt, isSilent }, parts };
 }
 
 /** What a job becomes by an event; undefined for an event that is older than what is known. */

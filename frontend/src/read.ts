@@ -9,7 +9,6 @@ const NEEDED = {
   progress: "progress",
   job_complete: "result",
   job_failed: "error",
-  going_away: "reconnectIn",
 };
 
 const NUMBERS = ["seq", "progress", "attempt", "nextWithin"];
