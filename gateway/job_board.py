@@ -60,13 +60,12 @@ class Job:
         return max(part.silence(listening_since, now) for part in self.parts.values())
 
     def update_state(self, order: int) -> None:
-        """A job goes on while it or one of its sentences does; how it ended, its own last event says best."""
-        own, parts = self.own, self.parts.values()
-        if any(part.is_running and part.order >= (own.order if own else 0) for part in parts):
+        """A job is what its own events say, or without any, what its sentences add up to."""
+        parts = [self.own] if self.own else list(self.parts.values())
+        if any(part.is_running for part in parts):
             state = "running"
         else:
-            has_failed = any(isinstance(part.event, JobFailed) for part in ([own] if own else parts))
-            state = "failed" if has_failed else "complete"
+            state = "failed" if any(isinstance(part.event, JobFailed) for part in parts) else "complete"
         if state != self.state:
             self.state, self.since = state, order
 
@@ -113,7 +112,10 @@ def _is_newer(event: Event, part: Part) -> bool:
     # An end beats a running job even with a lower seq: a Redis that failed over may have a clock that is behind.
     if event.seq is not None and before.seq is not None and event.seq <= before.seq:
         return is_end and part.is_running
-    return part.is_running or not knows_attempts
+    if part.is_running:
+        return True
+    # Where attempts are not numbered, a progress of 0 says that a job that ended begins anew.
+    return not knows_attempts and (not isinstance(event, Progress) or event.progress == 0)
 
 
 def _advance(part: Part | None, event: Event, now: float, order: int) -> Part:

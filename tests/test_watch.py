@@ -77,7 +77,15 @@ def test_an_end_is_final_within_its_attempt(end: dict[str, Any]) -> None:
 
 
 def test_without_an_attempt_an_id_may_be_used_again() -> None:
-    assert picture(board_of(complete(seq=1), progress(3, seq=2))) == ("running", 3)
+    assert picture(board_of(complete(seq=1), progress(0, seq=2), progress(3, seq=3))) == ("running", 3)
+
+
+def test_without_an_attempt_a_late_progress_changes_nothing_after_an_end() -> None:
+    assert picture(board_of(complete(seq=1), progress(95, seq=2))) == ("complete", 100.0)
+
+
+def test_without_an_attempt_a_newer_end_corrects_an_older_one() -> None:
+    assert picture(board_of(failed(seq=1), complete(seq=2))) == ("complete", 100.0)
 
 
 def test_what_is_older_is_dropped() -> None:
@@ -108,7 +116,7 @@ def test_a_job_failed_if_one_of_its_sentences_did() -> None:
 def test_a_jobs_own_end_says_best_how_it_ended() -> None:
     events = (progress(10), progress(50, sentenceId="s1"), failed(sentenceId="s2"), complete())
     assert picture(board_of(*events)) == ("complete", 100)
-    assert picture(board_of(*events, progress(60, sentenceId="s1")))[0] == "running"
+    assert picture(board_of(*events, progress(60, sentenceId="s1")))[0] == "complete"
 
 
 def test_silence_is_counted_while_it_could_be_heard() -> None:
