@@ -75,7 +75,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
-        status = {"ready": hub.is_ready, "draining": hub.is_draining, "redis": hub.feed.state.value}
+        status = {
+            "ready": hub.is_ready,
+            "draining": hub.is_draining,
+            "redis": hub.feed.state.value,
+            "clients": len(hub.viewers),
+        }
         if not hub.is_ready and hub.feed.last_error:
             status["error"] = hub.feed.last_error
         return JSONResponse(status, 200 if hub.is_ready else 503, {"Cache-Control": "no-store"})

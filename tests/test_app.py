@@ -265,6 +265,13 @@ def test_readyz_answers_while_events_arrive(stage: Stage) -> None:
     assert response.headers["cache-control"] == "no-store"
 
 
+def test_readyz_counts_the_clients(stage: Stage) -> None:
+    assert stage.client.get("/readyz").json()["clients"] == 0
+    with stage.viewer() as viewer:
+        assert viewer.told() == []  # it is connected
+        assert stage.client.get("/readyz").json()["clients"] == 1
+
+
 def test_readyz_fails_while_it_drains(stage: Stage) -> None:
     stage.hub.is_draining = True
     response = stage.client.get("/readyz")
