@@ -1,7 +1,7 @@
 /** The connection of a page to its gateway, shared by all projects that the page watches. */
 
 import { backoff, between } from "./backoff.js";
-import { own, STATUS } from "./jobs.js";
+import { EVENTS, own } from "./jobs.js";
 import { Link, type Owner, type SocketType } from "./link.js";
 import type { ErrorMessage, GoingAway, ServerMessage, Subscribed } from "./messages.js";
 import {
@@ -23,7 +23,7 @@ const WAKE_MS = 1_000; // the least time between two wakes
 const WAKE_ANSWER_MS = 3_000;
 const TICK_MS = 1_000;
 const JUMP_MS = 5_000; // a clock that jumps by this much: the machine slept, or this tab was frozen
-const PROJECT_ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/;
+const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
 
 export interface ClientOptions {
   /** Of the gateway's WebSocket; by default `/ws` on the page's own host. A function is asked at each connection. */
@@ -127,7 +127,7 @@ class Client implements ProgressClient, Connection, Owner {
   #watch(project: Project): void {
     if (this.#watched.has(project)) return;
     if (!PROJECT_ID.test(project.id)) {
-      project.error = { code: "bad_project_id", message: project.id };
+      project.error = { code: "bad_project_id", message: "Not a project id" };
     } else {
       if (!this.#watched.size) this.#listenToPage();
       this.#watched.add(project);
@@ -207,16 +207,15 @@ class Client implements ProgressClient, Connection, Owner {
 
   onEnd(link: Link, code: number | string, reason: string): void {
     if (Date.now() - link.goodSince! >= GOOD_MS) this.#failures = 0;
-    this.#error = { code, message: reason || `Closed (${code})` };
+    this.#error = { code, message: reason || "Closed" };
     const wasNext = link === this.#next;
     if (wasNext) this.#next = undefined;
     else this.#link = undefined;
-    const hasGivenUp = this.#hasGivenUp;
-    if (hasGivenUp) this.#leaveAll();
+    if (this.#hasGivenUp) this.#leaveAll();
     else if (!this.#link && this.#next?.isOpen) this.#moveTo(this.#next);
     else if (!this.#next) this.#retry();
     for (const project of this.#watched) {
-      if (project.source !== link && !hasGivenUp) continue;
+      if (project.source !== link && !this.#hasGivenUp) continue;
       project.leave();
       if (wasNext) project.ask(this.#link); // where it was watched before it moved, and still may be
     }
@@ -263,7 +262,7 @@ class Client implements ProgressClient, Connection, Owner {
   }
 
   #onMessage(link: Link, message: ServerMessage): void {
-    if ("jobId" in message && own(STATUS, message.type)) {
+    if ("jobId" in message && own(EVENTS, message.type)) {
       return this.#projects.get(message.projectId)?.onEvent(link, message);
     }
     switch (message.type) {

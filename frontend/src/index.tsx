@@ -105,8 +105,8 @@ export function useWebSocket(projectId: string | null | undefined, options: WebS
             subscribe: (onChange: () => void) =>
               store.subscribe(onChange, {
                 isPassive: !enabled,
-                onEvent: (event) => latest.current.onEvent?.(event),
-                onTerminal: (job, event) => latest.current.onTerminal?.(job, event),
+                onEvent: (event) => enabled && latest.current.onEvent?.(event),
+                onTerminal: (job, event) => enabled && latest.current.onTerminal?.(job, event),
               }),
           }
         : noStore,

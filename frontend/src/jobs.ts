@@ -49,10 +49,11 @@ export interface Entry {
 /** The fields of all three events. */
 type AnyEvent = JobEvent & Partial<Pick<ProgressMessage, "progress" | "message">>;
 
-export const STATUS: Record<JobEvent["type"], JobStatus> = {
-  progress: "running",
-  job_complete: "complete",
-  job_failed: "failed",
+/** What each event makes of its job, and the field without which it says nothing. */
+export const EVENTS: Record<JobEvent["type"], [JobStatus, string]> = {
+  progress: ["running", "progress"],
+  job_complete: ["complete", "result"],
+  job_failed: ["failed", "error"],
 };
 
 /** Whether `event` comes after what `state` says. */
@@ -71,7 +72,7 @@ function isNewer(state: JobState, event: JobEvent): boolean {
 /** What `state` becomes by an event that is newer. */
 function advance(state: JobState | undefined, event: AnyEvent, now: number): JobState {
   const before = state && goesOn(state, event) ? state : undefined;
-  const status = STATUS[event.type];
+  const [status] = EVENTS[event.type];
   return {
     ...event,
     status,
@@ -95,13 +96,12 @@ export const own = <T>(record: Readonly<Record<string, T>> | undefined, key: str
 function sum(before: Job | undefined, parts: JobState[], state: JobState): JobState {
   const isTerminal = parts.every((part) => part.isTerminal);
   const failed = parts.find((part) => part.status === "failed");
-  const percent = parts.reduce((total, part) => total + part.percent, 0) / parts.length;
   return {
     ...state,
     result: undefined,
     error: isTerminal ? failed?.error : undefined,
     status: isTerminal ? (failed ?? state).status : "running",
-    percent: before && goesOn(before, state) ? Math.max(percent, before.percent) : percent,
+    percent: parts.reduce((total, part) => total + part.percent, 0) / parts.length,
     attempt: before && state.attempt! < before.attempt! ? before.attempt : state.attempt,
     isTerminal,
   };
@@ -112,9 +112,11 @@ function put(entry: Entry | undefined, id: string, state: JobState): Entry {
   const { "": main, ...sentences } = parts;
   const all = Object.values(parts);
   const { seq, updatedAt } = state;
-  const job = main ?? sum(entry?.job, all, state);
+  const before = entry?.job;
+  const job = main ?? sum(before, all, state);
+  const percent = before && goesOn(before, state) ? Math.max(before.percent, job.percent) : job.percent;
   const isSilent = !job.isTerminal && all.some((part) => part.isSilent);
-  return { job: { ...job, sentences, seq, updatedAt, isSilent }, parts };
+  return { job: { ...job, percent, sentences, seq, updatedAt, isSilent }, parts };
 }
 
 /** What a job becomes by an event; undefined for an event that is older than what is known. */

@@ -1,7 +1,7 @@
 /** One project, as a page sees it: its jobs, its newest events, and how far they can be relied on. */
 
 import { onNextFrame } from "./frame.js";
-import { apply, type Entry, type Job, type JobEvent, markSilent, own, running } from "./jobs.js";
+import { apply, type Entry, EVENTS, type Job, type JobEvent, markSilent, own, running } from "./jobs.js";
 import type { Link } from "./link.js";
 import type { Subscribed } from "./messages.js";
 
@@ -154,18 +154,17 @@ export class Project {
     const entry = apply(before, event, Date.now());
     this.#doubtful?.delete(key(jobId, sentenceId));
     if (!this.#doubtful?.size) this.#doubtful = undefined;
-    this.changed();
-    if (!entry) return;
-    this.#entries.set(jobId, entry);
-    this.#jobs = undefined;
-    if (this.#entries.size > MOST_JOBS) this.#forgetOne();
-    this.#events = [...this.#events, event].slice(-this.#connection.historyLimit);
-    tell(this.listeners, ({ onEvent }) => onEvent?.(event));
-    const known = own(before?.parts, sentenceId ?? "");
-    const isKnownEnd = known?.isTerminal && !(event.attempt! > known.attempt!);
-    if (event.type !== "progress" && !isKnownEnd) {
-      tell(this.listeners, ({ onTerminal }) => onTerminal?.(entry.job, event));
+    if (entry) {
+      this.#entries.set(jobId, entry);
+      this.#jobs = undefined;
+      if (this.#entries.size > MOST_JOBS) this.#forgetOne();
+      this.#events = [...this.#events, event].slice(-this.#connection.historyLimit);
+      tell(this.listeners, ({ onEvent }) => onEvent?.(event));
+      const known = own(before?.parts, sentenceId ?? "");
+      const isNews = known?.status !== EVENTS[event.type][0] || event.attempt! > known.attempt!;
+      if (event.type !== "progress" && isNews) tell(this.listeners, ({ onTerminal }) => onTerminal?.(entry.job, event));
     }
+    this.changed();
   }
 
   /** All that is published is heard from now on, so silence counts from now on. */

@@ -1,15 +1,7 @@
 /** Reads what a gateway sends. */
 
-import { own } from "./jobs.js";
+import { EVENTS, own } from "./jobs.js";
 import type { ServerMessage } from "./messages.js";
-
-/** Without these fields a message of that type cannot be used. */
-const NEEDED = {
-  subscribed: "seq",
-  progress: "progress",
-  job_complete: "result",
-  job_failed: "error",
-};
 
 const NUMBERS = ["seq", "progress", "attempt", "nextWithin"];
 const TEXTS = ["type", "jobId", "sentenceId", "message", "error", "code"];
@@ -20,7 +12,7 @@ export function readMessage(text: unknown): ServerMessage {
   const isGood =
     TEXTS.every((name) => typeof (message[name] ?? "") === "string") &&
     NUMBERS.every((name) => Number.isFinite(message[name] ?? 0)) &&
-    message[own<string>(NEEDED, message.type) ?? "type"] != null;
+    message[own<string[]>(EVENTS, message.type)?.[1] ?? "type"] != null;
   if (!isGood) throw message;
   return message;
 }
