@@ -270,7 +270,9 @@ class Client implements ProgressClient, Connection, Owner {
         return this.#onSubscribed(link, message);
       case "stale":
       case "live":
-        return this.#onFeed(link, message.type === "stale");
+        link.isStale = message.type === "stale";
+        for (const project of this.#watched) if (project.source === link) project.hear();
+        return;
       case "going_away":
         return this.#onGoingAway(link, message);
       case "error":
@@ -294,15 +296,6 @@ class Client implements ProgressClient, Connection, Owner {
     this.#error = null;
     project.onSubscribed(link, message);
     this.#settle();
-  }
-
-  #onFeed(link: Link, isStale: boolean): void {
-    link.isStale = isStale;
-    for (const project of this.#watched) {
-      if (project.source !== link) continue;
-      if (isStale) project.changed();
-      else project.onLive();
-    }
   }
 
   #onGoingAway(link: Link, { reconnectIn: [from, to] }: GoingAway): void {
@@ -338,7 +331,7 @@ class Client implements ProgressClient, Connection, Owner {
       const link = this.#links.find(({ isOpen }) => isOpen);
       for (const project of this.#watched) {
         if (isJump)
-          project.onLive(); // nothing was heard while asleep, and no promise broken
+          project.hear(); // nothing was heard while asleep, and no promise broken
         else project.onTick();
         if (project.error && Math.random() < AGAIN_ODDS) project.ask(link);
       }

@@ -142,7 +142,7 @@ export class Project {
     // After a gap, all that is remembered tells which jobs still run; once, should the answer be `recovered: false` too.
     this.#asksAgain = !recovered && !this.#asksAgain;
     if (this.#asksAgain) this.ask(link);
-    this.onLive();
+    this.hear();
   }
 
   onEvent(link: Link, message: Omit<JobEvent, "isReplay">): void {
@@ -167,8 +167,8 @@ export class Project {
     this.changed();
   }
 
-  /** All that is published is heard from now on, so silence counts from now on. */
-  onLive(): void {
+  /** It hears from now on, if its link does: so silence counts from now on. */
+  hear(): void {
     this.#hearsSince = Date.now();
     this.changed();
   }

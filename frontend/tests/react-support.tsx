@@ -1,0 +1,144 @@
+/** What the tests of the React side share: a gateway that notes what is sent to it, a clock, and a component that notes
+ * what it sees. */
+
+import { cleanup } from "@testing-library/react";
+import { afterEach, beforeEach, expect, vi } from "vitest";
+import { useWebSocket, type WebSocketOptions, type WebSocketResult } from "../src/index.js";
+import type { ClientMessage } from "../src/messages.js";
+import { FakeGateway, type PublishedEvent } from "../src/testing.js";
+
+export const GATEWAY_URL = "ws://gateway.test/ws";
+
+/** A frame of the screen takes 16 ms: this is one, and a little. */
+export const FRAME_MS = 20;
+/** The linger of 1 s, with the frame after it and the timer that stands in for frames in hidden tabs. */
+export const LINGER_MS = 1_200;
+/** More than the first back-off of 0.5 to 1 s. */
+export const RETRY_MS = 1_100;
+
+/** A fake gateway, and all that its clients did: also on sockets that are closed by now. */
+export function noted() {
+  const gateway = new FakeGateway();
+  const sent: ClientMessage[] = [];
+  const urls: string[] = [];
+  class NotedSocket extends gateway.WebSocket {
+    constructor(url: string | URL) {
+      super(url);
+      urls.push(String(url));
+    }
+    override send(data: Parameters<WebSocket["send"]>[0]): void {
+      sent.push(JSON.parse(String(data)) as ClientMessage);
+      super.send(data);
+    }
+  }
+  return {
+    gateway,
+    /** Each message of each client, in order. */
+    sent,
+    /** The URL of each socket that was ever made, in order. */
+    urls,
+    WebSocket: NotedSocket,
+    client: (options: Parameters<FakeGateway["client"]>[0] = {}) =>
+      gateway.client({ webSocketImpl: NotedSocket, ...options }),
+  };
+}
+
+export const subscribe = (projectId: string) => ({ type: "subscribe", projectId });
+export const unsubscribe = (projectId: string) => ({ type: "unsubscribe", projectId });
+
+export const progress = (jobId: string, percent: number): PublishedEvent => ({
+  type: "progress",
+  jobId,
+  jobType: "audio",
+  progress: percent,
+});
+
+export const complete = (jobId: string): PublishedEvent => ({
+  type: "job_complete",
+  jobId,
+  jobType: "audio",
+  result: { file: `${jobId}.mp3` },
+});
+
+/** A component that watches a project and notes what each of its renders was given. */
+export function watcher() {
+  const frames: (WebSocketResult & { id: string | null | undefined })[] = [];
+  const results: WebSocketResult[] = [];
+  const Watch = ({ id, ...options }: { id: string | null | undefined } & WebSocketOptions) => {
+    const result = useWebSocket(id, options);
+    results.push(result);
+    frames.push({ ...result, id });
+    return (
+      <output>
+        {result.status} {Object.values(result.jobs).map(({ jobId, percent }) => `${jobId}: ${percent} %`)}
+      </output>
+    );
+  };
+  return {
+    Watch,
+    /** What each render was given, and for which id. */
+    frames,
+    /** The very objects that were given. */
+    results,
+    last: () => frames.at(-1)!,
+    /** The status values that were seen, each change once. */
+    statuses: () => frames.map(({ status }) => status).filter((status, n, all) => status !== all[n - 1]),
+  };
+}
+
+const PAGE_EVENTS = ["online", "offline", "pageshow", "visibilitychange"];
+const listening: string[] = [];
+
+/** The listeners that the page has at this moment for what wakes a client, by the type of event. */
+export const pageListeners = (): readonly string[] => listening;
+
+/** Let time pass. Not within `act`: React renders when it would in a browser, so that renders can be counted. */
+export const advance = (ms = FRAME_MS) => vi.advanceTimersByTimeAsync(ms);
+
+/** Fake time for each test of a file; whatever a test did, afterwards no timer and no listener may be left. */
+export function withClock() {
+  beforeEach(() => {
+    // Not what React's scheduler runs on.
+    vi.useFakeTimers({
+      toFake: [
+        "setTimeout",
+        "clearTimeout",
+        "setInterval",
+        "clearInterval",
+        "requestAnimationFrame",
+        "cancelAnimationFrame",
+        "Date",
+      ],
+    });
+    listening.length = 0;
+    const { addEventListener: add, removeEventListener: remove } = globalThis;
+    const added = new Map<string, Set<unknown>>(PAGE_EVENTS.map((type) => [type, new Set()]));
+    const note = () => {
+      listening.length = 0;
+      for (const [type, listeners] of added) for (const _ of listeners) listening.push(type);
+    };
+    vi.stubGlobal("addEventListener", (...args: Parameters<typeof add>) => {
+      added.get(args[0])?.add(args[1]);
+      note();
+      add(...args);
+    });
+    vi.stubGlobal("removeEventListener", (...args: Parameters<typeof remove>) => {
+      added.get(args[0])?.delete(args[1]);
+      note();
+      remove(...args);
+    });
+  });
+
+  afterEach(async () => {
+    try {
+      cleanup();
+      if (!vi.isFakeTimers()) return; // a test that needs real time looks after itself
+      await advance(LINGER_MS);
+      expect(vi.getTimerCount(), "timers that are left").toBe(0);
+      expect(pageListeners(), "listeners that are left").toEqual([]);
+    } finally {
+      vi.useRealTimers();
+      vi.unstubAllGlobals();
+    }
+  });
+}
