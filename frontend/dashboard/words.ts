@@ -112,7 +112,7 @@ export function standing(snapshot: Snapshot, now: number): string {
 }
 
 function reason({ code, message }: GatewayError): string {
-  const isGiven = typeof code === "number" && message !== "" && message !== `Closed (${code})`; // by the gateway
+  const isGiven = typeof code === "number" && message !== ""; // by the gateway
   const known = Object.hasOwn(REASONS, code) ? REASONS[code] : undefined;
   const words = (isGiven ? undefined : known) ?? (message || `The connection ended: ${code}`);
   return /[.!?]$/.test(words) ? words : `${words}.`;

@@ -127,7 +127,7 @@ class Client implements ProgressClient, Connection, Owner {
   #watch(project: Project): void {
     if (this.#watched.has(project)) return;
     if (!PROJECT_ID.test(project.id)) {
-      project.error = { code: "bad_project_id", message: "Not a project id" };
+      project.error = { code: "bad_project_id", message: "" };
     } else {
       if (!this.#watched.size) this.#listenToPage();
       this.#watched.add(project);
@@ -207,7 +207,7 @@ class Client implements ProgressClient, Connection, Owner {
 
   onEnd(link: Link, code: number | string, reason: string): void {
     if (Date.now() - link.goodSince! >= GOOD_MS) this.#failures = 0;
-    this.#error = { code, message: reason || "Closed" };
+    this.#error = { code, message: reason };
     const wasNext = link === this.#next;
     if (wasNext) this.#next = undefined;
     else this.#link = undefined;
@@ -262,7 +262,7 @@ class Client implements ProgressClient, Connection, Owner {
   }
 
   #onMessage(link: Link, message: ServerMessage): void {
-    if ("jobId" in message && own(EVENTS, message.type)) {
+    if ("jobId" in message && own(EVENTS, message.type)?.[0]) {
       return this.#projects.get(message.projectId)?.onEvent(link, message);
     }
     switch (message.type) {

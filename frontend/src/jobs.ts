@@ -49,11 +49,12 @@ export interface Entry {
 /** The fields of all three events. */
 type AnyEvent = JobEvent & Partial<Pick<ProgressMessage, "progress" | "message">>;
 
-/** What each event makes of its job, and the field without which it says nothing. */
-export const EVENTS: Record<JobEvent["type"], [JobStatus, string]> = {
+/** What each event makes of its job, and the field without which a message says nothing. */
+export const EVENTS: Record<JobEvent["type"], [JobStatus, string]> & Record<"subscribed", [null, string]> = {
   progress: ["running", "progress"],
   job_complete: ["complete", "result"],
   job_failed: ["failed", "error"],
+  subscribed: [null, "seq"],
 };
 
 /** Whether `event` comes after what `state` says. */

@@ -12,9 +12,10 @@ export type ConnectionStatus = "connecting" | "connected" | "disconnected";
 
 /** Why there is no connection, or what was wrong with a message. */
 export interface GatewayError {
-  /** A close code of the gateway (4000 to 4499: it is not tried again), an error code of its, or one of the client's. */
+  /** A close code (4000 to 4499: it is not tried again), an error code of the gateway, or one of this client: `no_answer`,
+   * `offline`, `cannot_connect`, `no_token`, `bad_message`, `unknown_type`, `bad_project_id`, `going_away`. */
   readonly code: number | string;
-  /** A sentence for developers. */
+  /** What the gateway or the browser says to it; empty where the code says all. */
   readonly message: string;
 }
 

