@@ -105,9 +105,8 @@ export class Project {
   #events = CONNECTING.events;
   #head = 0; // `subscribed.seq`: events up to it are replayed, those above are news
   #recovered = true;
-  // After a gap: the parts of jobs that ran before it and were not heard of since. While it is there, all is doubtful.
-  #doubtful: Set<string> | undefined;
-  #asksAgain = false;
+  /** After a gap: the parts of jobs that ran before it and of which there was no news since. */
+  #doubtful = new Set<string>();
   #staleSince: number | null = null;
   #isCurrent = false;
   #hearsSince = 0;
@@ -120,29 +119,24 @@ export class Project {
 
   /** Subscribe on this link, for what was missed. */
   ask(link: Link | undefined): void {
-    link?.send({ type: "subscribe", projectId: this.id, since: (this.#asksAgain ? undefined : this.cursor)! }); // undefined is left out of JSON
+    link?.send({ type: "subscribe", projectId: this.id, since: this.cursor! }); // undefined is left out of JSON
   }
 
   // What the link brings
 
   onSubscribed(link: Link, { seq: head, recovered }: Subscribed): void {
-    const doubtful = this.#doubtful ?? new Set();
     if (!recovered || link !== this.source) {
       for (const entry of this.#entries.values()) {
         for (const [id, { jobId, seq }] of running(entry)) {
           // An event without a seq is replayed to nobody, so the next one may have been missed.
-          if (!recovered || this.cursor === undefined || seq === undefined) doubtful.add(key(jobId, id));
+          if (!recovered || this.cursor === undefined || seq === undefined) this.#doubtful.add(key(jobId, id));
         }
       }
     }
-    this.#doubtful = !recovered || doubtful.size ? doubtful : undefined;
     this.source = link;
     this.error = null;
     this.#head = head;
-    this.#recovered = recovered && (this.#recovered || !this.#asksAgain);
-    // After a gap, all that is remembered tells which jobs still run; once, should the answer be `recovered: false` too.
-    this.#asksAgain = !recovered && !this.#asksAgain;
-    if (this.#asksAgain) this.ask(link);
+    this.#recovered = recovered;
     this.hear();
   }
 
@@ -153,9 +147,8 @@ export class Project {
     const { jobId, sentenceId } = event;
     const before = this.#entries.get(jobId);
     const entry = apply(before, event, Date.now());
-    this.#doubtful?.delete(key(jobId, sentenceId));
-    if (!this.#doubtful?.size) this.#doubtful = undefined;
     if (entry) {
+      this.#doubtful.delete(key(jobId, sentenceId));
       this.#entries.set(jobId, entry);
       this.#jobs = undefined;
       if (this.#entries.size > MOST_JOBS) this.#forgetOne();
@@ -197,7 +190,7 @@ export class Project {
 
   /** Something of it changed; `currentUntil` is when it was surely right for the last time. */
   changed(currentUntil = Date.now()): void {
-    const isCurrent = this.#hears && !this.#doubtful;
+    const isCurrent = this.#hears && !this.#doubtful.size;
     if (isCurrent) this.#staleSince = null;
     else if (this.#isCurrent) this.#staleSince = currentUntil;
     this.#isCurrent = isCurrent;
@@ -228,7 +221,7 @@ export class Project {
     const ended = [...this.#entries.values()].find(({ job }) => job.isTerminal);
     const [id] = ended ? [ended.job.jobId] : this.#entries.keys();
     this.#entries.delete(id!);
-    for (const part of this.#doubtful ?? []) if (part.startsWith(key(id!))) this.#doubtful!.delete(part);
+    for (const part of this.#doubtful) if (part.startsWith(key(id!))) this.#doubtful.delete(part);
   }
 }
 

@@ -161,7 +161,7 @@ test("an error of a project that nobody watches does no harm", async () => {
 
 // What a page's own callbacks do
 
-const mistakes = (shown: Page, handlers: object, onChange = (): void => {}): (() => void) =>
+const listen = (shown: Page, handlers: object, onChange = (): void => {}): (() => void) =>
   shown.client.project(P).subscribe(onChange, handlers);
 
 const broken = (name: string) => (): never => {
@@ -172,7 +172,7 @@ test.each(["onEvent", "onTerminal"])(
   "an exception in `%s` stops nobody else, and surfaces as uncaught",
   async (name) => {
     const shown = await page();
-    const before = mistakes(shown, { [name]: broken(name) });
+    const before = listen(shown, { [name]: broken(name) });
     const last = watch(shown.client);
     shown.last.say(complete("a", { seq: 1 }), complete("b", { seq: 2 }));
     for (const { events, ends } of [shown, last]) expect([events.length, ends.length]).toEqual([2, 2]);
@@ -190,7 +190,7 @@ test.each(["onEvent", "onTerminal"])(
 
 test("an exception in `onChange` stops nobody else, and surfaces as uncaught", async () => {
   const shown = await page();
-  const before = mistakes(shown, {}, broken("onChange"));
+  const before = listen(shown, {}, broken("onChange"));
   const last = watch(shown.client);
   shown.last.say(progress("a", 10, { seq: 1 }));
   await expect(advance(20)).rejects.toThrow("Mistake in onChange");
@@ -218,7 +218,7 @@ test("an exception of who looks at the status stops nobody else", async () => {
 test("a callback may leave, or watch something else", async () => {
   const shown = await page();
   let other: Watcher | undefined;
-  const leave: () => void = mistakes(shown, {
+  const leave: () => void = listen(shown, {
     onEvent: () => {
       leave();
       other ??= watch(shown.client, Q);
@@ -231,4 +231,14 @@ test("a callback may leave, or watch something else", async () => {
   expect(shown.last.asked(Q)).toHaveLength(1);
   onPage("pageshow");
   expect(shown.last.pings).toBe(1);
+});
+
+test("who begins to listen in a callback hears from the next event on", async () => {
+  const shown = await page();
+  const late: Watcher[] = [];
+  listen(shown, { onEvent: () => late.push(watch(shown.client)) });
+  shown.last.say(progress("a", 10, { seq: 1 }));
+  expect(late.map(({ events }) => events.length)).toEqual([0]);
+  shown.last.say(progress("a", 20, { seq: 2 }));
+  expect(late.map(({ events }) => events.length)).toEqual([1, 0]);
 });

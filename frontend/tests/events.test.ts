@@ -198,6 +198,23 @@ test("a hidden tab draws no frames: its snapshot still changes, a few times a se
   expect(shown.now.lastEvent).toMatchObject({ seq: 1_000 });
 });
 
+test("a hidden tab piles no frames up, to be drawn all at once when it is shown", async () => {
+  const shown = await page();
+  const frames = new Set<number>();
+  let last = 0;
+  vi.stubGlobal("requestAnimationFrame", () => {
+    frames.add(++last);
+    return last;
+  });
+  vi.stubGlobal("cancelAnimationFrame", (id: number) => frames.delete(id));
+  for (const message of burst(50)) {
+    shown.last.say(message);
+    await advance(150);
+  }
+  expect(last).toBeGreaterThan(10);
+  expect(frames.size).toBeLessThanOrEqual(1);
+});
+
 test("without `requestAnimationFrame`, in Node or a worker, the snapshot changes as well", async () => {
   vi.stubGlobal("requestAnimationFrame", undefined);
   const shown = await page();

@@ -1,0 +1,137 @@
+/**
+ * `test`, with what each test of these files is given: a lab of its own, in a world that a file starts once. Whatever a
+ * test starts by its lab is ended with it, however it ends; so tests may run side by side.
+ */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Page } from "playwright-core";
+import { test as bare, expect } from "vitest";
+import type { AppProps } from "../app/App.js";
+import { type Chromium, startChromium } from "./chromium.js";
+import { type OpenOptions, PageServer, TestPage } from "./page.js";
+import { type Ended, Publisher, Redis, Replica } from "./processes.js";
+
+/** A gateway, its Redis, and a job process. */
+export interface Stack {
+  readonly redis: Redis;
+  readonly replica: Replica;
+  readonly publisher: Publisher;
+}
+
+/** The browser and the server of the test page. */
+class World implements Ended {
+  readonly chromium: Chromium;
+  readonly pages: PageServer;
+  readonly figures: string[] = [];
+
+  private constructor(chromium: Chromium, pages: PageServer) {
+    this.chromium = chromium;
+    this.pages = pages;
+  }
+
+  static async start(): Promise<World> {
+    return new World(...(await Promise.all([startChromium(), PageServer.start()])));
+  }
+
+  async end(): Promise<void> {
+    if (this.figures.length) console.info(this.figures.join("\n"));
+    await Promise.all([this.chromium.end(), this.pages.end()]);
+  }
+}
+
+export class Lab implements Ended {
+  #world: World;
+  #owned: Ended[] = [];
+  #pages: TestPage[] = [];
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** The server of the test page. */
+  get pages(): PageServer {
+    return this.#world.pages;
+  }
+
+  /** Ended when the test ends. */
+  async own<T extends Ended>(starting: Promise<T> | T): Promise<T> {
+    const owned = await starting;
+    this.#owned.push(owned);
+    return owned;
+  }
+
+  /** Of this test's own, to be killed and frozen. */
+  async startStack(): Promise<Stack> {
+    const redis = await this.own(Redis.start());
+    const publisher = await this.own(new Publisher(redis));
+    const replica = await this.own(Replica.start(redis));
+    return { redis, replica, publisher };
+  }
+
+  /** The test page in a new context. */
+  async open(props: AppProps, options: OpenOptions = {}): Promise<TestPage> {
+    const context = await this.#world.chromium.browser.newContext();
+    await this.own({ end: () => context.close() });
+    return this.#show(await context.newPage(), props, options);
+  }
+
+  /** The test page as a tab of one window, of which only one is in front. */
+  async openTab(props: AppProps, options: OpenOptions = {}): Promise<TestPage> {
+    const [context] = this.#world.chromium.browser.contexts();
+    if (!context) throw new Error("The browser has no window of its own");
+    const page = await context.newPage();
+    await this.own({ end: () => page.close() });
+    return this.#show(page, props, options);
+  }
+
+  async #show(page: Page, props: AppProps, options: OpenOptions): Promise<TestPage> {
+    const testPage = new TestPage(page);
+    this.#pages.push(testPage);
+    await testPage.open(this.pages.host, props, options);
+    return testPage;
+  }
+
+  /** No page runs for a while, as on a machine that sleeps; `meanwhile` is done in the world outside. */
+  async sleepMachine(ms: number, meanwhile: () => Promise<unknown>): Promise<void> {
+    const session = await this.#world.chromium.browser.newBrowserCDPSession();
+    const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+    await session.detach();
+    const renderers = processInfo.filter(({ type }) => type === "renderer");
+    if (!renderers.length) throw new Error("The browser runs no page");
+    for (const { id } of renderers) process.kill(id, "SIGSTOP");
+    try {
+      await Promise.all([sleep(ms), meanwhile()]);
+    } finally {
+      for (const { id } of renderers) process.kill(id, "SIGCONT");
+    }
+  }
+
+  /** Something measured, printed at the end of the file. */
+  figure(text: string): void {
+    this.#world.figures.push(`  figure: ${text}`);
+  }
+
+  async end(): Promise<void> {
+    for (const owned of this.#owned.splice(0).reverse()) await owned.end();
+    const problems = this.#pages.flatMap((page) => page.problems);
+    expect(problems, "errors and warnings on the consoles of the pages").toEqual([]);
+  }
+}
+
+export const test = bare
+  // biome-ignore lint/correctness/noEmptyPattern: from the pattern Vitest reads what this needs
+  .extend("world", { scope: "file" }, async ({}, { onCleanup }) => {
+    const world = await World.start();
+    onCleanup(() => world.end());
+    return world;
+  })
+  .extend("stack", { scope: "file" }, async ({ world }, { onCleanup }) => {
+    const lab = new Lab(world);
+    onCleanup(() => lab.end());
+    return lab.startStack();
+  })
+  .extend("lab", async ({ world }, { onCleanup }) => {
+    const lab = new Lab(world);
+    onCleanup(() => lab.end());
+    return lab;
+  });

@@ -1,0 +1,107 @@
+/** The network between a page and its gateway: balances, cuts, swallows, and holds back. */
+
+import { once } from "node:events";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { type Ended, portOf } from "./processes.js";
+
+interface Pair {
+  page: Socket;
+  gateway: Socket;
+  /** Nothing comes through any more, and neither side is told. */
+  isDead: boolean;
+}
+
+export class Network implements Ended {
+  /** How many connections there ever were. */
+  opened = 0;
+  /** Also new connections are swallowed. */
+  isDead = false;
+  #server: Server;
+  #targets: readonly number[];
+  #pairs = new Set<Pair>();
+  #pages = new Set<Socket>();
+  #held: (() => void)[] | undefined;
+
+  private constructor(server: Server, targets: readonly number[]) {
+    this.#server = server;
+    this.#targets = targets;
+  }
+
+  /** A load balancer before these ports: a connection goes to the first of them that answers. */
+  static async start(...targets: number[]): Promise<Network> {
+    const server = createServer({ allowHalfOpen: false }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const network = new Network(server, targets);
+    server.on("connection", (page) => network.#onConnection(page));
+    return network;
+  }
+
+  get url(): string {
+    return `ws://127.0.0.1:${portOf(this.#server)}/ws`;
+  }
+
+  #onConnection(page: Socket): void {
+    this.opened++;
+    this.#pages.add(page);
+    page.on("close", () => this.#pages.delete(page)).on("error", () => {});
+    if (this.isDead) page.resume();
+    else this.#reach(page, this.#targets);
+  }
+
+  #reach(page: Socket, [target, ...others]: readonly number[]): void {
+    if (target === undefined) return void page.destroy();
+    const gateway = connect({ port: target, host: "127.0.0.1" });
+    const refused = (): void => this.#reach(page, others);
+    gateway.once("error", refused).once("connect", () => {
+      gateway.off("error", refused);
+      this.#join({ page, gateway, isDead: false });
+    });
+  }
+
+  #join(pair: Pair): void {
+    const { page, gateway } = pair;
+    this.#pairs.add(pair);
+    page.setNoDelay();
+    gateway.setNoDelay();
+    page.on("data", (data) => pair.isDead || gateway.write(data));
+    gateway.on("data", (data) => this.#toPage(() => pair.isDead || page.write(data)));
+    gateway.on("error", () => {}).on("close", () => this.#toPage(() => pair.isDead || page.destroy()));
+    page.on("close", () => {
+      this.#pairs.delete(pair);
+      gateway.destroy();
+    });
+  }
+
+  #toPage(step: () => void): void {
+    if (this.#held) this.#held.push(step);
+    else step();
+  }
+
+  /** What is open now is dead from now on, as it is after a walk out of the Wi-Fi: neither side is told. */
+  swallow(): void {
+    for (const pair of this.#pairs) pair.isDead = true;
+  }
+
+  /** What the gateways send is taken from them and kept, until `release` hands all of it on at once. */
+  hold(): void {
+    this.#held ??= [];
+  }
+
+  release(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const step of held) step();
+  }
+
+  /** Ends every connection, as a network does that says so. */
+  cut(): void {
+    for (const page of this.#pages) page.destroy();
+  }
+
+  async end(): Promise<void> {
+    const closed = once(this.#server, "close");
+    this.#server.close();
+    this.cut();
+    await closed;
+  }
+}
