@@ -56,7 +56,7 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 frontend/node_modules/.installed: frontend/package-lock.json frontend/.npmrc
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 		{ echo "Node.js 20 or newer is needed, with npm: https://nodejs.org/en/download"; exit 1; }
 	@echo "Installing the npm package's development tools (once) ..."
 	@cd frontend && npm ci --silent
