@@ -57,6 +57,7 @@ export class FakeGateway {
   #connections = new Set<Connection>();
   #projects = new Map<string, Remembered>();
   #isStale = false;
+  #seq = 0;
 
   constructor() {
     const gateway = this;
@@ -92,7 +93,8 @@ export class FakeGateway {
   /** Publish an event, as a job does; returns its seq. */
   publish(projectId: string, event: PublishedEvent): number {
     const remembered = this.#remembered(projectId);
-    const seq = Math.max(remembered.seq + 1, Date.now() * 1000);
+    const seq = Math.max(this.#seq + 1, Date.now() * 1000);
+    this.#seq = seq; // of all projects, so that it rises though they are forgotten
     const message = { ...event, projectId, seq } as EventMessage;
     remembered.seq = seq;
     remembered.from ||= seq;

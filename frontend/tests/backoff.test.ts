@@ -106,6 +106,22 @@ test("the back-off begins anew once, not for ever: after a good link the waits g
   for (let i = 1; i < 4; i++) expect(all[i]).toBeGreaterThan(all[i - 1]! * 1.5);
 });
 
+test("a page that begins to watch something more does not cut the wait short", async () => {
+  setRandom(0.999);
+  const shown = await page();
+  for (let i = 0; i < 3; i++) await shown.drop(); // the next wait is of 8 s
+  shown.last.end(1006);
+  const { length } = shown.sockets;
+  const other = watch(shown.client, Q);
+  await advance(7_000);
+  expect(shown.sockets).toHaveLength(length);
+  expect(other.now).toMatchObject({ status: "disconnected", retryAt: shown.now.retryAt });
+  await advance(1_100);
+  expect(shown.sockets).toHaveLength(length + 1);
+  shown.last.accept();
+  expect(shown.last.asked(Q)).toHaveLength(1);
+});
+
 // Close codes
 
 test.each([4000, 4400, 4401, 4499])(

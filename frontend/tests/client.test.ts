@@ -1,6 +1,19 @@
 import { expect, test, vi } from "vitest";
 import { FakeGateway } from "../src/testing.js";
-import { advance, complete, frame, onPage, P, page, progress, Q, scripted, watch, withFakeTime } from "./support.js";
+import {
+  advance,
+  complete,
+  frame,
+  onPage,
+  P,
+  page,
+  progress,
+  Q,
+  scripted,
+  setRandom,
+  watch,
+  withFakeTime,
+} from "./support.js";
 
 withFakeTime();
 
@@ -127,17 +140,24 @@ test("when nobody watches anything, the socket is closed and nothing is left: no
   expect(shown.sockets).toHaveLength(1);
 });
 
-test("a page that leaves while it waits to retry connects no more", async () => {
+test("a page that leaves while it waits to retry, or while it connects, connects no more", async () => {
+  setRandom(0.999);
   const shown = await page();
+  for (let i = 0; i < 4; i++) await shown.drop(); // the next wait is of 16 s
   shown.last.end(1006);
-  shown.watcher.leave();
-  await advance(100);
-  shown.client.reconnect(); // opened, but nobody answers yet
-  await advance(1_500);
-  expect(shown.last.isLeft).toBe(true);
   const { length } = shown.sockets;
+  shown.watcher.leave();
   await advance(60_000);
   expect(shown.sockets).toHaveLength(length);
+  expect(vi.getTimerCount()).toBe(0);
+
+  const again = watch(shown.client);
+  expect(shown.sockets).toHaveLength(length + 1);
+  again.leave();
+  await advance(1_100);
+  expect(shown.last.isLeft).toBe(true);
+  await advance(60_000);
+  expect(shown.sockets).toHaveLength(length + 1);
 });
 
 test("a page that comes back after the linger starts afresh: the old data is gone, a new socket is opened", async () => {

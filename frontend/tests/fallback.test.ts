@@ -79,6 +79,7 @@ test("if the old connection ends before the next one has subscribed, the next on
   shown.old.end(1012);
   await frame();
   expect(shown.now).toMatchObject({ status: "connecting", isStale: true });
+  expect(shown.client.getStatus()).toBe("connected"); // the connection is; the project not yet
   shown.next.subscribed(9);
   await frame();
   expect(shown.now).toMatchObject({ status: "connected", isStale: false, error: null });
@@ -106,4 +107,16 @@ test("a replica that ends before the window opens is left as any other", async (
   expect(shown.sockets).toHaveLength(2);
   await advance(24_000);
   expect(shown.sockets).toHaveLength(2);
+});
+
+test("a project that the next connection refuses, and the old one never had, is not waited for", async () => {
+  const shown = await moving();
+  watch(shown.client, Q);
+  shown.next.subscribed(9);
+  expect(shown.old.isLeft).toBe(false);
+  shown.next.say({ type: "error", code: "unavailable", message: "No", projectId: Q });
+  expect(shown.old.isLeft).toBe(true);
+  expect(shown.next.isLeft).toBe(false);
+  await frame();
+  expectSmooth(shown);
 });

@@ -1,9 +1,16 @@
 /** What the tests of the React side share: a gateway that notes what is sent to it, a clock, and a component that notes
  * what it sees. */
 
-import { cleanup } from "@testing-library/react";
+import { cleanup, render } from "@testing-library/react";
+import { type ReactNode, StrictMode } from "react";
 import { afterEach, beforeEach, expect, vi } from "vitest";
-import { useWebSocket, type WebSocketOptions, type WebSocketResult } from "../src/index.js";
+import {
+  ProgressProvider,
+  type ProgressProviderProps,
+  useWebSocket,
+  type WebSocketOptions,
+  type WebSocketResult,
+} from "../src/index.js";
 import type { ClientMessage } from "../src/messages.js";
 import { FakeGateway, type PublishedEvent } from "../src/testing.js";
 
@@ -85,6 +92,50 @@ export function watcher() {
     statuses: () => frames.map(({ status }) => status).filter((status, n, all) => status !== all[n - 1]),
   };
 }
+
+/** A page that watches one project, and may be given other options at any time. */
+export function page(id: string | null | undefined, options: WebSocketOptions = {}, clientOptions = {}) {
+  const wire = noted();
+  const client = wire.client(clientOptions);
+  const watch = watcher();
+  const element = (newId: typeof id, newOptions: WebSocketOptions = {}) => (
+    <ProgressProvider client={client}>
+      <watch.Watch id={newId} {...newOptions} />
+    </ProgressProvider>
+  );
+  const { rerender, unmount, container } = render(element(id, options));
+  return {
+    ...wire,
+    ...watch,
+    container,
+    unmount,
+    show: (newId: typeof id, newOptions?: WebSocketOptions) => rerender(element(newId, newOptions)),
+  };
+}
+
+/** A token takes its time. */
+export const SLOW_TOKEN = { getToken: () => new Promise<string>((resolve) => setTimeout(() => resolve("t"), 100)) };
+
+/** A page in a provider, whose props may change at any time. */
+export function providerPage(props: Partial<ProgressProviderProps>, wire = noted()) {
+  const watch = watcher();
+  const element = (newProps: typeof props) => (
+    <ProgressProvider url={GATEWAY_URL} webSocketImpl={wire.WebSocket} {...newProps}>
+      <watch.Watch id="project_1" />
+    </ProgressProvider>
+  );
+  const { rerender, ...rest } = render(element(props));
+  return { ...wire, ...watch, ...rest, show: (newProps: typeof props) => rerender(element(newProps)) };
+}
+
+/** Something in a provider, in StrictMode. */
+export const strict = (children: ReactNode, wire: ReturnType<typeof noted>) => (
+  <StrictMode>
+    <ProgressProvider url={GATEWAY_URL} webSocketImpl={wire.WebSocket}>
+      {children}
+    </ProgressProvider>
+  </StrictMode>
+);
 
 const PAGE_EVENTS = ["online", "offline", "pageshow", "visibilitychange"];
 const listening: string[] = [];

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { FakeGateway } from "../src/testing.js";
 import { advance, frame, P, Q, setRandom, watch, withFakeTime } from "./support.js";
 
@@ -103,6 +103,22 @@ test("`forget` forgets: who comes back is told that something may be missing", a
   const late = watch(gateway.client());
   await frame();
   expect(late.now).toMatchObject({ recovered: true, isStale: false, jobs: {} });
+});
+
+test("after `forget` seq goes on rising, also while the test's clock stands still: no cursor is met again by chance", async () => {
+  const gateway = new FakeGateway();
+  const watcher = watch(gateway.client());
+  await frame();
+  const before = gateway.publish(P, going("a", 10));
+  await frame();
+  gateway.closeAll();
+  await frame();
+  vi.setSystemTime(before / 1_000);
+  gateway.forget();
+  expect(gateway.publish(P, done("a"))).toBeGreaterThan(before);
+  await advance(2_000);
+  expect(watcher.now.recovered).toBe(false);
+  expect(watcher.ends).toHaveLength(1);
 });
 
 test("a gateway that is down refuses, and counts the attempts", async () => {

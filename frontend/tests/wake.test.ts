@@ -134,6 +134,23 @@ test("connections are not tried more than once a second by waking", async () => 
   expect(shown.sockets).toHaveLength(2);
 });
 
+test("waking too soon after the last time is not forgotten: it comes a moment later", async () => {
+  setRandom(0.999);
+  const shown = await page();
+  for (let i = 0; i < 6; i++) await shown.drop(); // the next wait is of 20 s
+  shown.last.end(1006);
+  await advance(2_000);
+  onPage("visibilitychange");
+  shown.last.end(1006); // there is no network yet
+  await advance(500);
+  const { length } = shown.sockets;
+  onPage("online");
+  await advance(2_000);
+  expect(shown.sockets).toHaveLength(length + 1);
+  await advance(5_000); // once
+  expect(shown.sockets).toHaveLength(length + 1);
+});
+
 test("in a move, waking asks both connections", async () => {
   const shown = await page();
   const [old] = shown.sockets;

@@ -112,7 +112,10 @@ export class Lab implements Ended {
   }
 
   async end(): Promise<void> {
-    for (const owned of this.#owned.splice(0).reverse()) await owned.end();
+    const failures: unknown[] = [];
+    // One that cannot be ended keeps none of the others alive.
+    for (const owned of this.#owned.splice(0).reverse()) await owned.end().catch((error) => failures.push(error));
+    expect(failures, "what could not be ended").toEqual([]);
     const problems = this.#pages.flatMap((page) => page.problems);
     expect(problems, "errors and warnings on the consoles of the pages").toEqual([]);
   }

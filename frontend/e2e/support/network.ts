@@ -1,4 +1,4 @@
-/** The network between a page and its gateway: balances, cuts, swallows, and holds back. */
+/** The network between a page and its gateway: balances, swallows, and holds back. */
 
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
@@ -14,8 +14,6 @@ interface Pair {
 export class Network implements Ended {
   /** How many connections there ever were. */
   opened = 0;
-  /** Also new connections are swallowed. */
-  isDead = false;
   #server: Server;
   #targets: readonly number[];
   #pairs = new Set<Pair>();
@@ -44,8 +42,7 @@ export class Network implements Ended {
     this.opened++;
     this.#pages.add(page);
     page.on("close", () => this.#pages.delete(page)).on("error", () => {});
-    if (this.isDead) page.resume();
-    else this.#reach(page, this.#targets);
+    this.#reach(page, this.#targets);
   }
 
   #reach(page: Socket, [target, ...others]: readonly number[]): void {
@@ -60,6 +57,7 @@ export class Network implements Ended {
 
   #join(pair: Pair): void {
     const { page, gateway } = pair;
+    if (page.destroyed) return void gateway.destroy();
     this.#pairs.add(pair);
     page.setNoDelay();
     gateway.setNoDelay();
@@ -93,15 +91,10 @@ export class Network implements Ended {
     for (const step of held) step();
   }
 
-  /** Ends every connection, as a network does that says so. */
-  cut(): void {
-    for (const page of this.#pages) page.destroy();
-  }
-
   async end(): Promise<void> {
     const closed = once(this.#server, "close");
     this.#server.close();
-    this.cut();
+    for (const page of this.#pages) page.destroy();
     await closed;
   }
 }

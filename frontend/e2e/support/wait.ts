@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Milliseconds: far above what any single step takes on a slow machine. */
 export const PATIENCE = 20_000;
-const POLL_MS = 20;
+const POLL_MS = 40;
 
 /** Polls until the condition gives something true, and returns it; `explain` is asked when it never does. */
 export async function until<T>(
