@@ -48,7 +48,6 @@ class _Model(BaseModel):
         extra="ignore",
         frozen=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
     )
 
 

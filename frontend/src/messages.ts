@@ -37,9 +37,6 @@ export type ServerMessage =
  */
 export interface Connected {
   type: "connected";
-  /**
-   * Names this connection in the gateway's log.
-   */
   clientId: string;
 }
 
@@ -49,9 +46,6 @@ export interface Connected {
 export interface ErrorMessage {
   type: "error";
   code: ErrorCode;
-  /**
-   * A sentence for the developer who reads it.
-   */
   message: string;
   projectId?: string;
 }
@@ -61,9 +55,7 @@ export interface ErrorMessage {
  */
 export interface GoingAway {
   type: "going_away";
-  /**
-   * The window, from and to, in milliseconds from now.
-   */
+  /*   */
   reconnectIn: [number, number];
 }
 
@@ -72,16 +64,10 @@ export interface GoingAway {
  */
 export interface JobCompleteMessage {
   type: "job_complete";
-  /**
-   * The event's place in its project, given by the publish script: a clock in microseconds.
-   */
   seq?: number;
   jobId: string;
   jobType: "script" | "audio" | "image" | "video" | "export";
   sentenceId?: string;
-  /**
-   * Which try this is, from 0. Where two events of a job carry it, late ones are refused (see publish.lua).
-   */
   attempt?: number;
   result: Result;
   projectId: string;
@@ -100,16 +86,10 @@ export interface Result {
  */
 export interface JobFailedMessage {
   type: "job_failed";
-  /**
-   * The event's place in its project, given by the publish script: a clock in microseconds.
-   */
   seq?: number;
   jobId: string;
   jobType: "script" | "audio" | "image" | "video" | "export";
   sentenceId?: string;
-  /**
-   * Which try this is, from 0. Where two events of a job carry it, late ones are refused (see publish.lua).
-   */
   attempt?: number;
   error: string;
   projectId: string;
@@ -141,22 +121,13 @@ export interface Pong {
  */
 export interface ProgressMessage {
   type: "progress";
-  /**
-   * The event's place in its project, given by the publish script: a clock in microseconds.
-   */
   seq?: number;
   jobId: string;
   jobType: "script" | "audio" | "image" | "video" | "export";
   sentenceId?: string;
-  /**
-   * Which try this is, from 0. Where two events of a job carry it, late ones are refused (see publish.lua).
-   */
   attempt?: number;
   progress: number;
   message?: string;
-  /**
-   * Seconds within which the job promises its next event, so that a silent job can be told from a slow one.
-   */
   nextWithin?: number;
   projectId: string;
 }
@@ -183,13 +154,7 @@ export interface Subscribe {
 export interface Subscribed {
   type: "subscribed";
   projectId: string;
-  /**
-   * The project's newest seq at this moment: an event up to it is replayed, one above it is news.
-   */
   seq: number;
-  /**
-   * True: nothing that still matters was missed since `since`.
-   */
   recovered: boolean;
 }
 
