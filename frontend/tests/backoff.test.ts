@@ -166,7 +166,7 @@ test("`reconnect` tries again what was given up, and forgets the error when it w
   shown.client.reconnect();
   await frame();
   expect(shown.sockets).toHaveLength(2);
-  expect(shown.now.status).toBe("connecting");
+  expect(shown.now).toMatchObject({ status: "connecting", error: null });
   await shown.join();
   expect(shown.now).toMatchObject({ status: "connected", error: null });
   expect(await nextWait(shown)).toBeLessThanOrEqual(1_000); // and the usual retry is back

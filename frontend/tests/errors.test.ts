@@ -236,9 +236,10 @@ test("a callback may leave, or watch something else", async () => {
 test("who begins to listen in a callback hears from the next event on", async () => {
   const shown = await page();
   const late: Watcher[] = [];
-  listen(shown, { onEvent: () => late.push(watch(shown.client)) });
+  const leave = listen(shown, { onEvent: () => late.push(watch(shown.client)) });
   shown.last.say(progress("a", 10, { seq: 1 }));
   expect(late.map(({ events }) => events.length)).toEqual([0]);
   shown.last.say(progress("a", 20, { seq: 2 }));
   expect(late.map(({ events }) => events.length)).toEqual([1, 0]);
+  leave();
 });

@@ -118,6 +118,20 @@ test("a connection that does not open within 10 s is given up, and tried again",
   expect(sockets).toHaveLength(2);
 });
 
+test("a connection that opens after it was given up is not used", async () => {
+  setRandom(0.999);
+  const { client, sockets } = scripted();
+  const watcher = watch(client);
+  await advance(10_100);
+  sockets[0]!.accept();
+  sockets[0]!.subscribed();
+  await frame();
+  expect(sockets[0]!.sent).toEqual([]);
+  expect([watcher.now.status, client.getStatus()]).toEqual(["disconnected", "disconnected"]);
+  await advance(1_000);
+  expect(sockets).toHaveLength(2);
+});
+
 test("HTML instead of an upgrade, or a refusal: `error` is set, and it is tried again", async () => {
   const { client, sockets } = scripted({}, (socket) => socket.end(1006));
   const watcher = watch(client);

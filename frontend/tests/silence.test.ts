@@ -103,6 +103,16 @@ test("a page whose gateway hears nothing accuses nobody, until a while after `li
   expect(shown.job("a").isSilent).toBe(true);
 });
 
+test("`live` of a replica that does not serve the page yet gives no job more time", async () => {
+  const shown = await page();
+  await shown.hear(progress("a", 10, { seq: 1, nextWithin: 5 }), { type: "going_away", reconnectIn: [0, 0] });
+  shown.last.accept();
+  await advance(4 * SECOND);
+  await shown.hear({ type: "stale" }, { type: "live" });
+  await advance(2.5 * SECOND);
+  expect(shown.job("a").isSilent).toBe(true);
+});
+
 test("a silent sentence makes its job silent, until it is heard of", async () => {
   const shown = await page();
   await shown.hear(

@@ -133,6 +133,17 @@ test("a page that is disabled later keeps what it showed, disconnected and marke
   expect(disabled.events.map(({ seq }) => seq)).toEqual([again.events[0]!.seq]);
 });
 
+test("a `subscribed` that comes after the page was disabled connects it no more", async () => {
+  const shown = await page();
+  watch(shown.client, Q);
+  const disabled = watch(shown.client, P, true);
+  shown.watcher.leave();
+  await advance(1_100);
+  expect(shown.last.sent.at(-1)).toEqual({ type: "unsubscribe", projectId: P });
+  await shown.hear({ type: "subscribed", projectId: P, seq: 0, recovered: true });
+  expect(disabled.now).toMatchObject({ status: "disconnected", isStale: true });
+});
+
 test("a passive listener is told everything while somebody else keeps the project subscribed", async () => {
   const shown = await page();
   const passive = watch(shown.client, P, true);

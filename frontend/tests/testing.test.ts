@@ -90,6 +90,27 @@ test("who comes back is replayed only what is newer than its cursor", async () =
   expect(watcher.now.recovered).toBe(true);
 });
 
+test("on the wire: a replay with a cursor brings what is newer, and all that is known if the cursor is unknown", async () => {
+  const gateway = new FakeGateway();
+  const first = gateway.publish(P, going("a", 10));
+  const second = gateway.publish(P, going("b", 10));
+  const said: unknown[] = [];
+  const socket = new gateway.WebSocket("ws://any.test/ws");
+  socket.onmessage = ({ data }) => {
+    const { type, seq, recovered } = JSON.parse(data as string) as Record<string, unknown>;
+    said.push(type === "subscribed" ? [seq, recovered] : (seq ?? type));
+  };
+  await frame();
+  for (const since of [undefined, 0, first, second, 1, second + 1]) {
+    said.length = 0;
+    socket.send(JSON.stringify({ type: "subscribe", projectId: P, since }));
+    await frame();
+    const isKnown = since === first || since === second || !since;
+    const newer = !since || !isKnown ? [first, second] : [first, second].filter((seq) => seq > since);
+    expect([since, ...said]).toEqual([since, [second, isKnown], ...newer]);
+  }
+});
+
 test("`forget` forgets: who comes back is told that something may be missing", async () => {
   const gateway = new FakeGateway();
   const watcher = watch(gateway.client());

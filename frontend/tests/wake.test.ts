@@ -1,5 +1,17 @@
 import { expect, test, vi } from "vitest";
-import { advance, frame, onPage, page, progress, setHidden, setOnline, setRandom, withFakeTime } from "./support.js";
+import {
+  advance,
+  frame,
+  onPage,
+  page,
+  progress,
+  scripted,
+  setHidden,
+  setOnline,
+  setRandom,
+  watch,
+  withFakeTime,
+} from "./support.js";
 
 withFakeTime();
 
@@ -149,6 +161,17 @@ test("waking too soon after the last time is not forgotten: it comes a moment la
   expect(shown.sockets).toHaveLength(length + 1);
   await advance(5_000); // once
   expect(shown.sockets).toHaveLength(length + 1);
+});
+
+test("waking does not shorten the time that a connection has to open", async () => {
+  const { client, sockets } = scripted();
+  watch(client);
+  await advance(2_000);
+  onPage("pageshow");
+  await advance(7_800);
+  expect(sockets.map(({ isLeft }) => isLeft)).toEqual([false]);
+  await advance(300);
+  expect(sockets[0]!.isLeft).toBe(true);
 });
 
 test("in a move, waking asks both connections", async () => {
