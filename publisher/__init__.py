@@ -6,7 +6,17 @@
 `publisher.aio` has the same function for `async` code. The only setting is `REDIS_URL`.
 """
 
-from publisher.client import broadcast_to_project
+from publisher.client import broadcast_many, broadcast_to_project, last_event
 from publisher.events import Event, JobComplete, JobFailed, JobType, Progress, Result
 
-__all__ = ["Event", "JobComplete", "JobFailed", "JobType", "Progress", "Result", "broadcast_to_project"]
+__all__ = [
+    "Event",
+    "JobComplete",
+    "JobFailed",
+    "JobType",
+    "Progress",
+    "Result",
+    "broadcast_many",
+    "broadcast_to_project",
+    "last_event",
+]

@@ -1,26 +1,22 @@
 """Publishing from `async` code; the same function as in `publisher`, awaited."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import redis.asyncio
 from pydantic import BaseModel
 from redis.exceptions import NoScriptError
+from redis.exceptions import TimeoutError as NoAnswer
 
-from publisher.publication import (
-    CLIENT_OPTIONS,
-    GIVE_UP_SECONDS,
-    SCRIPT,
-    SCRIPT_SHA,
-    SEND_ERRORS,
-    Patience,
-    Publication,
-    unsent,
-)
+from publisher.client import probe
+from publisher.delivery import Answer, Delivery
+from publisher.events import Event, event_or_none
+from publisher.outage import SEND_ERRORS, circuit_of
+from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
 from publisher.settings import PublisherSettings
 
-__all__ = ["broadcast_to_project"]
+__all__ = ["broadcast_many", "broadcast_to_project", "last_event"]
 
 # A connection belongs to the loop that opened it, so each loop has clients of its own: by URL, each held by an
 # asynchronous generator, which the loop closes when it ends (`shutdown_asyncgens`, part of `asyncio.run`).
@@ -37,20 +33,49 @@ async def broadcast_to_project(
     """
     settings = PublisherSettings.from_environment()
     publication = Publication.of(project_id, event, settings.namespace)
+    return (await publish(settings, [publication], strict=strict))[0]
+
+
+async def broadcast_many(
+    events: Iterable[tuple[str, BaseModel | Mapping[str, Any]]], *, strict: bool = False
+) -> list[int | None]:
+    """Publish events, `(project_id, event)` each, in one pipeline; see `publisher.broadcast_many`."""
+    settings = PublisherSettings.from_environment()
+    publications = [Publication.of(project_id, event, settings.namespace) for project_id, event in events]
+    return await publish(settings, publications, strict=strict)
+
+
+async def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> Event | None:
+    """The last event that Redis remembers of a job, or None; see `publisher.last_event`."""
+    settings = PublisherSettings.from_environment()
+    key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
+    await circuit_of(settings.redis_url).wait_async()
     client = await _client(settings.redis_url)
-    patience = Patience()
-    while True:
+    (payload,) = await cast("Awaitable[list[bytes | None]]", client.hmget(key, [field]))
+    return event_or_none(payload)
+
+
+async def publish(
+    settings: PublisherSettings,
+    publications: Sequence[Publication],
+    *,
+    strict: bool = False,
+    seconds: float | None = None,
+) -> list[int | None]:
+    """Send what was checked, in order; tries for 5 seconds in all, or `seconds`. The rest is as in `broadcast_many`."""
+    delivery = Delivery(settings, publications, strict=strict, seconds=seconds, probe=lambda: probe(settings))
+    client = await _client(settings.redis_url)
+    while batch := delivery.batch:
         try:
-            async with asyncio.timeout(GIVE_UP_SECONDS - patience.seconds):
-                return await _send(client, publication, replay=settings.replay)
-        except (*SEND_ERRORS, TimeoutError) as error:
-            delay = patience.delay_after(error)
-            if delay is None:
-                unsent.report(publication, settings, error, patience.seconds)
-                if strict:
-                    raise
-                return None
-            await asyncio.sleep(delay)
+            await delivery.circuit.wait_async()
+            async with asyncio.timeout(delivery.seconds_left):
+                answers = await _send(client, batch, replay=settings.replay)
+            delivery.take(answers)
+        except SEND_ERRORS as error:
+            await asyncio.sleep(delivery.delay_after(error))
+        except TimeoutError:
+            delivery.delay_after(NoAnswer("no answer in time"))
+    return delivery.seqs
 
 
 async def _client(url: str) -> "redis.asyncio.Redis":
@@ -76,7 +101,26 @@ async def _until_the_loop_ends(client: "redis.asyncio.Redis") -> _Lifetime:
         await client.aclose()
 
 
-async def _send(client: "redis.asyncio.Redis", publication: Publication, *, replay: bool) -> int | None:
+async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
+    """Send a batch in one round trip, in two where Redis does not have the script yet; returns errors in place."""
+    if len(batch) == 1:
+        return [await _send_one(client, batch[0], replay=replay)]
+    pipeline = client.pipeline(transaction=False)
+    for publication in batch:
+        if replay:
+            pipeline.evalsha(SCRIPT_SHA, *cast(tuple[Any, ...], publication.script_arguments))
+        else:
+            pipeline.publish(publication.channel, publication.payload)
+    seqs = await pipeline.execute(raise_on_error=False)
+    if unknown := [index for index, seq in enumerate(seqs) if isinstance(seq, NoScriptError)]:
+        await client.script_load(SCRIPT)
+        again = await _send(client, [batch[index] for index in unknown], replay=replay)
+        for index, seq in zip(unknown, again, strict=True):
+            seqs[index] = seq
+    return seqs if replay else [seq if isinstance(seq, Exception) else None for seq in seqs]
+
+
+async def _send_one(client: "redis.asyncio.Redis", publication: Publication, *, replay: bool) -> int | None:
     if not replay:
         await client.publish(publication.channel, publication.payload)
         return None

@@ -1,7 +1,7 @@
 """Publishing from ordinary code: threads, forked workers, scripts."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -9,7 +9,11 @@ import redis
 from pydantic import BaseModel
 from redis.exceptions import NoScriptError
 
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, SEND_ERRORS, Patience, Publication, unsent
+from publisher.delivery import Answer, Delivery
+from publisher.events import Event, event_or_none
+from publisher.names import channel_name, jobs_key
+from publisher.outage import SEND_ERRORS, circuit_of
+from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
 from publisher.settings import PublisherSettings
 
 
@@ -20,8 +24,8 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
     `{"type": "progress", "jobId": "job_7", "jobType": "audio", "progress": 40}`.
 
     Returns the event's `seq`, or None when the attempt rule refused it, when replay is off, or when it could not be
-    sent: Redis is tried for at most 5 seconds, then the loss is logged and counted, so that a job is never broken
-    because its viewers cannot be reached.
+    sent: Redis is tried for at most 5 seconds, then the loss is logged (once a minute) and counted, so that a job is
+    never broken because its viewers cannot be reached. The events after that are not each tried for as long.
 
     Raises `ValueError` for a bad project id or event, before anything is sent, and with `strict=True` also redis-py's
     `RedisError` for an event that could not be sent.
@@ -30,19 +34,56 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
     """
     settings = PublisherSettings.from_environment()
     publication = Publication.of(project_id, event, settings.namespace)
-    client = _client(settings.redis_url)
-    patience = Patience()
-    while True:
+    return publish(settings, [publication], strict=strict)[0]
+
+
+def broadcast_many(
+    events: Iterable[tuple[str, BaseModel | Mapping[str, Any]]], *, strict: bool = False
+) -> list[int | None]:
+    """Publish events, `(project_id, event)` each, of any projects, in one pipeline: a round trip for a thousand.
+
+    Returns what `broadcast_to_project` would return for each, in order. All are checked before any is sent: raises
+    `ValueError` for the first that does not fit. Where Redis is lost in the middle, those after it are sent again, and
+    the last of those before it may be sent twice.
+    """
+    settings = PublisherSettings.from_environment()
+    publications = [Publication.of(project_id, event, settings.namespace) for project_id, event in events]
+    return publish(settings, publications, strict=strict)
+
+
+def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> Event | None:
+    """The last event that Redis remembers of a job, or None: how it stands, and which attempt it is in.
+
+    Asks once: raises redis-py's `RedisError` if Redis is away, `ValueError` for a bad id.
+    """
+    settings = PublisherSettings.from_environment()
+    key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
+    circuit_of(settings.redis_url).wait()
+    (payload,) = cast(list[bytes | None], _client(settings.redis_url).hmget(key, [field]))
+    return event_or_none(payload)
+
+
+def publish(
+    settings: PublisherSettings,
+    publications: Sequence[Publication],
+    *,
+    strict: bool = False,
+    seconds: float | None = None,
+) -> list[int | None]:
+    """Send what was checked, in order; tries for 5 seconds in all, or `seconds`. The rest is as in `broadcast_many`."""
+    delivery = Delivery(settings, publications, strict=strict, seconds=seconds, probe=lambda: probe(settings))
+    while batch := delivery.batch:
         try:
-            return _send(client, publication, replay=settings.replay)
+            delivery.circuit.wait()
+            delivery.take(_send(_client(settings.redis_url), batch, replay=settings.replay))
         except SEND_ERRORS as error:
-            delay = patience.delay_after(error)
-            if delay is None:
-                unsent.report(publication, settings, error, patience.seconds)
-                if strict:
-                    raise
-                return None
-            time.sleep(delay)
+            time.sleep(delivery.delay_after(error))
+    return delivery.seqs
+
+
+def probe(settings: PublisherSettings) -> None:
+    """Raise what publishing would raise: a write that changes nothing, which a replica and a frozen server refuse."""
+    _client(settings.redis_url).expire(jobs_key(channel_name("~probe", settings.namespace)), 1)
 
 
 @lru_cache(maxsize=8)
@@ -51,7 +92,26 @@ def _client(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, **CLIENT_OPTIONS)
 
 
-def _send(client: redis.Redis, publication: Publication, *, replay: bool) -> int | None:
+def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
+    """Send a batch in one round trip, in two where Redis does not have the script yet; returns errors in place."""
+    if len(batch) == 1:
+        return [_send_one(client, batch[0], replay=replay)]
+    pipeline = client.pipeline(transaction=False)
+    for publication in batch:
+        if replay:
+            pipeline.evalsha(SCRIPT_SHA, *cast(tuple[Any, ...], publication.script_arguments))
+        else:
+            pipeline.publish(publication.channel, publication.payload)
+    seqs = pipeline.execute(raise_on_error=False)
+    if unknown := [index for index, seq in enumerate(seqs) if isinstance(seq, NoScriptError)]:
+        client.script_load(SCRIPT)
+        again = _send(client, [batch[index] for index in unknown], replay=replay)
+        for index, seq in zip(unknown, again, strict=True):
+            seqs[index] = seq
+    return seqs if replay else [seq if isinstance(seq, Exception) else None for seq in seqs]
+
+
+def _send_one(client: redis.Redis, publication: Publication, *, replay: bool) -> int | None:
     if not replay:
         client.publish(publication.channel, publication.payload)
         return None

@@ -104,6 +104,14 @@ event_from_json: Callable[[bytes], Event] = _event.validator.validate_json
 """Read one event; raises `ValueError` for anything that is none."""
 
 
+def event_or_none(payload: bytes | None) -> Event | None:
+    """Read one event that somebody else may have written; None for anything that is none."""
+    try:
+        return None if payload is None else event_from_json(payload)
+    except ValueError:
+        return None
+
+
 def check_event(event: BaseModel | Mapping[str, Any]) -> Event:
     """Return `event`, a model or a mapping in camelCase or snake_case, as one of the three models.
 

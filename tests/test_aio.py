@@ -14,10 +14,10 @@ import redis
 from pydantic import ValidationError
 
 from publisher import aio
-from publisher import publication as module
+from publisher import outage as module
 from publisher.aio import broadcast_to_project
 from publisher.names import jobs_key
-from publisher.publication import unsent
+from publisher.outage import unsent
 from tests.contract.processes import RedisServer, environment, free_port, run
 
 EVENT = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
@@ -31,7 +31,7 @@ def server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisS
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LAST_TRY_SECONDS", 0.2)
+    monkeypatch.setattr(module, "GIVE_UP_SECONDS", 0.2)
 
 
 def remembered(server: RedisServer, project: str) -> dict[bytes, bytes]:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from gateway import cli
 from gateway.server import listen
 from gateway.settings import Settings
-from publisher import publication
+from publisher import outage
 from publisher.names import jobs_key
 from tests.contract.processes import RedisServer, environment, free_port, run
 
@@ -191,7 +191,7 @@ def test_hostile_json_is_exit_2(text: str) -> None:
 
 
 def test_a_redis_that_is_away_is_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publication, "LAST_TRY_SECONDS", 0.1)
+    monkeypatch.setattr(outage, "GIVE_UP_SECONDS", 0.1)
     monkeypatch.setenv("REDIS_URL", f"redis://:secret@127.0.0.1:{free_port()}")
     said = fails(1, "publish", "p", "--job", "j", "--complete")
     assert "REDIS_URL" in said

@@ -134,7 +134,7 @@ def test_no_event_is_refused(kind: str, redis_url: str, monkeypatch: pytest.Monk
 
 def test_without_redis_the_jobs_go_on(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{unused_tcp_port}/0")
-    monkeypatch.setattr("publisher.publication.LAST_TRY_SECONDS", 0.0)
+    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 0.0)
     event = {"type": "progress", "jobId": "a", "jobType": "script", "progress": 1}
     demo.play(iter([Step(0, event), Step(0, event)]))
 

@@ -1,30 +1,14 @@
-"""One event on its way: what is sent, how long it is tried, what is said when it is given up. No Redis, no waiting."""
+"""One event on its way to Redis: what is sent. No Redis, no waiting."""
 
 import hashlib
-import logging
-import random
 
 import pytest
 from pydantic import ValidationError
-from redis import exceptions
-from redis.exceptions import RedisError
 
-from publisher.publication import (
-    CLIENT_OPTIONS,
-    LAST_TRY_SECONDS,
-    RETRY_DELAYS_SECONDS,
-    SCRIPT,
-    SCRIPT_SHA,
-    SOCKET_TIMEOUT_SECONDS,
-    Patience,
-    Publication,
-    Unsent,
-    is_worth_retrying,
-)
-from publisher.settings import PublisherSettings
+from publisher.outage import GIVE_UP_SECONDS
+from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
 
 PROGRESS = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
-AWAY = exceptions.ConnectionError("refused")
 
 
 # What is sent
@@ -73,119 +57,13 @@ def test_the_hash_is_that_of_the_script() -> None:
     assert hashlib.sha1(SCRIPT.encode()).hexdigest() == SCRIPT_SHA
 
 
-# What is retried
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        exceptions.ConnectionError("x"),
-        exceptions.TimeoutError("x"),
-        exceptions.BusyLoadingError("x"),
-        exceptions.ReadOnlyError("x"),
-        exceptions.MasterDownError("x"),
-    ],
-)
-def test_a_redis_that_is_away_or_fails_over_is_tried_again(error: RedisError) -> None:
-    assert is_worth_retrying(error)
-    assert Patience().delay_after(error) is not None
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        exceptions.AuthenticationError("x"),
-        exceptions.AuthenticationWrongNumberOfArgsError("x"),
-        exceptions.AuthorizationError("x"),
-        exceptions.NoPermissionError("x"),
-        exceptions.ResponseError("WRONGTYPE"),
-        exceptions.OutOfMemoryError("x"),
-        exceptions.DataError("x"),
-    ],
-)
-def test_a_redis_that_says_no_is_not_asked_again(error: RedisError) -> None:
-    assert not is_worth_retrying(error)
-    assert Patience().delay_after(error) is None
-
-
-# How long
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("publisher.publication.time.monotonic", clock.monotonic)
-    return clock
-
-
-def play(clock: Clock, try_seconds: float) -> list[float]:
-    """When each try began, for tries that fail after so long; the end comes last."""
-    patience, began, tries = Patience(), clock.now, [0.0]
-    clock.now += try_seconds
-    while (delay := patience.delay_after(AWAY)) is not None:
-        clock.now += delay
-        tries.append(clock.now - began)
-        clock.now += try_seconds
-    return [*tries, clock.now - began]
-
-
-@pytest.mark.parametrize("try_seconds", [0.0, 0.001, 0.3, 1.0, 2 * SOCKET_TIMEOUT_SECONDS])
-@pytest.mark.parametrize("jitter", [0.5, 0.75, 1.0])
-def test_however_its_tries_fail_it_ends_within_five_seconds(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, try_seconds: float, jitter: float
-) -> None:
-    monkeypatch.setattr("publisher.publication.random.uniform", lambda low, high: jitter)
-    *tries, end = play(clock, try_seconds)
-    assert max(tries) <= LAST_TRY_SECONDS
-    assert end <= 5
-    assert len(tries) >= 2
-
-
-def test_a_redis_that_is_back_within_two_seconds_gets_the_event(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("publisher.publication.random.uniform", lambda low, high: high)
-    *tries, _ = play(clock, 0.0)
-    assert max(tries) >= 2
-
-
-def test_the_pauses_grow_and_are_spread() -> None:
-    assert list(RETRY_DELAYS_SECONDS) == sorted(RETRY_DELAYS_SECONDS)
-    random.seed(1)
-    first = {Patience().delay_after(AWAY) for _ in range(50)}
-    assert len(first) > 10
-    assert all(delay is not None and RETRY_DELAYS_SECONDS[0] / 2 <= delay <= RETRY_DELAYS_SECONDS[0] for delay in first)
-
-
-def test_after_the_last_pause_of_the_list_it_stays_the_same(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("publisher.publication.random.uniform", lambda low, high: high)
-    patience = Patience()
-    delays = [patience.delay_after(AWAY) for _ in range(8)]
-    assert delays == [*RETRY_DELAYS_SECONDS, 0.8, 0.8, 0.8]
-
-
 def test_the_clients_do_not_retry_by_themselves() -> None:
     assert CLIENT_OPTIONS["retry"] is None
-    assert CLIENT_OPTIONS["socket_timeout"] + CLIENT_OPTIONS["socket_connect_timeout"] + LAST_TRY_SECONDS <= 5
+    assert CLIENT_OPTIONS["socket_timeout"] + CLIENT_OPTIONS["socket_connect_timeout"] < GIVE_UP_SECONDS
 
 
-# What is said
-
-
-def test_an_event_that_was_given_up_is_counted_and_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    unsent = Unsent()
-    publication = Publication.of("p", PROGRESS | {"message": "a text"}, "")
-    unsent.report(publication, PublisherSettings("redis://:secret@host:1/0"), AWAY, 3.14)
-    assert unsent.count == 1
-    assert [(record.name, record.levelno) for record in caplog.records] == [("publisher", logging.ERROR)]
-    line = caplog.messages[0]
-    assert "\n" not in line
-    assert all(word in line for word in ("3.1 s", "'j'", "'p'", "host:1", "refused"))
-    assert "secret" not in line
-    assert "a text" not in line
+def test_where_a_job_is_remembered_is_where_the_script_puts_it() -> None:
+    publication = Publication.of("p", PROGRESS | {"sentenceId": "s"}, "staging")
+    assert where_remembered("p", "j", "s", "staging") == (publication.key, publication.field)
+    with pytest.raises(ValidationError):
+        where_remembered("no project", "j", None, "")
