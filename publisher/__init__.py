@@ -3,11 +3,15 @@
     from publisher import broadcast_to_project
     broadcast_to_project("project_1", {"type": "progress", "jobId": "job_7", "jobType": "audio", "progress": 40})
 
-`publisher.aio` has the same function for `async` code. The only setting is `REDIS_URL`.
+    with track_job("project_1", "job_7", "audio") as job:
+        job.progress(40, "voice 2 of 5")
+
+`publisher.aio` has the same for `async` code. The only setting is `REDIS_URL`.
 """
 
 from publisher.client import broadcast_many, broadcast_to_project, last_event
 from publisher.events import Event, JobComplete, JobFailed, JobType, Progress, Result
+from publisher.tracking import TrackedJob, current_job, track, track_job
 
 __all__ = [
     "Event",
@@ -16,7 +20,11 @@ __all__ = [
     "JobType",
     "Progress",
     "Result",
+    "TrackedJob",
     "broadcast_many",
     "broadcast_to_project",
+    "current_job",
     "last_event",
+    "track",
+    "track_job",
 ]

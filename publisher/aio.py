@@ -1,131 +1,22 @@
-"""Publishing from `async` code; the same function as in `publisher`, awaited."""
+"""The same as `publisher`, for `async` code.
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from publisher.aio import broadcast_to_project, track_job
 
-import redis.asyncio
-from pydantic import BaseModel
-from redis.exceptions import NoScriptError
-from redis.exceptions import TimeoutError as NoAnswer
+await broadcast_to_project("project_1", {"type": "progress", "jobId": "job_7", "jobType": "audio", "progress": 40})
 
-from publisher.client import probe
-from publisher.delivery import Answer, Delivery
-from publisher.events import Event, event_or_none
-from publisher.outage import SEND_ERRORS, circuit_of
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
-from publisher.settings import PublisherSettings
+async with track_job("project_1", "job_7", "audio") as job:
+    job.progress(40, "voice 2 of 5")
+"""
 
-__all__ = ["broadcast_many", "broadcast_to_project", "last_event"]
+from publisher.aio_client import broadcast_many, broadcast_to_project, last_event
+from publisher.aio_tracking import AsyncTrackedJob, current_job, track, track_job
 
-# A connection belongs to the loop that opened it, so each loop has clients of its own: by URL, each held by an
-# asynchronous generator, which the loop closes when it ends (`shutdown_asyncgens`, part of `asyncio.run`).
-_Lifetime = AsyncGenerator["redis.asyncio.Redis", None]
-_clients: dict[asyncio.AbstractEventLoop, dict[str, tuple["redis.asyncio.Redis", _Lifetime]]] = {}
-
-
-async def broadcast_to_project(
-    project_id: str, event: BaseModel | Mapping[str, Any], *, strict: bool = False
-) -> int | None:
-    """Publish one event of a job to everybody who watches the project; one round trip to Redis.
-
-    See `publisher.broadcast_to_project`. Works in any event loop, and in one after another.
-    """
-    settings = PublisherSettings.from_environment()
-    publication = Publication.of(project_id, event, settings.namespace)
-    return (await publish(settings, [publication], strict=strict))[0]
-
-
-async def broadcast_many(
-    events: Iterable[tuple[str, BaseModel | Mapping[str, Any]]], *, strict: bool = False
-) -> list[int | None]:
-    """Publish events, `(project_id, event)` each, in one pipeline; see `publisher.broadcast_many`."""
-    settings = PublisherSettings.from_environment()
-    publications = [Publication.of(project_id, event, settings.namespace) for project_id, event in events]
-    return await publish(settings, publications, strict=strict)
-
-
-async def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> Event | None:
-    """The last event that Redis remembers of a job, or None; see `publisher.last_event`."""
-    settings = PublisherSettings.from_environment()
-    key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
-    await circuit_of(settings.redis_url).wait_async()
-    client = await _client(settings.redis_url)
-    (payload,) = await cast("Awaitable[list[bytes | None]]", client.hmget(key, [field]))
-    return event_or_none(payload)
-
-
-async def publish(
-    settings: PublisherSettings,
-    publications: Sequence[Publication],
-    *,
-    strict: bool = False,
-    seconds: float | None = None,
-) -> list[int | None]:
-    """Send what was checked, in order; tries for 5 seconds in all, or `seconds`. The rest is as in `broadcast_many`."""
-    delivery = Delivery(settings, publications, strict=strict, seconds=seconds, probe=lambda: probe(settings))
-    client = await _client(settings.redis_url)
-    while batch := delivery.batch:
-        try:
-            await delivery.circuit.wait_async()
-            async with asyncio.timeout(delivery.seconds_left):
-                answers = await _send(client, batch, replay=settings.replay)
-            delivery.take(answers)
-        except SEND_ERRORS as error:
-            await asyncio.sleep(delivery.delay_after(error))
-        except TimeoutError:
-            delivery.delay_after(NoAnswer("no answer in time"))
-    return delivery.seqs
-
-
-async def _client(url: str) -> "redis.asyncio.Redis":
-    loop = asyncio.get_running_loop()
-    if loop not in _clients:
-        for other in [other for other in _clients if other.is_closed()]:  # by hand, without shutdown_asyncgens
-            del _clients[other]
-    clients = _clients.setdefault(loop, {})
-    if url not in clients:
-        client = redis.asyncio.Redis.from_url(url, **CLIENT_OPTIONS)
-        lifetime = _until_the_loop_ends(client)
-        # Stored before the first await: another task that asks meanwhile must not make a second client.
-        clients[url] = (client, lifetime)
-        await anext(lifetime)
-    return clients[url][0]
-
-
-async def _until_the_loop_ends(client: "redis.asyncio.Redis") -> _Lifetime:
-    try:
-        yield client
-    finally:
-        _clients.pop(asyncio.get_running_loop(), None)
-        await client.aclose()
-
-
-async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
-    """Send a batch in one round trip, in two where Redis does not have the script yet; returns errors in place."""
-    if len(batch) == 1:
-        return [await _send_one(client, batch[0], replay=replay)]
-    pipeline = client.pipeline(transaction=False)
-    for publication in batch:
-        if replay:
-            pipeline.evalsha(SCRIPT_SHA, *cast(tuple[Any, ...], publication.script_arguments))
-        else:
-            pipeline.publish(publication.channel, publication.payload)
-    seqs = await pipeline.execute(raise_on_error=False)
-    if unknown := [index for index, seq in enumerate(seqs) if isinstance(seq, NoScriptError)]:
-        await client.script_load(SCRIPT)
-        again = await _send(client, [batch[index] for index in unknown], replay=replay)
-        for index, seq in zip(unknown, again, strict=True):
-            seqs[index] = seq
-    return seqs if replay else [seq if isinstance(seq, Exception) else None for seq in seqs]
-
-
-async def _send_one(client: "redis.asyncio.Redis", publication: Publication, *, replay: bool) -> int | None:
-    if not replay:
-        await client.publish(publication.channel, publication.payload)
-        return None
-    arguments = cast(tuple[Any, ...], publication.script_arguments)
-    try:
-        return cast(int | None, await client.evalsha(SCRIPT_SHA, *arguments))
-    except NoScriptError:  # the first event since Redis started, or SCRIPT FLUSH; EVAL also loads it
-        return cast(int | None, await client.eval(SCRIPT, *arguments))
+__all__ = [
+    "AsyncTrackedJob",
+    "broadcast_many",
+    "broadcast_to_project",
+    "current_job",
+    "last_event",
+    "track",
+    "track_job",
+]

@@ -64,21 +64,22 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
 
 
 def publish(
-    settings: PublisherSettings,
-    publications: Sequence[Publication],
-    *,
-    strict: bool = False,
-    seconds: float | None = None,
+    settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False
 ) -> list[int | None]:
-    """Send what was checked, in order; tries for 5 seconds in all, or `seconds`. The rest is as in `broadcast_many`."""
-    delivery = Delivery(settings, publications, strict=strict, seconds=seconds, probe=lambda: probe(settings))
+    """Send what was checked; the rest is as in `broadcast_many`."""
+    return deliver(settings, publications, strict=strict).seqs
+
+
+def deliver(settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False) -> Delivery:
+    """Send what was checked, in order; tries for 5 seconds in all."""
+    delivery = Delivery(settings, publications, strict=strict, probe=lambda: probe(settings))
     while batch := delivery.batch:
         try:
             delivery.circuit.wait()
             delivery.take(_send(_client(settings.redis_url), batch, replay=settings.replay))
         except SEND_ERRORS as error:
             time.sleep(delivery.delay_after(error))
-    return delivery.seqs
+    return delivery
 
 
 def probe(settings: PublisherSettings) -> None:

@@ -17,18 +17,18 @@ class Delivery:
         settings: PublisherSettings,
         publications: Sequence[Publication],
         *,
-        strict: bool,
-        seconds: float | None,
+        strict: bool = False,
         probe: Callable[[], object],
     ) -> None:
         self.seqs: list[int | None] = []
         """What is known of the events so far, in their order; None for one that was not sent."""
+        self.is_given_up = False
         self.circuit = circuit_of(settings.redis_url)
         self._settings = settings
         self._publications = publications
         self._strict = strict
         self._probe = probe
-        self._patience = Patience(self.circuit, seconds)
+        self._patience = Patience(self.circuit)
 
     @property
     def batch(self) -> Sequence[Publication]:
@@ -63,6 +63,7 @@ class Delivery:
             self.circuit.open(self._probe)
         first, rest = self.batch[0], len(self._publications) - len(self.seqs)
         unsent.report(first, rest, self._settings, error, self._patience.seconds)
+        self.is_given_up = True
         if self._strict:
             raise error
         self.seqs += [None] * rest

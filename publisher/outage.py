@@ -125,9 +125,8 @@ def circuit_of(url: str) -> Circuit:
 class Patience:
     """How long one publication, or a batch of them, is tried. Lives as long as it."""
 
-    def __init__(self, circuit: Circuit, seconds: float | None = None) -> None:
+    def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
-        self.most_seconds = GIVE_UP_SECONDS if seconds is None else seconds
         self._began = self._try_began = time.monotonic()
         self._longest_try = 0.0
         self._delays = iter(RETRY_DELAYS_SECONDS)
@@ -144,7 +143,7 @@ class Patience:
         self._delay = next(self._delays, self._delay)
         delay = self._delay * random.uniform(0.5, 1)  # noqa: S311
         # Where another thread has given this Redis up meanwhile, so does this one.
-        is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > self.most_seconds
+        is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > GIVE_UP_SECONDS
         if is_last or not is_worth_retrying(error):
             return None
         self._try_began = now + delay
@@ -157,7 +156,7 @@ class Patience:
 
     @property
     def seconds_left(self) -> float:
-        return max(0.0, self.most_seconds - self.seconds)
+        return max(0.0, GIVE_UP_SECONDS - self.seconds)
 
 
 class Unsent:

@@ -13,7 +13,7 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from publisher import aio
+from publisher import aio_client as aio
 from publisher import outage as module
 from publisher.aio import broadcast_to_project
 from publisher.names import jobs_key

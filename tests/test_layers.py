@@ -38,6 +38,7 @@ COVERED_ELSEWHERE = {
     "gateway/asgi_connection.py": "test_plain_asgi.py",  # the path of a server without our protocols
     "gateway/job_board.py": "test_watch.py",  # what `watch` knows of the jobs, and how it shows them
     "gateway/watch_views.py": "test_watch.py",
+    "publisher/aio_client.py": "test_aio.py",
     "publisher/delivery.py": "test_broadcast_many.py",
     "publisher/settings.py": "test_publisher_settings.py",  # test_settings.py is the gateway's
 }

@@ -1,0 +1,224 @@
+"""What a job handler may say of its job, whether it is ordinary or `async` code."""
+
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any, Generic, Self, TypeVar
+
+from publisher.events import JobComplete, JobFailed, JobType, Progress, Result
+from publisher.failure import describe
+from publisher.job_state import HEARTBEAT_SECONDS, JobState
+from publisher.settings import PublisherSettings
+
+logger = logging.getLogger("publisher")
+
+EndOf = Callable[[JobState], JobComplete | JobFailed]
+"""Makes the end of a job, or of one of its sentences."""
+
+Item = TypeVar("Item")
+Said = TypeVar("Said")
+"""What `progress` returns."""
+Tracked = TypeVar("Tracked")
+Ended = TypeVar("Ended")
+"""What `complete` and `fail` return."""
+
+
+class BaseJob(ABC, Generic[Said, Ended]):
+    """A job that is being tracked. Made by `track_job`; lives until its end was sent."""
+
+    def __init__(self, state: JobState, *, will_retry: bool = False) -> None:
+        self._state = state
+        self._will_retry = will_retry
+        self._sentences: dict[str, Self] = {}
+        # Of a sentence that is one of several announced ones: its job, its place, and how many there are.
+        self._share: tuple[BaseJob[Said, Ended], int, int] | None = None
+
+    @property
+    def project_id(self) -> str:
+        return self._state.project_id
+
+    @property
+    def job_id(self) -> str:
+        return str(self._state.identity["job_id"])
+
+    @property
+    def sentence_id(self) -> str | None:
+        return self._state.identity.get("sentence_id")
+
+    @property
+    def attempt(self) -> int | None:
+        return self._state.identity.get("attempt")
+
+    @property
+    def percent(self) -> float:
+        """The highest progress so far."""
+        return self._state.last.progress
+
+    @property
+    def is_ended(self) -> bool:
+        """True after `complete` or `fail`, or when it was left for another try: nothing more can be said."""
+        return not self._state.is_open
+
+    # How it goes
+
+    def progress(self, value: Any, message: str | None = None) -> Said:
+        """The job is done to `value` percent: an int, a float, a Decimal, from 0 to 100.
+
+        Costs microseconds: it is sent in the background, at most ten times a second; the latest wins, and the last is
+        never lost. A lower value than before leaves the bar where it is, and without `message` the last one stays.
+        Raises `ValueError` for what is no percentage. After the end it only warns.
+        """
+        progress = self._state.check_progress(value, message)
+        if self._share is not None and not self.is_ended:
+            job, place, total = self._share
+            job._say(job._state.check_progress(round((100 * place + progress.progress) / total, 1), None))
+        return self._say(progress)
+
+    def sentence(self, sentence_id: str) -> Self:
+        """A part of this job that has a bar of its own, as a job; the same one for the same id.
+
+        It may be used by `with`; if it is still open when the job ends, it ends as the job does.
+        """
+        if sentence_id not in self._sentences:
+            self._sentences[sentence_id] = self._part(self._state_of(sentence_id))
+        return self._sentences[sentence_id]
+
+    def sentences(self, sentence_ids: Iterable[str]) -> Iterator[Self]:
+        """Work through sentences: announce them all, give each in turn, complete it after its turn.
+
+        The job's own bar shows how far they are together.
+        """
+        jobs = [self.sentence(sentence_id) for sentence_id in sentence_ids]
+        for place, job in enumerate(jobs):
+            job._share = (self, place, len(jobs))
+        # Left by an exception, the sentence stays open: the job, which knows the exception, ends both.
+        for place, job in enumerate(jobs):
+            yield job
+            if not job.is_ended:
+                job.complete()
+            self.progress(round(100 * (place + 1) / len(jobs), 1))
+
+    def track(self, items: Iterable[Item], message: str | None = None, *, total: int | None = None) -> Iterator[Item]:
+        """Give each item in turn, and say after each how many are done: `for page in job.track(pages): ...`
+
+        `message` may hold `{n}` and `{total}`. Without a length and a `total`, the bar stays and the text counts.
+        """
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        self.count(0, total, message)
+        for done, item in enumerate(items, 1):
+            yield item
+            self.count(done, total, message)
+
+    def count(self, done: int, total: int | None, message: str | None) -> None:
+        """Say that so many items are done, as `track` does."""
+        text = message or ("{n} done" if total is None else None)
+        if text is not None:
+            text = text.replace("{n}", str(done)).replace("{total}", "?" if total is None else str(total))
+        self.progress(min(100, round(100 * done / total, 1)) if total else self.percent, text)
+
+    # How it ends
+
+    def complete(self, *, file: str | None = None, duration: float | None = None) -> Ended:
+        """The job ended well: what it made (a name or URL), and its duration in seconds. Sent before it returns.
+
+        Returns the event's `seq`, or None if it was refused or could not be sent yet. Raises `ValueError` for a result
+        that does not fit.
+        """
+        result = Result(file=file, duration=duration)
+
+        def end_of(state: JobState) -> JobComplete:  # what was made is the job's, not that of its open sentences
+            return JobComplete(**state.identity, result=result if state is self._state else Result())
+
+        return self._finish(end_of)
+
+    def fail(self, error: str | BaseException) -> Ended:
+        """The job ended badly: a sentence for the person who waits, or an exception to make one from."""
+        text = describe(error) or "Failed"
+        return self._finish(lambda state: JobFailed(**state.identity, error=text))
+
+    def _leave(self, error: BaseException | None) -> Ended | None:
+        """The block was left: complete what is open, or say why it failed."""
+        if self.is_ended:
+            return None
+        if error is None:
+            return self.complete()
+        if self._will_retry:
+            return self._pause(f"{describe(error)}; it will be tried again")
+        return self.fail(error)
+
+    def _open_parts(self) -> list["BaseJob[Said, Ended]"]:
+        """The job's open sentences, and the job itself."""
+        open_parts: list[BaseJob[Said, Ended]] = [job for job in self._sentences.values() if not job.is_ended]
+        return [*open_parts, self]
+
+    def _warn(self, said: str) -> None:
+        logger.warning("Job %r of project %r has ended; not sent: %s", self.job_id, self.project_id, said)
+
+    def _state_of(self, sentence_id: str) -> JobState:
+        state = self._state
+        identity = state.identity | {"sentence_id": sentence_id}
+        return JobState(state.settings, state.project_id, heartbeat=state.heartbeat, **identity)
+
+    # What ordinary and async code do in their own ways
+
+    @abstractmethod
+    def _say(self, progress: Progress) -> Said: ...
+
+    @abstractmethod
+    def _finish(self, end_of: EndOf) -> Ended: ...
+
+    @abstractmethod
+    def _pause(self, message: str) -> Ended: ...
+
+    @abstractmethod
+    def _part(self, state: JobState) -> Self: ...
+
+
+class BaseTrackJob(Generic[Tracked]):
+    """What `track_job` is told: the identity of a job, of which a decorator fills in what a call brings."""
+
+    def __init__(
+        self,
+        project_id: str,
+        job_id: str,
+        job_type: JobType,
+        *,
+        sentence_id: str | None = None,
+        attempt: int | str | None = None,
+        heartbeat: float | None = HEARTBEAT_SECONDS,
+        will_retry: bool = False,
+    ) -> None:
+        self._identity: dict[str, Any] = {
+            "project_id": project_id,
+            "job_id": job_id,
+            "job_type": job_type,
+            "sentence_id": sentence_id,
+            "attempt": attempt,
+        }
+        self._heartbeat = heartbeat
+        self._will_retry = will_retry
+        self._entered: list[Tracked] = []  # the same object may be entered again, also within itself
+
+    def _state(self, arguments: Mapping[str, Any] | None = None) -> JobState:
+        """The state of a job that begins; `{name}` in its ids is replaced by that argument of the call."""
+        identity = self._identity
+        if arguments is not None:
+            identity = {
+                name: value.format_map(arguments) if isinstance(value, str) and "{" in value else value
+                for name, value in identity.items()
+            }
+        return JobState(PublisherSettings.from_environment(), heartbeat=self._heartbeat, **identity)
+
+
+def arguments_of(function: Callable[..., Any]) -> Callable[..., Mapping[str, Any]]:
+    """A function that gives the arguments of a call by name, defaults included."""
+    signature = inspect.signature(function)
+
+    def bind(*args: Any, **kwargs: Any) -> Mapping[str, Any]:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+    return bind

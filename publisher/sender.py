@@ -1,0 +1,164 @@
+"""Sends what tracked jobs say: one background thread a process, however many jobs run."""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from math import inf
+
+from publisher.client import deliver
+from publisher.events import Progress
+from publisher.job import EndOf
+from publisher.job_state import JobState, Schedule
+from publisher.outage import circuit_of
+from publisher.publication import Publication
+from publisher.settings import PublisherSettings
+
+logger = logging.getLogger("publisher")
+
+EXIT_SECONDS = 2.0  # for what is unsent when the interpreter ends
+IDLE_SECONDS = 5.0  # without a job; then the thread ends
+
+
+class Sender:
+    """Sends what the tracked jobs of this process say, in one thread, however many they are.
+
+    Lives as long as the process. All that it holds, and all states of jobs, are touched under `_changed` only; what is
+    on its way to Redis is marked in its job's state, so that nothing is sent past it.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """In a forked child: the thread is not here, the lock may be held by nobody, and the jobs are the parent's."""
+        self._changed = threading.Condition()
+        self._schedule = Schedule()
+        self._thread: threading.Thread | None = None
+        self._wakes_at = -inf  # when the thread looks again by itself; -infinity while it is at work
+        self._in_flight: set[JobState] = set()
+
+    # What jobs say
+
+    def begin(self, state: JobState) -> None:
+        with self._changed:
+            self._put(state)
+
+    def say(self, state: JobState, progress: Progress) -> bool:
+        """Take what a job says; false if it has ended."""
+        with self._changed:
+            if not state.is_open:
+                return False
+            state.say(progress)
+            self._put(state)
+            return True
+
+    def finish(self, states: Sequence[JobState], end_of: EndOf) -> int | None:
+        """End jobs, in order, after what they said before; returns the seq of the last one's end."""
+        ends = [end_of(state) for state in states]
+        with self._changed:
+            if not states[-1].is_open:  # two threads end a job at once
+                return None
+            for state, end in zip(states, ends, strict=True):
+                state.finish(end)
+                self._put(state)  # it is not due any more: this thread sends it
+        return self._send_now(states)
+
+    def leave(self, states: Sequence[JobState]) -> None:
+        """Say what is unsent, and no more, without an end: the jobs go on elsewhere."""
+        with self._changed:
+            for state in states:
+                state.leave()
+                self._put(state)
+        self._send_now(states)
+
+    def flush(self, seconds: float) -> None:
+        """Have sent what is unsent, or wait so long for it."""
+        with self._changed:
+            for state in list(self._schedule):
+                state.hurry()
+                self._put(state)
+            self._changed.wait_for(self._is_idle, seconds)
+
+    def _is_idle(self) -> bool:
+        return not self._in_flight and not any(state.has_unsent for state in self._schedule)
+
+    # What is sent
+
+    def _send_now(self, states: Sequence[JobState]) -> int | None:
+        with self._changed:
+            # An event that is on its way must not arrive after what follows. The thread's own bound ends this wait.
+            self._changed.wait_for(lambda: self._in_flight.isdisjoint(states))
+            states = [state for state in states if not state.is_over]
+            publications = self._take(states)
+        seqs = self._deliver(states, publications)
+        return seqs[-1] if seqs else None
+
+    def _take(self, states: Iterable[JobState]) -> list[Publication]:
+        self._in_flight.update(states)
+        return [publication for state in states for publication in state.take()]
+
+    def _deliver(self, states: Sequence[JobState], publications: Sequence[Publication]) -> list[int | None]:
+        is_sent = False
+        try:
+            delivery = deliver(states[0].settings, publications) if states else None
+            is_sent = delivery is not None and not delivery.is_given_up
+            return delivery.seqs if delivery else []
+        finally:
+            self._settle(states, is_sent=is_sent)
+
+    def _settle(self, states: Sequence[JobState], *, is_sent: bool) -> None:
+        with self._changed:
+            self._in_flight.difference_update(states)
+            self._schedule.settle(states, time.monotonic(), is_sent=is_sent)
+            self._see_to_the_thread()
+            self._changed.notify_all()
+
+    # The thread
+
+    def _put(self, state: JobState) -> None:
+        self._schedule.put(state)
+        self._see_to_the_thread()
+
+    def _see_to_the_thread(self) -> None:
+        """Let it know of what is due earlier than it knows."""
+        due = self._schedule.next_due()
+        if self._thread is None and due < inf:
+            self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
+            self._thread.start()
+        elif due < self._wakes_at:
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while batches := self._wait_for_due():
+            for states, publications in batches:
+                if circuit_of(states[0].settings.redis_url).is_open:
+                    self._settle(states, is_sent=False)
+                    continue
+                try:
+                    self._deliver(states, publications)
+                except Exception:
+                    logger.exception("Tracked jobs could not be sent; trying again")
+
+    def _wait_for_due(self) -> list[tuple[list[JobState], list[Publication]]]:
+        """What is due, by where it goes; nothing after a while without any job."""
+        with self._changed:
+            while not (states := self._schedule.pop_due(now := time.monotonic())):
+                self._wakes_at = self._schedule.next_due()
+                is_idle = self._wakes_at == inf
+                is_woken = self._changed.wait(IDLE_SECONDS if is_idle else self._wakes_at - now)
+                if is_idle and not is_woken and self._schedule.next_due() == inf:
+                    self._thread = None
+                    return []
+            self._wakes_at = -inf
+            batches: dict[PublisherSettings, list[JobState]] = {}
+            for state in states:
+                batches.setdefault(state.settings, []).append(state)
+            return [(batch, self._take(batch)) for batch in batches.values()]
+
+
+sender = Sender()
+os.register_at_fork(after_in_child=sender.reset)
+atexit.register(lambda: sender.flush(EXIT_SECONDS))

@@ -1,0 +1,129 @@
+"""Tracked jobs in ordinary code: `with track_job(...) as job`, a decorator, and `for item in track(...)`."""
+
+import contextlib
+import contextvars
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from publisher.events import JobType, Progress
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, arguments_of
+from publisher.job_state import JobState
+from publisher.sender import sender
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+
+
+_current: contextvars.ContextVar["TrackedJob"] = contextvars.ContextVar("publisher.job")
+
+
+class TrackedJob(BaseJob[None, int | None]):
+    """A job, or a sentence of one, in ordinary code. May be used from several threads."""
+
+    def __init__(self, state: JobState, *, will_retry: bool = False) -> None:
+        super().__init__(state, will_retry=will_retry)
+        self._pid = os.getpid()
+        self._tokens: list[contextvars.Token[TrackedJob]] = []
+        sender.begin(state)
+
+    def _say(self, progress: Progress) -> None:
+        if not sender.say(self._state, progress):
+            self._warn(f"progress {progress.progress:g}")
+
+    def _finish(self, end_of: EndOf) -> int | None:
+        if self.is_ended:
+            self._warn(end_of(self._state).type)
+            return None
+        return sender.finish([job._state for job in self._open_parts()], end_of)
+
+    def _pause(self, message: str) -> None:
+        sender.say(self._state, self._state.check_progress(self.percent, message))
+        sender.leave([job._state for job in self._open_parts()])
+
+    def _part(self, state: JobState) -> Self:
+        return type(self)(state, will_retry=self._will_retry)
+
+    def __enter__(self) -> Self:
+        self._tokens.append(_current.set(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(ValueError):  # a generator that is closed in another context than it was begun in
+            _current.reset(self._tokens.pop())
+        if os.getpid() == self._pid:  # a forked child is not the one who ends the job
+            self._leave(error)
+
+
+class track_job(BaseTrackJob[TrackedJob]):  # noqa: N801 - reads as the verb it is
+    """Tell how one job goes, from its begin to its end.
+
+        with track_job("project_1", "job_7", "audio") as job:
+            job.progress(40, "voice 2 of 5")
+            job.complete(file="a.mp3", duration=3.5)
+
+    Leaving the block quietly completes the job; an exception is `job_failed`, and raised on. `attempt` says which try
+    this is, from 0, for work that may run again. With `will_retry` an exception is no end: viewers are told that it
+    will be tried again. Every `heartbeat` seconds without news the last progress is renewed, with a promise
+    (`nextWithin`) by which viewers notice that a worker was killed; None switches that off.
+
+    Also a decorator, which fills the call's arguments in: `@track_job("{project_id}", "{job_id}", "audio")`; the
+    function finds its job by `current_job()`.
+
+    Raises `ValueError` for a bad id, before anything is sent. Redis away never breaks or delays the job, but for one
+    delay of 5 seconds at most; an end that could not be sent goes on being tried while the process lives.
+    """
+
+    def __enter__(self) -> TrackedJob:
+        self._entered.append(TrackedJob(self._state(), will_retry=self._will_retry))
+        return self._entered[-1].__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._entered.pop().__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"{function.__name__} would be left before it runs: use publisher.aio.track_job, or `with`")
+        arguments = arguments_of(function)
+
+        @functools.wraps(function)
+        def tracked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+            with TrackedJob(self._state(arguments(*args, **kwargs)), will_retry=self._will_retry):
+                return function(*args, **kwargs)
+
+        return tracked
+
+
+def current_job() -> TrackedJob:
+    """The job whose block or decorated function this code runs in; raises `LookupError` outside of one."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError("no job is tracked here; use this within `with track_job(...)` or below @track_job") from None
+
+
+def track(
+    items: Iterable[Item],
+    project_id: str,
+    job_id: str,
+    job_type: JobType,
+    *,
+    message: str | None = None,
+    total: int | None = None,
+    **options: Any,
+) -> Iterator[Item]:
+    """Work through items as one job: `for page in track(pages, "project_1", "job_7", "script"): ...`
+
+    Says after each item how many are done, and completes the job after the last. Leaving the loop before fails it: what
+    broke the loop is not known here, so use `with track_job(...) as job` and `job.track(items)` where that matters.
+    `options` are those of `track_job`.
+    """
+    with track_job(project_id, job_id, job_type, **options) as job:
+        yield from job.track(items, message, total=total)
