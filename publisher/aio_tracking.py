@@ -135,7 +135,7 @@ class Turn:
         yield
 
 
-_TURN: Awaitable[None] = Turn()
+TURN: Awaitable[None] = Turn()
 _NO_SEQ: Awaitable[int | None] = Turn()
 
 
@@ -146,16 +146,27 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
     seq; leaving the block waits for it in any case.
     """
 
-    def __init__(self, state: JobState, *, will_retry: bool = False, sender: LoopSender | None = None) -> None:
-        super().__init__(state, will_retry=will_retry)
-        self._sender = sender or sender_of(asyncio.get_running_loop())
-        self._in_the_loop(self._sender.put, state)
+    def __init__(
+        self,
+        state: JobState,
+        *,
+        will_retry: bool = False,
+        is_silent: Callable[[], bool] | None = None,
+        sender: LoopSender | None = None,
+    ) -> None:
+        super().__init__(state, will_retry=will_retry, is_silent=is_silent)
         self._last_words: asyncio.Task[int | None] | None = None
+        self._sender = sender or sender_of(asyncio.get_running_loop())
+        if not self._is_silent():
+            self._begin()
         self._tokens: list[contextvars.Token[AsyncTrackedJob]] = []
+
+    def _begin(self) -> None:
+        self._in_the_loop(self._sender.put, self._state)
 
     def _say(self, progress: Progress) -> Awaitable[None]:
         self._in_the_loop(self._take_progress, progress)
-        return _TURN
+        return TURN
 
     def _take_progress(self, progress: Progress) -> None:
         if self.is_ended:
@@ -177,8 +188,9 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
             job._state.finish(end_of(job._state))
         return self._send_last(parts)
 
-    def _pause(self, message: str) -> Awaitable[int | None]:
-        self._take_progress(self._state.check_progress(self.percent, message))
+    def _pause(self, message: str | None) -> Awaitable[int | None]:
+        if message is not None:
+            self._take_progress(self._state.check_progress(self.percent, message))
         parts = self._open_parts()
         for job in parts:
             job._state.leave()
@@ -197,8 +209,15 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
         loop.call_soon_threadsafe(call, argument)
         return None
 
+    def _say_nothing(self) -> Awaitable[None]:
+        return TURN
+
+    def _end_nothing(self) -> Awaitable[int | None]:
+        return _NO_SEQ
+
     def _part(self, state: JobState) -> Self:
-        return type(self)(state, will_retry=self._will_retry, sender=self._sender)
+        options: dict[str, Any] = {"will_retry": self._will_retry, "is_silent": self._is_silent}
+        return type(self)(state, sender=self._sender, **options)
 
     async def __aenter__(self) -> Self:
         self._tokens.append(_current.set(self))

@@ -13,6 +13,8 @@ from publisher.settings import PublisherSettings
 
 logger = logging.getLogger("publisher")
 
+WILL_RETRY = "it will be tried again"
+
 EndOf = Callable[[JobState], JobComplete | JobFailed]
 """Makes the end of a job, or of one of its sentences."""
 
@@ -27,9 +29,12 @@ Ended = TypeVar("Ended")
 class BaseJob(ABC, Generic[Said, Ended]):
     """A job that is being tracked. Made by `track_job`; lives until its end was sent."""
 
-    def __init__(self, state: JobState, *, will_retry: bool = False) -> None:
+    def __init__(
+        self, state: JobState, *, will_retry: bool = False, is_silent: Callable[[], bool] | None = None
+    ) -> None:
         self._state = state
         self._will_retry = will_retry
+        self._is_silent = is_silent or (lambda: False)  # while work is repeated that was told of before
         self._sentences: dict[str, Self] = {}
         # Of a sentence that is one of several announced ones: its job, its place, and how many there are.
         self._share: tuple[BaseJob[Said, Ended], int, int] | None = None
@@ -70,6 +75,8 @@ class BaseJob(ABC, Generic[Said, Ended]):
         Raises `ValueError` for what is no percentage. After the end it only warns.
         """
         progress = self._state.check_progress(value, message)
+        if self._is_silent():
+            return self._say_nothing()
         if self._share is not None and not self.is_ended:
             job, place, total = self._share
             job._say(job._state.check_progress(round((100 * place + progress.progress) / total, 1), None))
@@ -81,7 +88,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
         It may be used by `with`; if it is still open when the job ends, it ends as the job does.
         """
         if sentence_id not in self._sentences:
-            self._sentences[sentence_id] = self._part(self._state_of(sentence_id))
+            self._sentences[sentence_id] = self._part(self._state.of_sentence(sentence_id))
         return self._sentences[sentence_id]
 
     def sentences(self, sentence_ids: Iterable[str]) -> Iterator[Self]:
@@ -131,11 +138,13 @@ class BaseJob(ABC, Generic[Said, Ended]):
         def end_of(state: JobState) -> JobComplete:  # what was made is the job's, not that of its open sentences
             return JobComplete(**state.identity, result=result if state is self._state else Result())
 
-        return self._finish(end_of)
+        return self._end_nothing() if self._is_silent() else self._finish(end_of)
 
     def fail(self, error: str | BaseException) -> Ended:
         """The job ended badly: a sentence for the person who waits, or an exception to make one from."""
         text = describe(error) or "Failed"
+        if self._is_silent():
+            return self._end_nothing()
         return self._finish(lambda state: JobFailed(**state.identity, error=text))
 
     def _leave(self, error: BaseException | None) -> Ended | None:
@@ -145,7 +154,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
         if error is None:
             return self.complete()
         if self._will_retry:
-            return self._pause(f"{describe(error)}; it will be tried again")
+            return self._pause(f"{describe(error)}; {WILL_RETRY}")
         return self.fail(error)
 
     def _open_parts(self) -> list["BaseJob[Said, Ended]"]:
@@ -156,12 +165,10 @@ class BaseJob(ABC, Generic[Said, Ended]):
     def _warn(self, said: str) -> None:
         logger.warning("Job %r of project %r has ended; not sent: %s", self.job_id, self.project_id, said)
 
-    def _state_of(self, sentence_id: str) -> JobState:
-        state = self._state
-        identity = state.identity | {"sentence_id": sentence_id}
-        return JobState(state.settings, state.project_id, heartbeat=state.heartbeat, **identity)
-
     # What ordinary and async code do in their own ways
+
+    @abstractmethod
+    def _begin(self) -> None: ...
 
     @abstractmethod
     def _say(self, progress: Progress) -> Said: ...
@@ -170,7 +177,13 @@ class BaseJob(ABC, Generic[Said, Ended]):
     def _finish(self, end_of: EndOf) -> Ended: ...
 
     @abstractmethod
-    def _pause(self, message: str) -> Ended: ...
+    def _pause(self, message: str | None) -> Ended: ...
+
+    @abstractmethod
+    def _say_nothing(self) -> Said: ...
+
+    @abstractmethod
+    def _end_nothing(self) -> Ended: ...
 
     @abstractmethod
     def _part(self, state: JobState) -> Self: ...

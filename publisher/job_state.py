@@ -60,6 +60,17 @@ class JobState:
         self._sent_at = -inf
         self._retry_at = -inf
 
+    def of_sentence(self, sentence_id: str) -> "JobState":
+        """The state of a part of this job."""
+        identity = self.identity | {"sentence_id": sentence_id}
+        options: dict[str, Any] = {"heartbeat": self.heartbeat, "promises_at_once": self._promises_at_once}
+        return JobState(self.settings, self.project_id, **options, **identity)
+
+    def resume(self, progress: float, message: str | None, now: float) -> None:
+        """Go on where another process left off: that was said already."""
+        self.last = self.check_progress(progress, message)
+        self._is_unsent, self._sent_at = False, now
+
     # What is said
 
     def check_progress(self, value: Any, message: str | None) -> Progress:

@@ -24,11 +24,17 @@ _current: contextvars.ContextVar["TrackedJob"] = contextvars.ContextVar("publish
 class TrackedJob(BaseJob[None, int | None]):
     """A job, or a sentence of one, in ordinary code. May be used from several threads."""
 
-    def __init__(self, state: JobState, *, will_retry: bool = False) -> None:
-        super().__init__(state, will_retry=will_retry)
+    def __init__(
+        self, state: JobState, *, will_retry: bool = False, is_silent: Callable[[], bool] | None = None
+    ) -> None:
+        super().__init__(state, will_retry=will_retry, is_silent=is_silent)
         self._pid = os.getpid()
         self._tokens: list[contextvars.Token[TrackedJob]] = []
-        sender.begin(state)
+        if not self._is_silent():
+            self._begin()
+
+    def _begin(self) -> None:
+        sender.begin(self._state)
 
     def _say(self, progress: Progress) -> None:
         if not sender.say(self._state, progress):
@@ -40,12 +46,19 @@ class TrackedJob(BaseJob[None, int | None]):
             return None
         return sender.finish([job._state for job in self._open_parts()], end_of)
 
-    def _pause(self, message: str) -> None:
-        sender.say(self._state, self._state.check_progress(self.percent, message))
+    def _pause(self, message: str | None) -> None:
+        if message is not None:
+            sender.say(self._state, self._state.check_progress(self.percent, message))
         sender.leave([job._state for job in self._open_parts()])
 
+    def _say_nothing(self) -> None:
+        return None
+
+    def _end_nothing(self) -> None:
+        return None
+
     def _part(self, state: JobState) -> Self:
-        return type(self)(state, will_retry=self._will_retry)
+        return type(self)(state, will_retry=self._will_retry, is_silent=self._is_silent)
 
     def __enter__(self) -> Self:
         self._tokens.append(_current.set(self))
