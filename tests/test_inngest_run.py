@@ -1,5 +1,7 @@
 """Where a request is in its run: which attempt its events carry, and what is new to say. No Inngest, no Redis."""
 
+from typing import Any
+
 import inngest
 import pytest
 
@@ -7,7 +9,7 @@ from publisher.events import Event, JobComplete, JobFailed, Progress
 from publisher.inngest_run import NO_JOB, Place, Start
 from publisher.job import WILL_RETRY
 
-IDS = {"job_id": "run", "job_type": "video"}
+IDS: dict[str, Any] = {"job_id": "run", "job_type": "video"}
 
 
 def going(attempt: int | None, percent: float = 40, message: str | None = "so far") -> Progress:
