@@ -80,6 +80,11 @@ else
   added = redis.pcall('HSET', key, 'seq', seq_text, 'from', seq_text, field, event)
 end
 
+-- But a Redis that became a replica is the wrong one, and the publisher is to find the right one.
+if added ~= 0 and type(added) == 'table' and string.find(added.err, 'READONLY', 1, true) then
+  return redis.error_reply("READONLY You can't write against a read only replica.")
+end
+
 -- The time to live is renewed with the first event of each minute, which the last seq tells; and with each event while
 -- the clock is behind the last seq and tells nothing.
 if not known_seq or seq == known_seq + 1 or known_seq < seq - seq % 60000000 then

@@ -322,6 +322,22 @@ def test_a_redis_without_memory_remembers_nothing_new_and_says_the_event(server:
         assert len(remembered(client)) == 3
 
 
+def test_a_read_only_redis_is_an_error_and_nothing_is_sent(server: RedisServer) -> None:
+    """A primary that was demoted: the publisher connects again, perhaps to the new one."""
+    with redis.Redis(port=server.port) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        client.flushall()
+        publish(client)
+        pubsub.subscribe("project:p")
+        assert pubsub.get_message(timeout=5) is None
+        client.execute_command("REPLICAOF", "127.0.0.1", 1)
+        try:
+            with pytest.raises(redis.ReadOnlyError):
+                publish(client)
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        assert pubsub.get_message(timeout=0.05) is None
+
+
 # A thousand jobs
 
 
