@@ -99,6 +99,8 @@ Event = Progress | JobComplete | JobFailed
 _event: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 # The methods behind TypeAdapter, without its per-call overhead: a gateway runs them for every event it receives.
 _serialize_json = _event.serializer.to_json
+_validate: Callable[[object], Event] = _event.validator.validate_python
+_MODELS = (Progress, JobComplete, JobFailed)  # a tuple: `A | B` would be made anew by each isinstance
 
 event_from_json: Callable[[bytes], Event] = _event.validator.validate_json
 """Read one event; raises `ValueError` for anything that is none."""
@@ -117,11 +119,14 @@ def check_event(event: BaseModel | Mapping[str, Any]) -> Event:
 
     Raises pydantic's `ValidationError`, a `ValueError` that names each field that does not fit.
     """
-    if isinstance(event, Progress | JobComplete | JobFailed):
-        return event
-    if isinstance(event, BaseModel):
-        event = event.model_dump(by_alias=True)
-    return _event.validate_python(dict(event) if isinstance(event, Mapping) else event)
+    if type(event) is not dict:
+        if isinstance(event, _MODELS):
+            return event
+        if isinstance(event, BaseModel):
+            event = event.model_dump(by_alias=True)
+        elif isinstance(event, Mapping):
+            event = dict(event)
+    return _validate(event)
 
 
 def event_to_json(event: Event) -> bytes:
