@@ -17,7 +17,7 @@ MAX_SEQ = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Letters, marks, numbers, punctuation, symbols and spaces of any script; no controls and no line separators.
-_PRINTABLE = r"^[^\p{C}\p{Zl}\p{Zp}]{1,128}$"
+_PRINTABLE = r"^[^\p{C}\p{Zl}\p{Zp}]+$"
 
 
 def _clean(text: str) -> str:
@@ -29,7 +29,7 @@ def _clean(text: str) -> str:
 
 
 JobType = Literal["script", "audio", "image", "video", "export"]
-Id = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
+Id = Annotated[str, StringConstraints(pattern=_PRINTABLE, min_length=1, max_length=128)]
 Text = Annotated[str, AfterValidator(_clean)]
 # The bounds stand inside of the unions: around one, pydantic would check them by a Python call for each event.
 Percent = Annotated[int, Field(ge=0, le=100)] | Annotated[float, Field(ge=0, le=100)]
