@@ -9,12 +9,12 @@ from pydantic import BaseModel
 from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as NoAnswer
 
-from publisher.client import probe
 from publisher.delivery import Answer, Delivery
 from publisher.events import Event, event_or_none
 from publisher.outage import SEND_ERRORS, circuit_of
 from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
 from publisher.settings import PublisherSettings
+from publisher.wire import probe
 
 # A connection belongs to the loop that opened it, so each loop has clients of its own: by URL, each held by an
 # asynchronous generator, which the loop closes when it ends (`shutdown_asyncgens`, part of `asyncio.run`).

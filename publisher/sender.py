@@ -8,11 +8,9 @@ import time
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from publisher.client import deliver
 from publisher.events import Progress
 from publisher.job import EndOf
 from publisher.job_state import JobState, Schedule
-from publisher.outage import circuit_of
 from publisher.publication import Publication
 from publisher.settings import PublisherSettings
 
@@ -101,6 +99,8 @@ class Sender:
         return [publication for state in states for publication in state.take()]
 
     def _deliver(self, states: Sequence[JobState], publications: Sequence[Publication]) -> list[int | None]:
+        from publisher.wire import deliver  # see publisher.client
+
         is_sent = False
         try:
             delivery = deliver(states[0].settings, publications) if states else None
@@ -132,6 +132,8 @@ class Sender:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        from publisher.outage import circuit_of
+
         while batches := self._wait_for_due():
             for states, publications in batches:
                 if circuit_of(states[0].settings.redis_url).is_open:

@@ -198,7 +198,7 @@ def test_a_wrong_password_is_not_tried_again(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://nobody:wrong-secret@127.0.0.1:{server.port}/0")
     slept: list[float] = []
-    monkeypatch.setattr("publisher.client.time.sleep", slept.append)
+    monkeypatch.setattr("publisher.wire.time.sleep", slept.append)
     if strict:
         with pytest.raises(redis.AuthenticationError):
             broadcast_to_project("p", EVENT, strict=True)

