@@ -24,12 +24,12 @@ LAYERS = [
     ["hub", "channel", "feed"],
     ["connection", "asgi_connection", "frames"],
     ["schema"],
-    ["messages", "settings", "origins"],
+    ["messages", "settings", "origins", "allowance"],
     ["codes"],
 ]
 RANK = {module: rank for rank, line in enumerate(reversed(LAYERS)) for module in line}
 
-SANS_IO = {"channel", "frames", "messages", "codes"}
+SANS_IO = {"channel", "frames", "messages", "codes", "allowance"}
 IO = {"asyncio", "redis", "starlette", "uvicorn", "socket", "threading", "time"}
 
 # Which test covers a module that has no test file of its own name, and why.
