@@ -23,6 +23,7 @@ from gateway.feed import FeedState
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive
 from gateway.metrics import exposition, registry
+from gateway.openapi import document
 from gateway.origins import is_allowed
 from gateway.publishing import Post, Publishing
 from gateway.session import Session
@@ -132,9 +133,6 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    publish_routes: list[BaseRoute] = []
-    if publishing is not None:
-        publish_routes = [Route("/projects/{project_id}/events", PublishEndpoint(publishing))]
     app = Starlette(
         routes=[
             WebSocketRoute("/ws", websocket_endpoint),
@@ -143,12 +141,21 @@ def create_app(settings: Settings | None = None) -> Starlette:
             Route("/readyz", readyz),
             Route("/metrics", metrics_endpoint),
             Mount("/static", DashboardFiles(directory=STATIC)),
-            *publish_routes,
+            *([] if publishing is None else _publish_routes(publishing)),
         ],
         lifespan=lifespan,
     )
     app.state.hub = hub
     return app
+
+
+def _publish_routes(publishing: Publishing) -> list[BaseRoute]:
+    description = document()
+
+    async def openapi(request: Request) -> Response:
+        return Response(description, media_type="application/json")
+
+    return [Route("/projects/{project_id}/events", PublishEndpoint(publishing)), Route("/openapi.json", openapi)]
 
 
 def _refusal(websocket: WebSocket, hub: Hub) -> Response | None:

@@ -20,7 +20,7 @@ LAYERS = [
     ["server", "demo", "watch"],
     ["protocols", "redis_start", "watch_views"],
     ["app", "job_board"],
-    ["session", "keepalive", "metrics", "publishing"],
+    ["session", "keepalive", "metrics", "publishing", "openapi"],
     ["hub", "channel", "feed"],
     ["connection", "asgi_connection", "frames"],
     ["schema"],
