@@ -26,14 +26,18 @@ class PublisherSettings(NamedTuple):
 
         Read anew at each publish (a microsecond), so that a change, in a test for example, needs no reset.
         """
-        replay = os.environ.get("PROGRESS_REPLAY", "").lower()
-        if replay not in _OFF | _ON:
-            raise ValueError(f"PROGRESS_REPLAY is {replay!r}; use on or off")
         return cls(
             os.environ.get("REDIS_URL") or DEFAULT_REDIS_URL,
             check_namespace(os.environ.get("PROGRESS_NAMESPACE", "")),
-            replay not in _OFF,
+            read_replay(os.environ.get("PROGRESS_REPLAY", "")),
         )
+
+
+def read_replay(text: str) -> bool:
+    """What `PROGRESS_REPLAY` says; empty is on. Raises `ValueError`."""
+    if text.lower() not in _OFF | _ON:
+        raise ValueError(f"PROGRESS_REPLAY is {text.lower()!r}; use on or off")
+    return text.lower() not in _OFF
 
 
 def check_namespace(namespace: str) -> str:

@@ -20,22 +20,23 @@ LAYERS = [
     ["server", "demo", "watch"],
     ["protocols", "redis_start", "watch_views"],
     ["app", "job_board"],
-    ["session", "keepalive", "metrics"],
+    ["session", "keepalive", "metrics", "publishing", "openapi"],
     ["hub", "channel", "feed"],
     ["connection", "asgi_connection", "frames"],
     ["schema"],
-    ["messages", "settings", "origins"],
+    ["messages", "settings", "origins", "allowance", "publish_answers"],
     ["codes"],
 ]
 RANK = {module: rank for rank, line in enumerate(reversed(LAYERS)) for module in line}
 
-SANS_IO = {"channel", "frames", "messages", "codes"}
+SANS_IO = {"channel", "frames", "messages", "codes", "allowance", "publish_answers"}
 IO = {"asyncio", "redis", "starlette", "uvicorn", "socket", "threading", "time"}
 
 # Which test covers a module that has no test file of its own name, and why.
 COVERED_ELSEWHERE = {
     "gateway/__main__.py": "test_cli.py",  # three lines: `python -m gateway`
     "gateway/asgi_connection.py": "test_plain_asgi.py",  # the path of a server without our protocols
+    "gateway/publish_answers.py": "test_publishing.py",  # what is said to the requests that are tested there
     "gateway/job_board.py": "test_watch.py",  # what `watch` knows of the jobs, and how it shows them
     "gateway/watch_views.py": "test_watch.py",
     "publisher/aio_client.py": "test_aio.py",
