@@ -15,6 +15,7 @@ _FIELDS = {
 # Where pydantic's sentence would be the pattern, or would repeat what came.
 _SENTENCES = {
     "string_pattern_mismatch": "Input should be 1 to 128 printable characters",
+    "string_too_short": "Input should be 1 to 128 printable characters",
     "union_tag_not_found": "Field required",
     "model_attributes_type": "Input should be a JSON object",
     "model_type": "Input should be a JSON object",

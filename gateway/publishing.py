@@ -15,7 +15,7 @@ from gateway.allowance import Allowance
 from gateway.codes import PublishCode
 from gateway.publish_answers import Accepted, Answer, BadField, Refused, bad_fields
 from gateway.settings import Settings
-from publisher.aio import publish
+from publisher.aio_client import publish
 from publisher.names import check_project_id
 from publisher.outage import SEND_ERRORS, is_worth_retrying
 from publisher.publication import Publication

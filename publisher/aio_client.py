@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import redis.asyncio
 from pydantic import BaseModel
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from publisher.delivery import Answer, Delivery
@@ -54,17 +54,25 @@ async def last_event(project_id: str, job_id: str, sentence_id: str | None = Non
 
 
 async def publish(
-    settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False
+    settings: PublisherSettings,
+    publications: Sequence[Publication],
+    *,
+    strict: bool = False,
+    seconds: float | None = None,
 ) -> list[int | None]:
-    """Send what was checked; the rest is as in `broadcast_many`."""
-    return (await deliver(settings, publications, strict=strict)).seqs
+    """Send what was checked, within 5 seconds or `seconds` in all; the rest is as in `broadcast_many`."""
+    return (await deliver(settings, publications, strict=strict, seconds=seconds)).seqs
 
 
 async def deliver(
-    settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False
+    settings: PublisherSettings,
+    publications: Sequence[Publication],
+    *,
+    strict: bool = False,
+    seconds: float | None = None,
 ) -> Delivery:
-    """Send what was checked, in order; tries for 5 seconds in all."""
-    delivery = Delivery(settings, publications, strict=strict, probe=lambda: probe(settings))
+    """Send what was checked, in order; tries for 5 seconds, or `seconds`, in all."""
+    delivery = Delivery(settings, publications, strict=strict, seconds=seconds, probe=lambda: probe(settings))
     client = await _client(settings.redis_url)
     while batch := delivery.batch:
         try:
@@ -103,30 +111,26 @@ async def _until_the_loop_ends(client: "redis.asyncio.Redis") -> _Lifetime:
 
 
 async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
-    """Send a batch in one round trip, in two where Redis does not have the script yet; returns errors in place."""
-    if len(batch) == 1:
-        return [await _send_one(client, batch[0], replay=replay)]
+    """Send a batch in one round trip, or two where Redis does not have the script yet; errors are returned in place."""
     pipeline = client.pipeline(transaction=False)
     for publication in batch:
         if replay:
             pipeline.evalsha(SCRIPT_SHA, *cast(tuple[Any, ...], publication.script_arguments))
         else:
             pipeline.publish(publication.channel, publication.payload)
-    seqs = await pipeline.execute(raise_on_error=False)
-    if unknown := [index for index, seq in enumerate(seqs) if isinstance(seq, NoScriptError)]:
-        await client.script_load(SCRIPT)
-        again = await _send(client, [batch[index] for index in unknown], replay=replay)
-        for index, seq in zip(unknown, again, strict=True):
-            seqs[index] = seq
-    return seqs if replay else [seq if isinstance(seq, Exception) else None for seq in seqs]
-
-
-async def _send_one(client: "redis.asyncio.Redis", publication: Publication, *, replay: bool) -> int | None:
+    answers: list[Answer] = await pipeline.execute(raise_on_error=False)
     if not replay:
-        await client.publish(publication.channel, publication.payload)
-        return None
-    arguments = cast(tuple[Any, ...], publication.script_arguments)
-    try:
-        return cast(int | None, await client.evalsha(SCRIPT_SHA, *arguments))
-    except NoScriptError:  # the first event since Redis started, or SCRIPT FLUSH; EVAL also loads it
-        return cast(int | None, await client.eval(SCRIPT, *arguments))
+        return [answer if isinstance(answer, Exception) else None for answer in answers]
+    if unknown := [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]:
+        # The first events since Redis started, or after SCRIPT FLUSH; EVAL loads the script for those that follow.
+        first, *rest = unknown
+        arguments = cast(tuple[Any, ...], batch[first].script_arguments)
+        try:
+            answers[first] = cast(int | None, await client.eval(SCRIPT, *arguments))
+        except ResponseError as error:
+            answers[first] = error
+        if rest:
+            again = await _send(client, [batch[index] for index in rest], replay=True)
+            for index, answer in zip(rest, again, strict=True):
+                answers[index] = answer
+    return answers

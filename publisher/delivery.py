@@ -18,6 +18,7 @@ class Delivery:
         publications: Sequence[Publication],
         *,
         strict: bool = False,
+        seconds: float | None = None,
         probe: Callable[[], object],
     ) -> None:
         self.seqs: list[int | None] = []
@@ -28,7 +29,7 @@ class Delivery:
         self._publications = publications
         self._strict = strict
         self._probe = probe
-        self._patience = Patience(self.circuit)
+        self._patience = Patience(self.circuit, seconds)
 
     @property
     def batch(self) -> Sequence[Publication]:

@@ -34,7 +34,7 @@ Text = Annotated[str, AfterValidator(_clean)]
 # The bounds stand inside of the unions: around one, pydantic would check them by a Python call for each event.
 Percent = Annotated[int, Field(ge=0, le=100)] | Annotated[float, Field(ge=0, le=100)]
 Seconds = Annotated[int, Field(gt=0, le=86_400)] | Annotated[float, Field(gt=0, le=86_400)]
-Duration = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
+Duration = Annotated[int, Field(ge=0, le=MAX_SEQ)] | Annotated[float, Field(ge=0, le=MAX_SEQ)]
 Attempt = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Seq = Annotated[int, Field(ge=1, le=MAX_SEQ)]
 

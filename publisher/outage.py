@@ -125,8 +125,9 @@ def circuit_of(url: str) -> Circuit:
 class Patience:
     """How long one publication, or a batch of them, is tried. Lives as long as it."""
 
-    def __init__(self, circuit: Circuit) -> None:
+    def __init__(self, circuit: Circuit, seconds: float | None = None) -> None:
         self.circuit = circuit
+        self._most_seconds = GIVE_UP_SECONDS if seconds is None else seconds
         self._began = self._try_began = time.monotonic()
         self._longest_try = 0.0
         self._delays = iter(RETRY_DELAYS_SECONDS)
@@ -143,7 +144,7 @@ class Patience:
         self._delay = next(self._delays, self._delay)
         delay = self._delay * random.uniform(0.5, 1)  # noqa: S311
         # Where another thread has given this Redis up meanwhile, so does this one.
-        is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > GIVE_UP_SECONDS
+        is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > self._most_seconds
         if is_last or not is_worth_retrying(error):
             return None
         self._try_began = now + delay
@@ -156,7 +157,7 @@ class Patience:
 
     @property
     def seconds_left(self) -> float:
-        return max(0.0, GIVE_UP_SECONDS - self.seconds)
+        return max(0.0, self._most_seconds - self.seconds)
 
 
 class Unsent:

@@ -66,8 +66,10 @@ def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) ->
             answers[first] = cast(int | None, client.eval(SCRIPT, *arguments))
         except ResponseError as error:
             answers[first] = error
-        for index, answer in zip(rest, _send(client, [batch[index] for index in rest], replay=True), strict=True):
-            answers[index] = answer
+        if rest:
+            again = _send(client, [batch[index] for index in rest], replay=True)
+            for index, answer in zip(rest, again, strict=True):
+                answers[index] = answer
     return answers
 
 
