@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.aio_client import deliver
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Said, arguments_of
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Said, WillRetry, arguments_of
 from publisher.job_state import JobState, Schedule
 from publisher.outage import circuit_of
 from publisher.publication import Publication
@@ -146,7 +146,7 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
     seq; leaving the block waits for it in any case.
     """
 
-    def __init__(self, state: JobState, *, will_retry: bool = False, sender: LoopSender | None = None) -> None:
+    def __init__(self, state: JobState, *, will_retry: WillRetry = False, sender: LoopSender | None = None) -> None:
         super().__init__(state, will_retry=will_retry)
         self._sender = sender or sender_of(asyncio.get_running_loop())
         self._in_the_loop(self._sender.put, state)
