@@ -13,7 +13,8 @@ from publisher.delivery import Answer, Delivery
 from publisher.events import Event, event_or_none
 from publisher.names import channel_name, jobs_key
 from publisher.outage import SEND_ERRORS, circuit_of
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.publication import SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.redis_options import redis_options
 from publisher.settings import PublisherSettings
 
 
@@ -90,7 +91,7 @@ def probe(settings: PublisherSettings) -> None:
 @lru_cache(maxsize=8)
 def _client(url: str) -> redis.Redis:
     """The client of this URL. redis-py's pool notices a fork by itself and leaves the parent's sockets alone."""
-    return redis.Redis.from_url(url, **CLIENT_OPTIONS)
+    return redis.Redis.from_url(url, **redis_options(redis.Redis))
 
 
 def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:

@@ -19,17 +19,6 @@ TIME_TO_LIVE_SECONDS = 3_600
 
 BATCH = 1_000  # events of one round trip; more would only fill the buffers of both sides
 
-SOCKET_TIMEOUT_SECONDS = 1.0  # for a connect, and for an answer
-
-# Options of every Redis client of this package; the time bound is kept here, so redis-py is not to retry by itself.
-CLIENT_OPTIONS: dict[str, Any] = {
-    "socket_timeout": SOCKET_TIMEOUT_SECONDS,
-    "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
-    "retry": None,
-    "protocol": 3,
-    "driver_info": None,  # saves a round trip of each connect
-}
-
 
 class Publication(NamedTuple):
     """An event that was checked, as the arguments of publish.lua."""
