@@ -12,7 +12,8 @@ from redis.exceptions import TimeoutError as NoAnswer
 from publisher.delivery import Answer, Delivery
 from publisher.events import Event, event_or_none
 from publisher.outage import SEND_ERRORS, circuit_of
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.publication import SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.redis_options import redis_options
 from publisher.settings import PublisherSettings
 from publisher.wire import probe
 
@@ -94,7 +95,7 @@ async def _client(url: str) -> "redis.asyncio.Redis":
             del _clients[other]
     clients = _clients.setdefault(loop, {})
     if url not in clients:
-        client = redis.asyncio.Redis.from_url(url, **CLIENT_OPTIONS)
+        client = redis.asyncio.Redis.from_url(url, **redis_options(redis.asyncio.Redis))
         lifetime = _until_the_loop_ends(client)
         # Stored before the first await: another task that asks meanwhile must not make a second client.
         clients[url] = (client, lifetime)

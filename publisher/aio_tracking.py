@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.aio_client import deliver
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Said, arguments_of
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Said, WillRetry, arguments_of
 from publisher.job_state import JobState, Schedule
 from publisher.outage import circuit_of
 from publisher.publication import Publication
@@ -150,7 +150,7 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
         self,
         state: JobState,
         *,
-        will_retry: bool = False,
+        will_retry: WillRetry = False,
         is_silent: Callable[[], bool] | None = None,
         sender: LoopSender | None = None,
     ) -> None:

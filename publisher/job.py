@@ -18,6 +18,9 @@ WILL_RETRY = "it will be tried again"
 EndOf = Callable[[JobState], JobComplete | JobFailed]
 """Makes the end of a job, or of one of its sentences."""
 
+WillRetry = bool | type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+"""Which exceptions are no end, since the job will be tried again: all, those of a class, or those it is true for."""
+
 Item = TypeVar("Item")
 Said = TypeVar("Said")
 """What `progress` returns."""
@@ -30,7 +33,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
     """A job that is being tracked. Made by `track_job`; lives until its end was sent."""
 
     def __init__(
-        self, state: JobState, *, will_retry: bool = False, is_silent: Callable[[], bool] | None = None
+        self, state: JobState, *, will_retry: WillRetry = False, is_silent: Callable[[], bool] | None = None
     ) -> None:
         self._state = state
         self._will_retry = will_retry
@@ -153,9 +156,20 @@ class BaseJob(ABC, Generic[Said, Ended]):
             return None
         if error is None:
             return self.complete()
-        if self._will_retry:
+        if self._is_retried(error):
             return self._pause(f"{describe(error)}; {WILL_RETRY}")
         return self.fail(error)
+
+    def _is_retried(self, error: BaseException) -> bool:
+        if isinstance(self._will_retry, type | tuple):
+            return isinstance(error, self._will_retry)
+        if not callable(self._will_retry):
+            return self._will_retry
+        try:
+            return self._will_retry(error)
+        except Exception:  # somebody's function; the job's own error is what the caller has to see
+            logger.exception("will_retry of job %r failed", self.job_id)
+            return False
 
     def _open_parts(self) -> list["BaseJob[Said, Ended]"]:
         """The job's open sentences, and the job itself."""
@@ -201,7 +215,7 @@ class BaseTrackJob(Generic[Tracked]):
         sentence_id: str | None = None,
         attempt: int | str | None = None,
         heartbeat: float | None = HEARTBEAT_SECONDS,
-        will_retry: bool = False,
+        will_retry: WillRetry = False,
     ) -> None:
         self._identity: dict[str, Any] = {
             "project_id": project_id,

@@ -21,17 +21,6 @@ BATCH = 1_000  # events of one round trip; more would only fill the buffers of b
 
 PART = 50  # of these are written at once: Redis works on a part while the next is on its way
 
-SOCKET_TIMEOUT_SECONDS = 1.0  # for a connect, and for an answer
-
-# Options of every Redis client of this package; the time bound is kept here, so redis-py is not to retry by itself.
-CLIENT_OPTIONS: dict[str, Any] = {
-    "socket_timeout": SOCKET_TIMEOUT_SECONDS,
-    "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
-    "retry": None,
-    "protocol": 3,
-    "driver_info": None,  # saves a round trip of each connect
-}
-
 
 def _bulk(word: bytes) -> bytes:
     """A word of a command in Redis' protocol."""

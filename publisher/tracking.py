@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, arguments_of
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, WillRetry, arguments_of
 from publisher.job_state import JobState
 from publisher.sender import sender
 
@@ -25,7 +25,7 @@ class TrackedJob(BaseJob[None, int | None]):
     """A job, or a sentence of one, in ordinary code. May be used from several threads."""
 
     def __init__(
-        self, state: JobState, *, will_retry: bool = False, is_silent: Callable[[], bool] | None = None
+        self, state: JobState, *, will_retry: WillRetry = False, is_silent: Callable[[], bool] | None = None
     ) -> None:
         super().__init__(state, will_retry=will_retry, is_silent=is_silent)
         self._pid = os.getpid()
@@ -82,8 +82,9 @@ class track_job(BaseTrackJob[TrackedJob]):  # noqa: N801 - reads as the verb it 
 
     Leaving the block quietly completes the job; an exception is `job_failed`, and raised on. `attempt` says which try
     this is, from 0, for work that may run again. With `will_retry` an exception is no end: viewers are told that it
-    will be tried again. Every `heartbeat` seconds without news the last progress is renewed, with a promise
-    (`nextWithin`) by which viewers notice that a worker was killed; None switches that off.
+    will be tried again. It is True, or a class of exceptions (or several), or a function that is given the exception
+    and says whether another try follows. Every `heartbeat` seconds without news the last progress is renewed, with a
+    promise (`nextWithin`) by which viewers notice that a worker was killed; None switches that off.
 
     Also a decorator, which fills the call's arguments in: `@track_job("{project_id}", "{job_id}", "audio")`; the
     function finds its job by `current_job()`.

@@ -11,7 +11,8 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from publisher.delivery import Answer, Delivery
 from publisher.names import channel_name, jobs_key
 from publisher.outage import SEND_ERRORS, circuit_of
-from publisher.publication import CLIENT_OPTIONS, PART, SCRIPT, Publication
+from publisher.publication import PART, SCRIPT, Publication
+from publisher.redis_options import redis_options
 from publisher.settings import PublisherSettings
 
 
@@ -41,12 +42,8 @@ def probe(settings: PublisherSettings) -> None:
 
 @lru_cache(maxsize=8)
 def _client(url: str) -> redis.Redis:
-    """The client of this URL. redis-py's pool notices a fork by itself and leaves the parent's sockets alone.
-
-    RESP2 has all that a publisher needs, connects without a HELLO, and a connection that the pool drops after a fork
-    is closed at once: with RESP3, handlers of notifications and their connection hold each other.
-    """
-    return redis.Redis.from_url(url, **CLIENT_OPTIONS | {"protocol": 2})
+    """The client of this URL. redis-py's pool notices a fork by itself and leaves the parent's sockets alone."""
+    return redis.Redis.from_url(url, **redis_options(redis.Redis))
 
 
 def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:

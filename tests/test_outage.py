@@ -25,7 +25,8 @@ from publisher.outage import (
     circuit_of,
     is_worth_retrying,
 )
-from publisher.publication import SOCKET_TIMEOUT_SECONDS, Publication
+from publisher.publication import Publication
+from publisher.redis_options import SOCKET_TIMEOUT_SECONDS
 from publisher.settings import PublisherSettings
 from tests.contract.deadlines import wait_for
 

@@ -7,8 +7,7 @@ import pytest
 from pydantic import ValidationError
 from redis.connection import Connection
 
-from publisher.outage import GIVE_UP_SECONDS
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.publication import SCRIPT, SCRIPT_SHA, Publication, where_remembered
 
 PROGRESS = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
 
@@ -73,11 +72,6 @@ def test_the_summary_names_the_job_and_none_of_its_texts() -> None:
 
 def test_the_hash_is_that_of_the_script() -> None:
     assert hashlib.sha1(SCRIPT.encode()).hexdigest() == SCRIPT_SHA
-
-
-def test_the_clients_do_not_retry_by_themselves() -> None:
-    assert CLIENT_OPTIONS["retry"] is None
-    assert CLIENT_OPTIONS["socket_timeout"] + CLIENT_OPTIONS["socket_connect_timeout"] < GIVE_UP_SECONDS
 
 
 def test_where_a_job_is_remembered_is_where_the_script_puts_it() -> None:
