@@ -1,5 +1,6 @@
 """Sending from ordinary code, over redis-py. Loaded with the first event: redis-py takes long to load."""
 
+import inspect
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,6 +15,10 @@ from publisher.outage import SEND_ERRORS, circuit_of
 from publisher.publication import PART, SCRIPT, Publication
 from publisher.redis_options import redis_options
 from publisher.settings import PublisherSettings
+
+# redis-py before 5.3 wants the name of a command here, which it does not use; later ones warn of it.
+_command_name = inspect.signature(redis.ConnectionPool.get_connection).parameters["command_name"]
+_GET_CONNECTION = ("EVALSHA",) if _command_name.default is inspect.Parameter.empty else ()
 
 
 def deliver(settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False) -> Delivery:
@@ -76,7 +81,7 @@ def _ask(pool: redis.ConnectionPool, commands: Sequence[bytes]) -> list[Answer]:
     Without its `execute_command`, which takes 20 us of Python more for each: for OpenTelemetry, and for retries that
     are off. While Redis works on one part, the next is on its way.
     """
-    connection: Any = pool.get_connection()
+    connection: Any = pool.get_connection(*_GET_CONNECTION)
     answers: list[Answer] = []
     awaited = 0
     try:
