@@ -17,6 +17,7 @@ HEARTBEAT_SECONDS = 15.0
 MOST_HEARTBEAT_SECONDS = 43_200.0
 # What is promised is two heartbeats: one may be late or lost, and nobody is alarmed.
 PROMISED_HEARTBEATS = 2
+LEAST_SWEEP = 256
 
 
 class JobState:
@@ -35,8 +36,6 @@ class JobState:
         promises_at_once: bool = True,
         **identity: Any,
     ) -> None:
-        if heartbeat is not None and not 0 < heartbeat <= MOST_HEARTBEAT_SECONDS:
-            raise ValueError(f"heartbeat is {heartbeat!r}; use seconds, up to {MOST_HEARTBEAT_SECONDS:g}, or None")
         self.settings = settings
         self.project_id = check_project_id(project_id)
         self.identity = identity
@@ -50,7 +49,7 @@ class JobState:
         """True while somebody is about to send the end; nobody else is to take it."""
         self.scheduled = inf  # the time that counts in the schedule
         self.owner: object = None  # the schedule that it is in
-        self.heartbeat = heartbeat
+        self.heartbeat = check_heartbeat(heartbeat)
         self._promises_at_once = promises_at_once  # with each progress, not only with those that a heartbeat sends
         self._is_promised = False
         self._is_left = False
@@ -101,7 +100,8 @@ class JobState:
 
     def hurry(self) -> None:
         """Be due at once, if there is anything to be sent."""
-        self._sent_at = self._retry_at = -inf
+        if self.has_unsent:
+            self._sent_at = self._retry_at = -inf
 
     # What is due
 
@@ -112,7 +112,7 @@ class JobState:
         if self.end is not None or self._is_unsent:
             return max(self._sent_at + LEAST_PAUSE_SECONDS, self._retry_at)
         if self.heartbeat is not None:
-            return max(self._sent_at + self.heartbeat, self._retry_at)
+            return max(self._sent_at + max(self.heartbeat, LEAST_PAUSE_SECONDS), self._retry_at)
         return inf
 
     def take(self) -> list[Publication]:
@@ -149,12 +149,26 @@ class JobState:
             self._retry_at = now + RETRY_SECONDS
 
 
+def check_heartbeat(seconds: Any) -> float | None:
+    """Return the seconds of a heartbeat, or None for none; raises `ValueError`."""
+    if seconds is None:
+        return None
+    try:
+        heartbeat = float(seconds)
+    except (TypeError, ValueError, OverflowError):
+        heartbeat = 0.0
+    if not 0 < heartbeat <= MOST_HEARTBEAT_SECONDS:
+        raise ValueError(f"heartbeat is {seconds!r}; use seconds, up to {MOST_HEARTBEAT_SECONDS:g}, or None")
+    return heartbeat
+
+
 class Schedule:
     """The jobs of a sender, and which is due when: a heap, in which an entry counts while its job has that time."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, JobState]] = []
         self._numbers = count()
+        self._sweep_at = LEAST_SWEEP  # entries; then those that count no more are taken out, with their jobs
         # Jobs that ended while Redis was away; the oldest are forgotten where they are too many.
         self._late: dict[JobState, None] = {}
 
@@ -167,6 +181,13 @@ class Schedule:
             state.scheduled = due
             if due < inf:
                 heapq.heappush(self._heap, (due, next(self._numbers), state))
+                if len(self._heap) >= self._sweep_at:
+                    self._sweep()
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if entry[2].scheduled == entry[0]]
+        heapq.heapify(self._heap)
+        self._sweep_at = max(LEAST_SWEEP, 2 * len(self._heap))
 
     def settle(self, states: Iterable[JobState], now: float, *, is_sent: bool) -> None:
         """How sending went of what was taken from these jobs."""
