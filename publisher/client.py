@@ -82,6 +82,11 @@ def deliver(settings: PublisherSettings, publications: Sequence[Publication], *,
     return delivery
 
 
+def check_url(url: str) -> None:
+    """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
+    _client(url)
+
+
 def probe(settings: PublisherSettings) -> None:
     """Raise what publishing would raise: a write that changes nothing, which a replica and a frozen server refuse."""
     _client(settings.redis_url).expire(jobs_key(channel_name("~probe", settings.namespace)), 1)

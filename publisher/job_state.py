@@ -89,10 +89,20 @@ class JobState:
         self.is_claimed = True
         self.is_over = not self._is_unsent and not self.is_in_flight
 
+    def forgo(self) -> None:
+        """It began after its job had ended: nothing is said of it."""
+        self._is_unsent = False
+        self._is_left = self.is_over = True
+
     @property
     def is_open(self) -> bool:
         """Whether more can be said."""
         return self.end is None and not self._is_left
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has ended, and nobody is sending that."""
+        return not (self.is_open or self.is_over or self.is_claimed or self.is_in_flight)
 
     @property
     def has_unsent(self) -> bool:
@@ -143,7 +153,7 @@ class JobState:
             self.is_claimed = False
         if is_sent:
             self._sent_at = now
-            self.is_over = self._took_end or (self._is_left and not self._is_unsent)
+            self.is_over = self.is_over or self._took_end or (self._is_left and not self._is_unsent)
         else:
             self._is_unsent = self._is_unsent or self._was_unsent
             self._retry_at = now + RETRY_SECONDS
@@ -185,7 +195,7 @@ class Schedule:
                     self._sweep()
 
     def _sweep(self) -> None:
-        self._heap = [entry for entry in self._heap if entry[2].scheduled == entry[0]]
+        self._heap = [entry for entry in self._heap if self._counts(entry)]
         heapq.heapify(self._heap)
         self._sweep_at = max(LEAST_SWEEP, 2 * len(self._heap))
 
@@ -204,14 +214,23 @@ class Schedule:
             self.put(oldest)
 
     def _adopt(self, state: JobState) -> None:
-        """A job that came here by a fork: its parent's thread, which may have been sending, is not here."""
+        """A job that came here by a fork, or from an event loop: whoever may have been sending it is not here.
+
+        After a fork the parent goes on renewing the promise. A child that did so too would go on after the end, of
+        which it hears nothing, and a viewer who comes then would see a job that runs.
+        """
         if state.owner is not None:
-            state.is_in_flight, state.is_claimed, state.scheduled = False, False, inf
+            state.is_in_flight, state.is_claimed, state.scheduled, state.heartbeat = False, False, inf, None
         state.owner = self
+
+    def drop(self, state: JobState) -> None:
+        """Another schedule takes it over."""
+        self._late.pop(state, None)
+        state.scheduled = inf
 
     def next_due(self) -> float:
         """The earliest time at which a job is due; infinity without one."""
-        while self._heap and self._heap[0][2].scheduled != self._heap[0][0]:
+        while self._heap and not self._counts(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
@@ -219,9 +238,18 @@ class Schedule:
         """The jobs that are due, each once."""
         states = []
         while self.next_due() <= now:
-            states.append(heapq.heappop(self._heap)[2])
-            states[-1].scheduled = inf
+            state = heapq.heappop(self._heap)[2]
+            state.scheduled = inf
+            # Who left a job takes what is unsent of it himself, and does not say so here.
+            if state.due() <= now:
+                states.append(state)
+            else:
+                self.put(state)
         return states
 
     def __iter__(self) -> Iterator[JobState]:
-        return (state for due, _, state in self._heap if state.scheduled == due)
+        return (entry[2] for entry in self._heap if self._counts(entry))
+
+    def _counts(self, entry: tuple[float, int, JobState]) -> bool:
+        due, _, state = entry
+        return state.scheduled == due and state.owner is self

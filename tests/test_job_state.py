@@ -242,6 +242,19 @@ def test_jobs_are_due_in_the_order_of_their_times_each_once() -> None:
     assert list(schedule) == [states[0]]
 
 
+def test_a_job_that_was_left_while_it_was_on_its_way_is_not_taken_twice() -> None:
+    """Its sender was done, and made it due; then the one who left it took it, and the sender took it too."""
+    schedule, state = Schedule(), new_job()
+    schedule.put(state)
+    (state,) = schedule.pop_due(0)
+    take(state)
+    state.leave()
+    schedule.settle([state], 0, is_sent=True)
+    assert schedule.next_due() < inf
+    take(state)
+    assert schedule.pop_due(10) == []
+
+
 def test_the_schedule_does_not_grow_with_what_a_job_says_nor_keeps_jobs_that_ended() -> None:
     """Each progress leaves an entry for the heartbeat that it made needless, and that may be hours away."""
     schedule = Schedule()

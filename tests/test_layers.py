@@ -40,6 +40,7 @@ COVERED_ELSEWHERE = {
     "gateway/watch_views.py": "test_watch.py",
     "publisher/aio_client.py": "test_aio.py",
     "publisher/delivery.py": "test_broadcast_many.py",
+    "publisher/job.py": "test_tracking.py",  # what ordinary and async jobs share, tested in both
     "publisher/settings.py": "test_publisher_settings.py",  # test_settings.py is the gateway's
 }
 READS_THE_ENVIRONMENT = {
