@@ -91,8 +91,9 @@ async def deliver(
 async def _client(url: str) -> "redis.asyncio.Redis":
     loop = asyncio.get_running_loop()
     if loop not in _clients:
-        for other in [other for other in _clients if other.is_closed()]:  # by hand, without shutdown_asyncgens
-            del _clients[other]
+        # Closed by hand, without shutdown_asyncgens. The list is for loops in other threads, which do the same.
+        for other in [other for other in list(_clients) if other.is_closed()]:
+            _clients.pop(other, None)
     clients = _clients.setdefault(loop, {})
     if url not in clients:
         client = redis.asyncio.Redis.from_url(url, **redis_options(redis.asyncio.Redis))

@@ -13,10 +13,11 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.aio_client import deliver
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Said, WillRetry, arguments_of
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Said, WillRetry
 from publisher.job_state import JobState, Schedule
 from publisher.outage import circuit_of
 from publisher.publication import Publication
+from publisher.sender import sender as process_sender
 from publisher.settings import PublisherSettings
 
 Parameters = ParamSpec("Parameters")
@@ -28,6 +29,7 @@ class LoopSender:
     """Sends what the tracked jobs of one event loop say: one timer, however many they are.
 
     Lives as long as the loop, and is used by it only. What is on its way to Redis is a task; nothing is sent past it.
+    An end that could not be sent is handed over to the thread of `publisher.sender`: the process may outlive the loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -61,20 +63,42 @@ class LoopSender:
         return seqs[-1] if seqs else None
 
     async def _deliver(self, states: Sequence[JobState], publications: Sequence[Publication]) -> list[int | None]:
-        is_sent = False
+        is_sent, seqs = False, list[int | None]()
         try:
             delivery = await deliver(states[0].settings, publications)
-            is_sent = not delivery.is_given_up
-            return delivery.seqs
+            is_sent, seqs = not delivery.is_given_up, delivery.seqs
+        except Exception:
+            process_sender.complain()
         finally:
             self._settle(states, is_sent=is_sent)
+        return seqs
 
     def _settle(self, states: Sequence[JobState], *, is_sent: bool) -> None:
+        states = [state for state in states if state.owner is self._schedule]
         self._schedule.settle(states, time.monotonic(), is_sent=is_sent)
+        for state in states:
+            if state.is_late:
+                self._hand_over(state)
         self._set_timer()
+
+    def _hand_over(self, state: JobState) -> None:
+        self._schedule.drop(state)
+        process_sender.begin(state)
+
+    def abandon(self, states: Iterable[JobState]) -> None:
+        """Nobody waits for these here any more; what has ended of them goes on elsewhere."""
+        for state in [state for state in states if state.owner is self._schedule]:
+            state.is_claimed = False
+            if state.is_in_flight and state not in self._in_flight:
+                self._settle([state], is_sent=False)
+            elif state.is_late:
+                self._hand_over(state)
+            else:
+                self.put(state)
 
     def _start(self, work: Coroutine[Any, Any, Returned], states: Sequence[JobState]) -> "asyncio.Task[Returned]":
         task = self.loop.create_task(work)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # of a loop that is closed; see `abandon`
         self._tasks.add(task)
         self._in_flight.update(dict.fromkeys(states, task))
         task.add_done_callback(lambda _: self._forget(task, states))
@@ -82,13 +106,15 @@ class LoopSender:
 
     def _forget(self, task: "asyncio.Task[Any]", states: Sequence[JobState]) -> None:
         self._tasks.discard(task)
+        states = [state for state in states if self._in_flight.get(state) is task]
         for state in states:
-            if self._in_flight.get(state) is task:
-                del self._in_flight[state]
+            del self._in_flight[state]
+        if task.cancelled():  # perhaps before its first step, so that it could not see to them itself
+            self.abandon(states)
 
     def _set_timer(self) -> None:
         due = self._schedule.next_due()
-        if due < self._wakes_at:
+        if due < self._wakes_at and not self.loop.is_closed():
             if self._timer is not None:
                 self._timer.cancel()
             self._wakes_at = due
@@ -119,8 +145,8 @@ _senders: dict[asyncio.AbstractEventLoop, LoopSender] = {}
 def sender_of(loop: asyncio.AbstractEventLoop) -> LoopSender:
     """The sender of a loop."""
     if loop not in _senders:
-        for other in [other for other in _senders if other.is_closed()]:
-            del _senders[other]
+        for other in [other for other in list(_senders) if other.is_closed()]:  # loops in other threads do the same
+            _senders.pop(other, None)
         _senders[loop] = LoopSender(loop)
     return _senders[loop]
 
@@ -155,14 +181,18 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
         sender: LoopSender | None = None,
     ) -> None:
         super().__init__(state, will_retry=will_retry, is_silent=is_silent)
-        self._last_words: asyncio.Task[int | None] | None = None
         self._sender = sender or sender_of(asyncio.get_running_loop())
-        if not self._is_silent():
-            self._begin()
+        self._last_words: asyncio.Task[int | None] | None = None
+        self._is_thrown_away = False
         self._tokens: list[contextvars.Token[AsyncTrackedJob]] = []
 
-    def _begin(self) -> None:
-        self._in_the_loop(self._sender.put, self._state)
+    def _begin(self, within: JobState | None = None) -> None:
+        self._in_the_loop(self._begin_within, within)
+
+    def _begin_within(self, job: JobState | None) -> None:
+        if job is not None and not job.is_open:
+            self._state.forgo()
+        self._sender.put(self._state)
 
     def _say(self, progress: Progress) -> Awaitable[None]:
         self._in_the_loop(self._take_progress, progress)
@@ -171,6 +201,9 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
     def _take_progress(self, progress: Progress) -> None:
         if self.is_ended:
             self._warn(f"progress {progress.progress:g}")
+            return
+        if self._sender.loop.is_closed():
+            process_sender.say(self._state, progress)
             return
         self._state.say(progress)
         self._sender.put(self._state)
@@ -183,22 +216,26 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
         if self.is_ended:
             self._warn(end_of(self._state).type)
             return _NO_SEQ
-        parts = self._open_parts()
-        for job in parts:
-            job._state.finish(end_of(job._state))
-        return self._send_last(parts)
+        return self._end(lambda state: state.finish(end_of(state)))
 
     def _pause(self, message: str | None) -> Awaitable[int | None]:
         if message is not None:
             self._take_progress(self._state.check_progress(self.percent, message))
-        parts = self._open_parts()
-        for job in parts:
-            job._state.leave()
-        return self._send_last(parts)
+        return self._end(JobState.leave)
 
-    def _send_last(self, parts: "Sequence[BaseJob[Any, Any]]") -> Awaitable[int | None]:
-        sentences = [job._state for job in self._sentences.values()]
-        self._last_words = self._sender.send_now([job._state for job in parts], after=sentences)
+    def _end(self, end: Callable[[JobState], None]) -> Awaitable[int | None]:
+        """`end` the job and its open sentences, and send that."""
+        if self._sender.loop.is_closed():
+            process_sender.entrust(self._open_states, end)
+            return _NO_SEQ
+        states = self._open_states()
+        for state in states:
+            end(state)
+        if self._is_thrown_away:
+            self._sender.abandon(states)
+            return _NO_SEQ
+        sentences = [job._state for job in list(self._sentences.values())]
+        self._last_words = self._sender.send_now(states, after=sentences)
         return asyncio.shield(self._last_words)
 
     def _in_the_loop(self, call: Callable[[Any], Said], argument: Any) -> Said | None:
@@ -206,7 +243,10 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
         loop = self._sender.loop
         if asyncio._get_running_loop() is loop:
             return call(argument)
-        loop.call_soon_threadsafe(call, argument)
+        try:
+            loop.call_soon_threadsafe(call, argument)
+        except RuntimeError:  # it is closed: nobody else uses it any more
+            return call(argument)
         return None
 
     def _say_nothing(self) -> Awaitable[None]:
@@ -228,9 +268,11 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
     ) -> None:
         with contextlib.suppress(ValueError):  # a generator that is closed in another context than it was begun in
             _current.reset(self._tokens.pop())
+        # A coroutine that is thrown away must not wait for anything.
+        self._is_thrown_away = isinstance(error, GeneratorExit)
         self._leave(error)
         # Whoever is cancelled while waiting goes; what is being sent goes on.
-        if self._last_words is not None:
+        if self._last_words is not None and not self._is_thrown_away:
             await asyncio.shield(self._last_words)
 
 
@@ -241,7 +283,7 @@ class track_job(BaseTrackJob[AsyncTrackedJob]):  # noqa: N801 - reads as the ver
     """
 
     async def __aenter__(self) -> AsyncTrackedJob:
-        self._entered.append(AsyncTrackedJob(self._state(), will_retry=self._will_retry))
+        self._entered.append(self._new_job(self._state()))
         return await self._entered[-1].__aenter__()
 
     async def __aexit__(
@@ -254,15 +296,19 @@ class track_job(BaseTrackJob[AsyncTrackedJob]):  # noqa: N801 - reads as the ver
     ) -> Callable[Parameters, Awaitable[Returned]]:
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"{function.__name__} is no `async def` function: use publisher.track_job")
-        arguments = arguments_of(function)
+        arguments = self._arguments_of(function)
 
         @functools.wraps(function)
         async def tracked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-            state = self._state(arguments(*args, **kwargs))
-            async with AsyncTrackedJob(state, will_retry=self._will_retry):
+            async with self._new_job(self._state(arguments(*args, **kwargs))):
                 return await function(*args, **kwargs)
 
         return tracked
+
+    def _new_job(self, state: JobState) -> AsyncTrackedJob:
+        job = AsyncTrackedJob(state, will_retry=self._will_retry)
+        job._begin()
+        return job
 
 
 def current_job() -> AsyncTrackedJob:

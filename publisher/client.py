@@ -60,3 +60,10 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
     from publisher.wire import remembered
 
     return event_or_none(remembered(settings, key, field))
+
+
+def check_url(url: str) -> None:
+    """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
+    from publisher.wire import _client
+
+    _client(url)

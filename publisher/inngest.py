@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast, overload
 
 import inngest
-from redis.exceptions import RedisError
 
 from publisher import aio_client, client
 from publisher.aio_tracking import AsyncTrackedJob
@@ -111,14 +110,14 @@ class ProgressMiddleware(inngest.MiddlewareSync):
             return self._begin_async(ctx, identity, place, rerun)
         try:
             start = place.after(client.last_event(identity["project_id"], identity["job_id"]))
-        except RedisError:
+        except Exception:  # Redis is away, or what answers is none; the hooks never raise
             start = place.without_redis()
         return self._begin(ctx, identity, start, rerun)
 
     async def _begin_async(self, ctx: inngest.Context, identity: dict[str, Any], place: Place, rerun: Rerun) -> None:
         try:
             start = place.after(await aio_client.last_event(identity["project_id"], identity["job_id"]))
-        except (RedisError, TimeoutError):
+        except Exception:
             start = place.without_redis()
         self._begin(ctx, identity, start, rerun)
         if (task := asyncio.current_task()) is not None:
@@ -147,8 +146,7 @@ class ProgressMiddleware(inngest.MiddlewareSync):
             state.say(state.check_progress(start.percent, start.message))
         kind = AsyncTrackedJob if isinstance(ctx, inngest.Context) else TrackedJob
         job = kind(state, is_silent=lambda: rerun.is_silent)
-        if not start.is_told and rerun.is_silent:
-            job._begin()
+        job._begin()
         self._hand_over(ctx, job)
 
     def _hand_over(self, ctx: Context, job: AsyncTrackedJob | TrackedJob | None) -> None:

@@ -2,10 +2,15 @@
 
 import inspect
 import logging
+import os
+import re
+import string
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, Generic, Self, TypeVar
 
+from publisher.client import check_url
 from publisher.events import JobComplete, JobFailed, JobType, Progress, Result
 from publisher.failure import describe
 from publisher.job_state import HEARTBEAT_SECONDS, JobState
@@ -39,6 +44,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
         self._will_retry = will_retry
         self._is_silent = is_silent or (lambda: False)  # while work is repeated that was told of before
         self._sentences: dict[str, Self] = {}
+        self._pid = os.getpid()
         # Of a sentence that is one of several announced ones: its job, its place, and how many there are.
         self._share: tuple[BaseJob[Said, Ended], int, int] | None = None
 
@@ -56,7 +62,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
 
     @property
     def attempt(self) -> int | None:
-        return self._state.identity.get("attempt")
+        return self._state.last.attempt
 
     @property
     def percent(self) -> float:
@@ -91,7 +97,13 @@ class BaseJob(ABC, Generic[Said, Ended]):
         It may be used by `with`; if it is still open when the job ends, it ends as the job does.
         """
         if sentence_id not in self._sentences:
-            self._sentences[sentence_id] = self._part(self._state.of_sentence(sentence_id))
+            part = self._part(self._state.of_sentence(sentence_id))
+            # Of two threads that ask at once, one begins it: a second one would never end.
+            if self._sentences.setdefault(sentence_id, part) is part:
+                if self.is_ended:
+                    self._warn(f"sentence {sentence_id!r}")
+                if not self._is_silent():
+                    part._begin(within=self._state)
         return self._sentences[sentence_id]
 
     def sentences(self, sentence_ids: Iterable[str]) -> Iterator[Self]:
@@ -145,14 +157,19 @@ class BaseJob(ABC, Generic[Said, Ended]):
 
     def fail(self, error: str | BaseException) -> Ended:
         """The job ended badly: a sentence for the person who waits, or an exception to make one from."""
-        text = describe(error) or "Failed"
+        # What is neither is refused by the model, which names the field.
+        text: Any = (describe(error) or "Failed") if isinstance(error, str | BaseException) else error
         if self._is_silent():
             return self._end_nothing()
         return self._finish(lambda state: JobFailed(**state.identity, error=text))
 
     def _leave(self, error: BaseException | None) -> Ended | None:
-        """The block was left: complete what is open, or say why it failed."""
-        if self.is_ended:
+        """The block was left: complete what is open, or say why it failed.
+
+        A forked child that leaves it does not end the job, which is its parent's. An interpreter that is being taken
+        down, and closes what generators and coroutines hold, has no threads any more, and would wait for one.
+        """
+        if self.is_ended or os.getpid() != self._pid or sys.is_finalizing():
             return None
         if error is None:
             return self.complete()
@@ -172,9 +189,12 @@ class BaseJob(ABC, Generic[Said, Ended]):
             return False
 
     def _open_parts(self) -> list["BaseJob[Said, Ended]"]:
-        """The job's open sentences, and the job itself."""
-        open_parts: list[BaseJob[Said, Ended]] = [job for job in self._sentences.values() if not job.is_ended]
-        return [*open_parts, self]
+        """The job's open sentences, and the job itself; nothing if it has ended."""
+        parts: list[BaseJob[Said, Ended]] = [*list(self._sentences.values()), self]  # threads may add to the dictionary
+        return [] if self.is_ended else [job for job in parts if not job.is_ended]
+
+    def _open_states(self) -> list[JobState]:
+        return [job._state for job in self._open_parts()]
 
     def _warn(self, said: str) -> None:
         logger.warning("Job %r of project %r has ended; not sent: %s", self.job_id, self.project_id, said)
@@ -182,7 +202,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
     # What ordinary and async code do in their own ways
 
     @abstractmethod
-    def _begin(self) -> None: ...
+    def _begin(self, within: JobState | None = None) -> None: ...
 
     @abstractmethod
     def _say(self, progress: Progress) -> Said: ...
@@ -236,13 +256,25 @@ class BaseTrackJob(Generic[Tracked]):
                 name: value.format_map(arguments) if isinstance(value, str) and "{" in value else value
                 for name, value in identity.items()
             }
-        return JobState(PublisherSettings.from_environment(), heartbeat=self._heartbeat, **identity)
+        settings = PublisherSettings.from_environment()
+        check_url(settings.redis_url)
+        return JobState(settings, heartbeat=self._heartbeat, **identity)
+
+    def _arguments_of(self, function: Callable[..., Any]) -> Callable[..., Mapping[str, Any]]:
+        """A function that gives the arguments of a call by name, defaults included.
+
+        Raises `ValueError` for a `{name}` that is no parameter.
+        """
+        signature = inspect.signature(function)
+        for text in self._identity.values():
+            for _, field, _, _ in string.Formatter().parse(text) if isinstance(text, str) and "{" in text else ():
+                name = None if field is None else re.split(r"[.\[]", field)[0]
+                if name is not None and name not in signature.parameters:
+                    raise ValueError(f"{text!r} needs {name!r}, which {function.__name__} has no parameter for")
+        return _binder(signature)
 
 
-def arguments_of(function: Callable[..., Any]) -> Callable[..., Mapping[str, Any]]:
-    """A function that gives the arguments of a call by name, defaults included."""
-    signature = inspect.signature(function)
-
+def _binder(signature: inspect.Signature) -> Callable[..., Mapping[str, Any]]:
     def bind(*args: Any, **kwargs: Any) -> Mapping[str, Any]:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()

@@ -17,6 +17,7 @@ HEARTBEAT_SECONDS = 15.0
 MOST_HEARTBEAT_SECONDS = 43_200.0
 # What is promised is two heartbeats: one may be late or lost, and nobody is alarmed.
 PROMISED_HEARTBEATS = 2
+LEAST_SWEEP = 256
 
 
 class JobState:
@@ -35,8 +36,6 @@ class JobState:
         promises_at_once: bool = True,
         **identity: Any,
     ) -> None:
-        if heartbeat is not None and not 0 < heartbeat <= MOST_HEARTBEAT_SECONDS:
-            raise ValueError(f"heartbeat is {heartbeat!r}; use seconds, up to {MOST_HEARTBEAT_SECONDS:g}, or None")
         self.settings = settings
         self.project_id = check_project_id(project_id)
         self.identity = identity
@@ -50,7 +49,7 @@ class JobState:
         """True while somebody is about to send the end; nobody else is to take it."""
         self.scheduled = inf  # the time that counts in the schedule
         self.owner: object = None  # the schedule that it is in
-        self.heartbeat = heartbeat
+        self.heartbeat = check_heartbeat(heartbeat)
         self._promises_at_once = promises_at_once  # with each progress, not only with those that a heartbeat sends
         self._is_promised = False
         self._is_left = False
@@ -101,10 +100,20 @@ class JobState:
         self.is_claimed = True
         self.is_over = not self._is_unsent and not self.is_in_flight
 
+    def forgo(self) -> None:
+        """It began after its job had ended: nothing is said of it."""
+        self._is_unsent = False
+        self._is_left = self.is_over = True
+
     @property
     def is_open(self) -> bool:
         """Whether more can be said."""
         return self.end is None and not self._is_left
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has ended, and nobody is sending that."""
+        return not (self.is_open or self.is_over or self.is_claimed or self.is_in_flight)
 
     @property
     def has_unsent(self) -> bool:
@@ -112,7 +121,8 @@ class JobState:
 
     def hurry(self) -> None:
         """Be due at once, if there is anything to be sent."""
-        self._sent_at = self._retry_at = -inf
+        if self.has_unsent:
+            self._sent_at = self._retry_at = -inf
 
     # What is due
 
@@ -123,7 +133,7 @@ class JobState:
         if self.end is not None or self._is_unsent:
             return max(self._sent_at + LEAST_PAUSE_SECONDS, self._retry_at)
         if self.heartbeat is not None:
-            return max(self._sent_at + self.heartbeat, self._retry_at)
+            return max(self._sent_at + max(self.heartbeat, LEAST_PAUSE_SECONDS), self._retry_at)
         return inf
 
     def take(self) -> list[Publication]:
@@ -154,10 +164,23 @@ class JobState:
             self.is_claimed = False
         if is_sent:
             self._sent_at = now
-            self.is_over = self._took_end or (self._is_left and not self._is_unsent)
+            self.is_over = self.is_over or self._took_end or (self._is_left and not self._is_unsent)
         else:
             self._is_unsent = self._is_unsent or self._was_unsent
             self._retry_at = now + RETRY_SECONDS
+
+
+def check_heartbeat(seconds: Any) -> float | None:
+    """Return the seconds of a heartbeat, or None for none; raises `ValueError`."""
+    if seconds is None:
+        return None
+    try:
+        heartbeat = float(seconds)
+    except (TypeError, ValueError, OverflowError):
+        heartbeat = 0.0
+    if not 0 < heartbeat <= MOST_HEARTBEAT_SECONDS:
+        raise ValueError(f"heartbeat is {seconds!r}; use seconds, up to {MOST_HEARTBEAT_SECONDS:g}, or None")
+    return heartbeat
 
 
 class Schedule:
@@ -166,6 +189,7 @@ class Schedule:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, JobState]] = []
         self._numbers = count()
+        self._sweep_at = LEAST_SWEEP  # entries; then those that count no more are taken out, with their jobs
         # Jobs that ended while Redis was away; the oldest are forgotten where they are too many.
         self._late: dict[JobState, None] = {}
 
@@ -178,6 +202,13 @@ class Schedule:
             state.scheduled = due
             if due < inf:
                 heapq.heappush(self._heap, (due, next(self._numbers), state))
+                if len(self._heap) >= self._sweep_at:
+                    self._sweep()
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if self._counts(entry)]
+        heapq.heapify(self._heap)
+        self._sweep_at = max(LEAST_SWEEP, 2 * len(self._heap))
 
     def settle(self, states: Iterable[JobState], now: float, *, is_sent: bool) -> None:
         """How sending went of what was taken from these jobs."""
@@ -194,14 +225,23 @@ class Schedule:
             self.put(oldest)
 
     def _adopt(self, state: JobState) -> None:
-        """A job that came here by a fork: its parent's thread, which may have been sending, is not here."""
+        """A job that came here by a fork, or from an event loop: whoever may have been sending it is not here.
+
+        After a fork the parent goes on renewing the promise. A child that did so too would go on after the end, of
+        which it hears nothing, and a viewer who comes then would see a job that runs.
+        """
         if state.owner is not None:
-            state.is_in_flight, state.is_claimed, state.scheduled = False, False, inf
+            state.is_in_flight, state.is_claimed, state.scheduled, state.heartbeat = False, False, inf, None
         state.owner = self
+
+    def drop(self, state: JobState) -> None:
+        """Another schedule takes it over."""
+        self._late.pop(state, None)
+        state.scheduled = inf
 
     def next_due(self) -> float:
         """The earliest time at which a job is due; infinity without one."""
-        while self._heap and self._heap[0][2].scheduled != self._heap[0][0]:
+        while self._heap and not self._counts(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
@@ -209,9 +249,18 @@ class Schedule:
         """The jobs that are due, each once."""
         states = []
         while self.next_due() <= now:
-            states.append(heapq.heappop(self._heap)[2])
-            states[-1].scheduled = inf
+            state = heapq.heappop(self._heap)[2]
+            state.scheduled = inf
+            # Who left a job takes what is unsent of it himself, and does not say so here.
+            if state.due() <= now:
+                states.append(state)
+            else:
+                self.put(state)
         return states
 
     def __iter__(self) -> Iterator[JobState]:
-        return (state for due, _, state in self._heap if state.scheduled == due)
+        return (entry[2] for entry in self._heap if self._counts(entry))
+
+    def _counts(self, entry: tuple[float, int, JobState]) -> bool:
+        due, _, state = entry
+        return state.scheduled == due and state.owner is self

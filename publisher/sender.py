@@ -3,9 +3,10 @@
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 from publisher.events import Progress
@@ -16,6 +17,7 @@ from publisher.settings import PublisherSettings
 
 logger = logging.getLogger("publisher")
 
+LOG_PAUSE_SECONDS = 60.0
 EXIT_SECONDS = 2.0  # for what is unsent when the interpreter ends
 IDLE_SECONDS = 5.0  # without a job; then the thread ends
 
@@ -37,11 +39,16 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._wakes_at = -inf  # when the thread looks again by itself; -infinity while it is at work
         self._in_flight: set[JobState] = set()
+        self._is_flushed_at_exit = False
+        self._complained_at = -inf
 
     # What jobs say
 
-    def begin(self, state: JobState) -> None:
+    def begin(self, state: JobState, within: JobState | None = None) -> None:
+        """Tell of a job from now on; of a sentence only if the job that it is `within` has not ended."""
         with self._changed:
+            if within is not None and not within.is_open:
+                state.forgo()
             self._put(state)
 
     def say(self, state: JobState, progress: Progress) -> bool:
@@ -53,20 +60,32 @@ class Sender:
             self._put(state)
             return True
 
-    def finish(self, states: Sequence[JobState], end_of: EndOf) -> int | None:
-        """End jobs, in order, after what they said before; returns the seq of the last one's end."""
-        ends = [end_of(state) for state in states]
+    def finish(self, open_states: Callable[[], Sequence[JobState]], end_of: EndOf) -> int | None:
+        """End jobs, in order, after what they said before; returns the seq of the last one's end.
+
+        Which ones is asked under the lock: another thread may be ending one of them, or beginning one more.
+        """
         with self._changed:
-            if not states[-1].is_open:  # two threads end a job at once
-                return None
+            states = open_states()
+            ends = [end_of(state) for state in states]
             for state, end in zip(states, ends, strict=True):
                 state.finish(end)
                 self._put(state)  # it is not due any more: this thread sends it
         return self._send_now(states)
 
-    def leave(self, states: Sequence[JobState]) -> None:
+    def entrust(self, open_states: Callable[[], Sequence[JobState]], end: Callable[[JobState], object]) -> None:
+        """`end` jobs whose event loop is closed, without waiting: the thread sends it."""
+        with self._changed:
+            for state in open_states():
+                self._put(state)
+                end(state)
+                state.is_claimed = False
+                self._put(state)
+
+    def leave(self, open_states: Callable[[], Sequence[JobState]]) -> None:
         """Say what is unsent, and no more, without an end: the jobs go on elsewhere."""
         with self._changed:
+            states = open_states()
             for state in states:
                 state.leave()
                 self._put(state)
@@ -87,12 +106,29 @@ class Sender:
 
     def _send_now(self, states: Sequence[JobState]) -> int | None:
         with self._changed:
-            # An event that is on its way must not arrive after what follows. The thread's own bound ends this wait.
-            self._changed.wait_for(lambda: self._in_flight.isdisjoint(states))
+            if not self._wait_for_flight(states):
+                return None
             states = [state for state in states if not state.is_over]
             publications = self._take(states)
         seqs = self._deliver(states, publications)
         return seqs[-1] if seqs else None
+
+    def _wait_for_flight(self, states: Sequence[JobState]) -> bool:
+        """An event that is on its way must not arrive after what follows. The thread's own bound ends this wait.
+
+        False where the thread is to send it: it would wait for itself, when the garbage collector closes a generator
+        in it; and whoever is interrupted while waiting will not.
+        """
+        is_over = False
+        try:
+            if threading.current_thread() is not self._thread:
+                is_over = self._changed.wait_for(lambda: self._in_flight.isdisjoint(states))
+        finally:
+            if not is_over:
+                for state in states:
+                    state.is_claimed = False
+                    self._put(state)
+        return is_over
 
     def _take(self, states: Iterable[JobState]) -> list[Publication]:
         self._in_flight.update(states)
@@ -101,13 +137,23 @@ class Sender:
     def _deliver(self, states: Sequence[JobState], publications: Sequence[Publication]) -> list[int | None]:
         from publisher.wire import deliver  # see publisher.client
 
-        is_sent = False
+        if not states:
+            return []
+        is_sent, seqs = False, list[int | None]()
         try:
-            delivery = deliver(states[0].settings, publications) if states else None
-            is_sent = delivery is not None and not delivery.is_given_up
-            return delivery.seqs if delivery else []
+            delivery = deliver(states[0].settings, publications)
+            is_sent, seqs = not delivery.is_given_up, delivery.seqs
+        except Exception:  # nobody knows which; no reason to break a job, or to end the thread
+            self.complain()
         finally:
             self._settle(states, is_sent=is_sent)
+        return seqs
+
+    def complain(self) -> None:
+        """Log the error that is being handled, once a minute."""
+        if time.monotonic() - self._complained_at >= LOG_PAUSE_SECONDS:
+            self._complained_at = time.monotonic()
+            logger.exception("Tracked jobs could not be sent; trying again")
 
     def _settle(self, states: Sequence[JobState], *, is_sent: bool) -> None:
         with self._changed:
@@ -126,10 +172,27 @@ class Sender:
         """Let it know of what is due earlier than it knows."""
         due = self._schedule.next_due()
         if self._thread is None and due < inf:
-            self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
-            self._thread.start()
+            self._start_thread()
         elif due < self._wakes_at:
             self._changed.notify_all()
+
+    def _start_thread(self) -> None:
+        self._flush_at_exit_of_a_child()
+        self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are too many: the next word tries again, and an end needs none
+            self._thread = None
+
+    def _flush_at_exit_of_a_child(self) -> None:
+        """A process of `multiprocessing` ends without `atexit`."""
+        multiprocessing = sys.modules.get("multiprocessing")
+        if self._is_flushed_at_exit or multiprocessing is None or multiprocessing.parent_process() is None:
+            return
+        from multiprocessing.util import Finalize  # it is loaded, in such a process
+
+        self._is_flushed_at_exit = True
+        Finalize(None, self.flush, args=(EXIT_SECONDS,), exitpriority=100)
 
     def _run(self) -> None:
         from publisher.outage import circuit_of
@@ -138,11 +201,8 @@ class Sender:
             for states, publications in batches:
                 if circuit_of(states[0].settings.redis_url).is_open:
                     self._settle(states, is_sent=False)
-                    continue
-                try:
+                else:
                     self._deliver(states, publications)
-                except Exception:
-                    logger.exception("Tracked jobs could not be sent; trying again")
 
     def _wait_for_due(self) -> list[tuple[list[JobState], list[Publication]]]:
         """What is due, by where it goes; nothing after a while without any job."""

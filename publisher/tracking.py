@@ -4,13 +4,12 @@ import contextlib
 import contextvars
 import functools
 import inspect
-import os
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, WillRetry, arguments_of
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, WillRetry
 from publisher.job_state import JobState
 from publisher.sender import sender
 
@@ -28,13 +27,10 @@ class TrackedJob(BaseJob[None, int | None]):
         self, state: JobState, *, will_retry: WillRetry = False, is_silent: Callable[[], bool] | None = None
     ) -> None:
         super().__init__(state, will_retry=will_retry, is_silent=is_silent)
-        self._pid = os.getpid()
         self._tokens: list[contextvars.Token[TrackedJob]] = []
-        if not self._is_silent():
-            self._begin()
 
-    def _begin(self) -> None:
-        sender.begin(self._state)
+    def _begin(self, within: JobState | None = None) -> None:
+        sender.begin(self._state, within)
 
     def _say(self, progress: Progress) -> None:
         if not sender.say(self._state, progress):
@@ -44,12 +40,12 @@ class TrackedJob(BaseJob[None, int | None]):
         if self.is_ended:
             self._warn(end_of(self._state).type)
             return None
-        return sender.finish([job._state for job in self._open_parts()], end_of)
+        return sender.finish(self._open_states, end_of)
 
     def _pause(self, message: str | None) -> None:
         if message is not None:
             sender.say(self._state, self._state.check_progress(self.percent, message))
-        sender.leave([job._state for job in self._open_parts()])
+        sender.leave(self._open_states)
 
     def _say_nothing(self) -> None:
         return None
@@ -69,8 +65,7 @@ class TrackedJob(BaseJob[None, int | None]):
     ) -> None:
         with contextlib.suppress(ValueError):  # a generator that is closed in another context than it was begun in
             _current.reset(self._tokens.pop())
-        if os.getpid() == self._pid:  # a forked child is not the one who ends the job
-            self._leave(error)
+        self._leave(error)
 
 
 class track_job(BaseTrackJob[TrackedJob]):  # noqa: N801 - reads as the verb it is
@@ -94,7 +89,7 @@ class track_job(BaseTrackJob[TrackedJob]):  # noqa: N801 - reads as the verb it 
     """
 
     def __enter__(self) -> TrackedJob:
-        self._entered.append(TrackedJob(self._state(), will_retry=self._will_retry))
+        self._entered.append(self._new_job(self._state()))
         return self._entered[-1].__enter__()
 
     def __exit__(
@@ -103,16 +98,22 @@ class track_job(BaseTrackJob[TrackedJob]):  # noqa: N801 - reads as the verb it 
         self._entered.pop().__exit__(kind, error, traceback)
 
     def __call__(self, function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        if any(is_kind(function) for is_kind in kinds):
             raise TypeError(f"{function.__name__} would be left before it runs: use publisher.aio.track_job, or `with`")
-        arguments = arguments_of(function)
+        arguments = self._arguments_of(function)
 
         @functools.wraps(function)
         def tracked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-            with TrackedJob(self._state(arguments(*args, **kwargs)), will_retry=self._will_retry):
+            with self._new_job(self._state(arguments(*args, **kwargs))):
                 return function(*args, **kwargs)
 
         return tracked
+
+    def _new_job(self, state: JobState) -> TrackedJob:
+        job = TrackedJob(state, will_retry=self._will_retry)
+        job._begin()
+        return job
 
 
 def current_job() -> TrackedJob:

@@ -1,5 +1,8 @@
 """Sending from ordinary code, over redis-py. Loaded with the first event: redis-py takes long to load."""
 
+# Loaded by the first connect otherwise, in the thread of tracked jobs: a process that forks in that moment has a child
+# that never can load it.
+import encodings.idna  # noqa: F401
 import inspect
 import time
 from collections.abc import Sequence

@@ -8,12 +8,22 @@ import hypothesis
 import pytest
 
 from publisher.outage import circuits, unsent
+from publisher.sender import Sender, sender
 from tests.contract.processes import RedisServer
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a shared machine stalls now and then
 hypothesis.settings.load_profile("tests")
 
 OURS = ("GATEWAY_", "PROGRESS_", "REDIS_URL")
+
+
+def forget_jobs(sender: Sender) -> None:
+    """Nothing that this sender has is to be sent any more."""
+    with sender._changed:
+        for state in [*sender._schedule, *sender._in_flight]:
+            state.is_over = True
+            sender._put(state)
+        sender._changed.notify_all()
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +35,14 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_outage_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A publisher logs once a minute, and asks until a Redis that was away is back; the next test begins anew."""
+    """A publisher logs once a minute, and asks until a Redis that was away is back; the next test begins anew.
+
+    What a job could not send is tried while the process lives, also where its Redis does not come back.
+    """
     monkeypatch.setattr(unsent, "_logged_at", float("-inf"))
     monkeypatch.setattr(unsent, "_counted", unsent.count)
     yield
+    forget_jobs(sender)
     for circuit in circuits.values():
         circuit.close()
     circuits.clear()
