@@ -235,6 +235,7 @@ class BaseTrackJob(Generic[Tracked]):
         sentence_id: str | None = None,
         attempt: int | str | None = None,
         heartbeat: float | None = HEARTBEAT_SECONDS,
+        per_second: float | None = None,
         will_retry: WillRetry = False,
     ) -> None:
         self._identity: dict[str, Any] = {
@@ -245,6 +246,7 @@ class BaseTrackJob(Generic[Tracked]):
             "attempt": attempt,
         }
         self._heartbeat = heartbeat
+        self._per_second = per_second
         self._will_retry = will_retry
         self._entered: list[Tracked] = []  # the same object may be entered again, also within itself
 
@@ -258,7 +260,7 @@ class BaseTrackJob(Generic[Tracked]):
             }
         settings = PublisherSettings.from_environment()
         check_url(settings.redis_url)
-        return JobState(settings, heartbeat=self._heartbeat, **identity)
+        return JobState(settings, heartbeat=self._heartbeat, per_second=self._per_second, **identity)
 
     def _arguments_of(self, function: Callable[..., Any]) -> Callable[..., Mapping[str, Any]]:
         """A function that gives the arguments of a call by name, defaults included.
