@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import redis.asyncio
 from pydantic import BaseModel
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
 from publisher.delivery import Answer, Delivery
@@ -20,6 +21,8 @@ from publisher.wire import probe
 # A connection belongs to the loop that opened it, so each loop has clients of its own: by URL, each held by an
 # asynchronous generator, which the loop closes when it ends (`shutdown_asyncgens`, part of `asyncio.run`).
 _Lifetime = AsyncGenerator["redis.asyncio.Redis", None]
+MOST_AT_ONCE = 16  # more would only wait in Redis
+_semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 _clients: dict[asyncio.AbstractEventLoop, dict[str, tuple["redis.asyncio.Redis", _Lifetime]]] = {}
 
 
@@ -78,7 +81,7 @@ async def deliver(
     while batch := delivery.batch:
         try:
             await delivery.circuit.wait_async()
-            async with asyncio.timeout(delivery.seconds_left):
+            async with asyncio.timeout(delivery.seconds_left), _places():
                 answers = await _send(client, batch, replay=settings.replay)
             delivery.take(answers)
         except SEND_ERRORS as error:
@@ -86,6 +89,14 @@ async def deliver(
         except TimeoutError:
             delivery.delay_after(NoAnswer("no answer in time"))
     return delivery
+
+
+def _places() -> asyncio.Semaphore:
+    """How many publications of a loop are on their way at once: thousands would each open a connection of their own."""
+    loop = asyncio.get_running_loop()
+    if loop not in _semaphores:
+        _semaphores[loop] = asyncio.Semaphore(MOST_AT_ONCE)
+    return _semaphores[loop]
 
 
 async def _client(url: str) -> "redis.asyncio.Redis":
@@ -121,6 +132,9 @@ async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, 
         else:
             pipeline.publish(publication.channel, publication.payload)
     answers: list[Answer] = await pipeline.execute(raise_on_error=False)
+    if any(isinstance(answer, ReadOnlyError) for answer in answers):
+        # After a failover the same name may lead to another server.
+        await client.connection_pool.disconnect(inuse_connections=False)
     if not replay:
         return [answer if isinstance(answer, Exception) else None for answer in answers]
     if unknown := [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]:

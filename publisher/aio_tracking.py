@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.aio_client import deliver
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Said, WillRetry
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Repeats, Said, WillRetry
 from publisher.job_state import JobState, Schedule
 from publisher.outage import circuit_of
 from publisher.publication import Publication
@@ -177,10 +177,10 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
         state: JobState,
         *,
         will_retry: WillRetry = False,
-        is_silent: Callable[[], bool] | None = None,
+        repeats: Repeats | None = None,
         sender: LoopSender | None = None,
     ) -> None:
-        super().__init__(state, will_retry=will_retry, is_silent=is_silent)
+        super().__init__(state, will_retry=will_retry, repeats=repeats)
         self._sender = sender or sender_of(asyncio.get_running_loop())
         self._last_words: asyncio.Task[int | None] | None = None
         self._is_thrown_away = False
@@ -256,7 +256,7 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
         return _NO_SEQ
 
     def _part(self, state: JobState) -> Self:
-        options: dict[str, Any] = {"will_retry": self._will_retry, "is_silent": self._is_silent}
+        options: dict[str, Any] = {"will_retry": self._will_retry, "repeats": self._repeats}
         return type(self)(state, sender=self._sender, **options)
 
     async def __aenter__(self) -> Self:

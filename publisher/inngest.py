@@ -17,6 +17,7 @@ steps whose results are known already is not sent again.
 
 import asyncio
 import functools
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -28,9 +29,10 @@ from publisher import aio_client, client
 from publisher.aio_tracking import AsyncTrackedJob
 from publisher.events import JobFailed, JobType, Progress
 from publisher.failure import describe
-from publisher.inngest_run import NO_JOB, Place, Rerun, RunJob, Start
-from publisher.job import WILL_RETRY
+from publisher.inngest_run import Place, Rerun, RunJob, Start, unwatched_job
+from publisher.job import retry_text
 from publisher.job_state import HEARTBEAT_SECONDS, JobState
+from publisher.names import check_project_id
 from publisher.settings import PublisherSettings
 from publisher.tracking import TrackedJob
 
@@ -125,11 +127,12 @@ class ProgressMiddleware(inngest.MiddlewareSync):
 
     def _identity(self, ctx: Context, function: inngest.Function[Any]) -> dict[str, Any] | None:
         """What the job is called; None where nobody is to be told."""
-        if ctx.event.name.startswith("inngest/function.") and function.on_failure_fn_id is not None:
-            return None  # the handler of a failure, which is a run of its own
+        if ctx.event.name.startswith("inngest/function."):
+            return None  # the handler of a failure, or the reporter of ends, which are runs of their own
         try:
             identity = self._naming.identity(ctx.event, ctx.run_id)
             if identity is not None:
+                client.check_url(PublisherSettings.from_environment().redis_url)
                 JobState(PublisherSettings.from_environment(), **identity)  # raises ValueError
             return identity
         except Exception as error:
@@ -137,6 +140,13 @@ class ProgressMiddleware(inngest.MiddlewareSync):
             return None
 
     def _begin(self, ctx: Context, identity: dict[str, Any], start: Start, rerun: Rerun) -> None:
+        try:
+            self._hand_over(ctx, self._job(ctx, identity, start, rerun))
+        except Exception:
+            logger.exception("Job %r could not be told of", identity.get("job_id"))
+            self._hand_over(ctx, None)
+
+    def _job(self, ctx: Context, identity: dict[str, Any], start: Start, rerun: Rerun) -> AsyncTrackedJob | TrackedJob:
         settings = PublisherSettings.from_environment()
         # Inngest finds a dead worker by itself: only a step that takes long need promise that it lives.
         state = JobState(settings, heartbeat=self._heartbeat, promises_at_once=False, attempt=start.attempt, **identity)
@@ -145,13 +155,14 @@ class ProgressMiddleware(inngest.MiddlewareSync):
         else:
             state.say(state.check_progress(start.percent, start.message))
         kind = AsyncTrackedJob if isinstance(ctx, inngest.Context) else TrackedJob
-        job = kind(state, is_silent=lambda: rerun.is_silent)
+        job = kind(state, repeats=rerun)
         job._begin()
-        self._hand_over(ctx, job)
+        return job
 
     def _hand_over(self, ctx: Context, job: AsyncTrackedJob | TrackedJob | None) -> None:
         self._run = None if job is None else RunJob(job)
-        ctx.job = self._run or NO_JOB  # type: ignore[union-attr]
+        kind = AsyncTrackedJob if isinstance(ctx, inngest.Context) else TrackedJob
+        ctx.job = self._run or unwatched_job(kind)  # type: ignore[union-attr]
 
     # After it: say how it ended, if it did.
 
@@ -159,6 +170,9 @@ class ProgressMiddleware(inngest.MiddlewareSync):
         if self._run is None:
             return None
         try:
+            if result.error is None and result.step is None and not _is_json(result.output):
+                # The SDK will find that after us, and have the function tried again.
+                return self._on_error(self._run, TypeError("what it returned cannot be sent as JSON"), is_in_step=False)
             if result.error is not None:
                 return self._on_error(self._run, result.error, is_in_step=result.step is not None)
             return None if result.step is not None else self._run.end(complete=result.output)
@@ -169,13 +183,25 @@ class ProgressMiddleware(inngest.MiddlewareSync):
     def _on_error(self, run: RunJob[Any], error: Exception, *, is_in_step: bool) -> Any:
         text = _describe(error)
         if getattr(error, "is_retriable", True) and not self._is_last_try:
-            return run.pause(f"{text}; {WILL_RETRY}")
+            return run.pause(retry_text(text))
         # Inngest calls the function once more after the last try of a step: it may go on without it.
         return run.pause(text) if is_in_step else run.end(error=text)
 
     def before_response(self) -> Any:
         """The request is answered: nobody works on the job until Inngest asks again."""
-        return None if self._run is None or not self._run.is_open else self._run.pause(None)
+        try:
+            return None if self._run is None or not self._run.is_open else self._run.pause(None)
+        except Exception:
+            logger.exception("The pause of a job could not be told")
+            return None
+
+
+def _is_json(output: object) -> bool:
+    try:
+        json.dumps(output)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _describe(error: Exception) -> str:
@@ -245,9 +271,14 @@ def end_reporter(
     names = naming(project_id, job_id)
 
     def report(ctx: inngest.ContextSync) -> None:
-        identity = names.identity(inngest.Event.model_validate(ctx.event.data["event"]), str(ctx.event.data["run_id"]))
-        if identity is None:
-            return
+        try:
+            event = inngest.Event.model_validate(ctx.event.data["event"])
+            identity = names.identity(event, str(ctx.event.data["run_id"]))
+            if identity is None:
+                return
+            check_project_id(identity["project_id"])
+        except Exception:
+            return  # of another function, which has no job
         # Raises if Redis is away: Inngest tries again then.
         known = client.last_event(identity["project_id"], identity["job_id"])
         if isinstance(known, Progress):

@@ -12,6 +12,7 @@ from publisher.events import Event, JobComplete, JobFailed, Progress, Result
 from publisher.failure import describe
 from publisher.job import WILL_RETRY, BaseJob, Item
 from publisher.job_state import JobState
+from publisher.settings import PublisherSettings
 
 Job = TypeVar("Job", bound=BaseJob[Any, Any])
 
@@ -31,6 +32,10 @@ class Rerun:
     @property
     def is_silent(self) -> bool:
         return not self._is_in_step and (self._is_targeted or self._steps.size > 0)
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        """The SDK leaves a function by exceptions of its own, which are none to its users."""
+        return type(error).__module__.startswith("inngest.") and not isinstance(error, Exception)
 
     def watch(self, step: inngest.Step | inngest.StepSync) -> None:
         """Notice when the code of a step begins."""
@@ -87,12 +92,13 @@ class RunJob(Generic[Job]):
         """Give each item in turn, and say after each how many are done."""
         return self._job.track(items, message, total=total)
 
-    def complete(self, *, file: str | None = None, duration: float | None = None) -> None:
-        """Say what was made; `job_complete` follows when the function returns.
+    def complete(self, *, file: str | None = None, duration: float | None = None) -> Awaitable[None]:
+        """Say what was made; `job_complete` follows when the function returns. Need not be awaited.
 
         A function that returns a mapping with `file` or `duration` need not say it.
         """
         self._result = Result(file=file, duration=duration)
+        return TURN
 
     def fail(self, error: str | BaseException) -> NoReturn:
         """Fail for good: raises `inngest.NonRetriableError`; `job_failed` follows."""
@@ -182,25 +188,16 @@ class Place(NamedTuple):
         return Start(before, percent, message, is_told=True)
 
 
-class _NoJob:
-    """Given to a function that nobody watches: takes everything, says nothing."""
+class Unwatched:
+    """Of a function that nobody watches, everything is silent."""
 
-    job_id, percent, is_open = "", 0.0, False
+    is_silent = True
 
-    def progress(self, value: Any, message: str | None = None) -> Awaitable[None]:
-        return TURN
-
-    def sentence(self, sentence_id: str) -> "_NoJob":
-        return self
-
-    def track(self, items: Iterable[Item], message: str | None = None, *, total: int | None = None) -> Iterator[Item]:
-        return iter(items)
-
-    def complete(self, *, file: str | None = None, duration: float | None = None) -> Awaitable[None]:
-        return TURN
-
-    def fail(self, error: str | BaseException) -> NoReturn:
-        raise inngest.NonRetriableError(describe(error))
+    def is_interrupt(self, error: BaseException) -> bool:
+        return True
 
 
-NO_JOB = _NoJob()
+def unwatched_job(kind: type[Job]) -> RunJob[Job]:
+    """What a function is given that nobody watches: takes everything, says nothing."""
+    state = JobState(PublisherSettings(), "nobody", heartbeat=None, job_id="none", job_type="script")
+    return RunJob(kind(state, repeats=Unwatched()))

@@ -8,10 +8,10 @@ import string
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from publisher.client import check_url
-from publisher.events import JobComplete, JobFailed, JobType, Progress, Result
+from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Result
 from publisher.failure import describe
 from publisher.job_state import HEARTBEAT_SECONDS, JobState
 from publisher.settings import PublisherSettings
@@ -34,15 +34,41 @@ Ended = TypeVar("Ended")
 """What `complete` and `fail` return."""
 
 
+class Repeats(Protocol):
+    """Of work that runs again from the top: which part of it is only repeated."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether what is said now was told before."""
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        """Whether this is how the work is left to be run again, and no error."""
+
+
+class _Once:
+    is_silent = False
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        return False
+
+
+ONCE: Repeats = _Once()
+
+
+def retry_text(text: str) -> str:
+    """What viewers read after a try that will be followed by another."""
+    suffix = f"; {WILL_RETRY}"
+    return text[: MAX_TEXT - len(suffix)] + suffix
+
+
 class BaseJob(ABC, Generic[Said, Ended]):
     """A job that is being tracked. Made by `track_job`; lives until its end was sent."""
 
-    def __init__(
-        self, state: JobState, *, will_retry: WillRetry = False, is_silent: Callable[[], bool] | None = None
-    ) -> None:
+    def __init__(self, state: JobState, *, will_retry: WillRetry = False, repeats: "Repeats | None" = None) -> None:
         self._state = state
         self._will_retry = will_retry
-        self._is_silent = is_silent or (lambda: False)  # while work is repeated that was told of before
+        self._repeats = repeats or ONCE
+        self._is_told = True  # false for a sentence that was only named while work was repeated
         self._sentences: dict[str, Self] = {}
         self._pid = os.getpid()
         # Of a sentence that is one of several announced ones: its job, its place, and how many there are.
@@ -84,8 +110,9 @@ class BaseJob(ABC, Generic[Said, Ended]):
         Raises `ValueError` for what is no percentage. After the end it only warns.
         """
         progress = self._state.check_progress(value, message)
-        if self._is_silent():
+        if self._repeats.is_silent:
             return self._say_nothing()
+        self._is_told = True
         if self._share is not None and not self.is_ended:
             job, place, total = self._share
             job._say(job._state.check_progress(round((100 * place + progress.progress) / total, 1), None))
@@ -102,7 +129,8 @@ class BaseJob(ABC, Generic[Said, Ended]):
             if self._sentences.setdefault(sentence_id, part) is part:
                 if self.is_ended:
                     self._warn(f"sentence {sentence_id!r}")
-                if not self._is_silent():
+                part._is_told = not self._repeats.is_silent
+                if part._is_told:
                     part._begin(within=self._state)
         return self._sentences[sentence_id]
 
@@ -153,14 +181,18 @@ class BaseJob(ABC, Generic[Said, Ended]):
         def end_of(state: JobState) -> JobComplete:  # what was made is the job's, not that of its open sentences
             return JobComplete(**state.identity, result=result if state is self._state else Result())
 
-        return self._end_nothing() if self._is_silent() else self._finish(end_of)
+        if self._repeats.is_silent:
+            return self._end_nothing()
+        self._is_told = True
+        return self._finish(end_of)
 
     def fail(self, error: str | BaseException) -> Ended:
         """The job ended badly: a sentence for the person who waits, or an exception to make one from."""
         # What is neither is refused by the model, which names the field.
         text: Any = (describe(error) or "Failed") if isinstance(error, str | BaseException) else error
-        if self._is_silent():
+        if self._repeats.is_silent:
             return self._end_nothing()
+        self._is_told = True
         return self._finish(lambda state: JobFailed(**state.identity, error=text))
 
     def _leave(self, error: BaseException | None) -> Ended | None:
@@ -171,10 +203,12 @@ class BaseJob(ABC, Generic[Said, Ended]):
         """
         if self.is_ended or os.getpid() != self._pid or sys.is_finalizing():
             return None
+        if error is not None and self._repeats.is_interrupt(error):
+            return None
         if error is None:
             return self.complete()
         if self._is_retried(error):
-            return self._pause(f"{describe(error)}; {WILL_RETRY}")
+            return self._pause(retry_text(describe(error)))
         return self.fail(error)
 
     def _is_retried(self, error: BaseException) -> bool:
@@ -191,7 +225,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
     def _open_parts(self) -> list["BaseJob[Said, Ended]"]:
         """The job's open sentences, and the job itself; nothing if it has ended."""
         parts: list[BaseJob[Said, Ended]] = [*list(self._sentences.values()), self]  # threads may add to the dictionary
-        return [] if self.is_ended else [job for job in parts if not job.is_ended]
+        return [] if self.is_ended else [job for job in parts if not job.is_ended and job._is_told]
 
     def _open_states(self) -> list[JobState]:
         return [job._state for job in self._open_parts()]

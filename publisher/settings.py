@@ -52,7 +52,8 @@ def check_namespace(namespace: str) -> str:
 def mask_url(url: str) -> str:
     """`url` without its passwords, for a log line."""
     scheme, separator, rest = url.partition("://")
+    rest, question, query = rest.partition("?")
     user, at, host = rest.rpartition("@")
     name, colon, _ = user.partition(":")
-    masked = f"{scheme}{separator}{name}{colon}{'***' if colon else ''}{at}{host}"
+    masked = f"{scheme}{separator}{name}{colon}{'***' if colon else ''}{at}{host}{question}{query}"
     return re.sub(r"(password=)[^&]*", r"\1***", masked)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, WillRetry
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Repeats, WillRetry
 from publisher.job_state import JobState
 from publisher.sender import sender
 
@@ -23,10 +23,8 @@ _current: contextvars.ContextVar["TrackedJob"] = contextvars.ContextVar("publish
 class TrackedJob(BaseJob[None, int | None]):
     """A job, or a sentence of one, in ordinary code. May be used from several threads."""
 
-    def __init__(
-        self, state: JobState, *, will_retry: WillRetry = False, is_silent: Callable[[], bool] | None = None
-    ) -> None:
-        super().__init__(state, will_retry=will_retry, is_silent=is_silent)
+    def __init__(self, state: JobState, *, will_retry: WillRetry = False, repeats: Repeats | None = None) -> None:
+        super().__init__(state, will_retry=will_retry, repeats=repeats)
         self._tokens: list[contextvars.Token[TrackedJob]] = []
 
     def _begin(self, within: JobState | None = None) -> None:
@@ -54,7 +52,7 @@ class TrackedJob(BaseJob[None, int | None]):
         return None
 
     def _part(self, state: JobState) -> Self:
-        return type(self)(state, will_retry=self._will_retry, is_silent=self._is_silent)
+        return type(self)(state, will_retry=self._will_retry, repeats=self._repeats)
 
     def __enter__(self) -> Self:
         self._tokens.append(_current.set(self))

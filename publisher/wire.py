@@ -45,7 +45,12 @@ def remembered(settings: PublisherSettings, key: str, field: str) -> bytes | Non
 
 def probe(settings: PublisherSettings) -> None:
     """Raise what publishing would raise: a write that changes nothing, which a replica and a frozen server refuse."""
-    _client(settings.redis_url).expire(jobs_key(channel_name("~probe", settings.namespace)), 1)
+    client = _client(settings.redis_url)
+    try:
+        client.expire(jobs_key(channel_name("~probe", settings.namespace)), 1)
+    except ReadOnlyError:
+        client.connection_pool.disconnect()  # after a failover the same name may lead to another server
+        raise
 
 
 @lru_cache(maxsize=8)
@@ -71,6 +76,8 @@ def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) ->
             answers[first] = cast(int | None, client.eval(SCRIPT, *arguments))
         except ResponseError as error:
             answers[first] = error
+            if isinstance(error, ReadOnlyError):
+                client.connection_pool.disconnect()
         if rest:
             again = _send(client, [batch[index] for index in rest], replay=True)
             for index, answer in zip(rest, again, strict=True):

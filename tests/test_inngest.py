@@ -301,6 +301,93 @@ def test_a_second_run_under_the_same_id_begins_anew(heard: Heard) -> None:
     assert [event["attempt"] for event in events if event.get("progress") == 0] == [0, 1]
 
 
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_sentence_may_be_a_block_around_steps(heard: Heard, app: inngest.Inngest, fails: int) -> None:
+    """The SDK leaves the block by an exception of its own at each step, which holds what the step returned."""
+    left = [fails]
+
+    @app.create_function(fn_id="f", trigger=EVENT, retries=3)
+    async def function(ctx: inngest.Context) -> None:
+        job = job_of(ctx)
+
+        async def record() -> str:
+            if left[0]:
+                left[0] -= 1
+                raise ValueError("no voice")
+            job.sentence("s1").progress(50, "voice")
+            return "a secret"
+
+        async with job.sentence("s1"):
+            await ctx.step.run("record", record)
+            await ctx.step.run("again", record)
+        await ctx.step.run("mix", record)
+
+    assert execute(app, function, data(heard))[0] == "completed"
+    events = heard.events()
+    assert "secret" not in json.dumps(events)
+    ends = [(event["type"], event.get("sentenceId")) for event in events if event["type"] != "progress"]
+    assert ends == [("job_complete", "s1"), ("job_complete", None)]
+
+
+def test_a_sentence_that_ended_before_a_retry_is_not_touched_by_it(heard: Heard, app: inngest.Inngest) -> None:
+    left = [2]
+
+    @app.create_function(fn_id="f", trigger=EVENT, retries=3)
+    async def function(ctx: inngest.Context) -> None:
+        sentence = job_of(ctx).sentence("s1")
+
+        async def record() -> None:
+            sentence.progress(90)
+            await sentence.complete(file="1.mp3")
+
+        async def mix() -> None:
+            if left[0]:
+                left[0] -= 1
+                raise ValueError("no mixer")
+
+        await ctx.step.run("record", record)
+        await ctx.step.run("mix", mix)
+
+    execute(app, function, data(heard))
+    mine = [event for event in heard.events() if "sentenceId" in event]
+    assert [event["type"] for event in mine].count("job_complete") == 1
+    assert mine[-1]["type"] == "job_complete"
+
+
+def test_what_cannot_be_sent_as_json_is_a_failure(heard: Heard, app: inngest.Inngest) -> None:
+    @app.create_function(fn_id="f", trigger=EVENT, retries=1)
+    async def function(ctx: inngest.Context) -> Any:
+        return {"x": object()}
+
+    assert execute(app, function, data(heard), max_attempts=2)[0] == "failed"
+    ends = [entry[1] for entry in heard.story() if isinstance(entry[1], str)]
+    assert ends == ["job_failed"]
+
+
+def test_a_long_error_hides_no_retry(heard: Heard, app: inngest.Inngest) -> None:
+    left = [1]
+
+    @app.create_function(fn_id="f", trigger=EVENT, retries=3)
+    async def function(ctx: inngest.Context) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise ValueError("x" * 5_000)
+
+    execute(app, function, data(heard))
+    story = heard.story()
+    assert any((entry[2] or "").endswith("it will be tried again") for entry in story)
+    assert story[-1][:2] == (1, "job_complete")
+
+
+def test_the_result_may_be_awaited(heard: Heard, app: inngest.Inngest) -> None:
+    @app.create_function(fn_id="f", trigger=EVENT)
+    async def function(ctx: inngest.Context) -> None:
+        await job_of(ctx).complete(file="a.mp3")
+
+    assert execute(app, function, data(heard))[0] == "completed"
+    assert heard.events()[-1]["result"] == {"file": "a.mp3"}
+
+
 # Nobody to tell
 
 
@@ -312,8 +399,10 @@ def test_a_run_that_cannot_be_told_runs_all_the_same(
     async def function(ctx: inngest.Context) -> str:
         job = job_of(ctx)
         job.progress(10)
-        job.sentence("s").progress(10)
-        job.complete(file="x")
+        async with job.sentence("s") as sentence:
+            sentence.progress(10)
+            sentence.fail("no voice")
+        await job.complete(file="x")
         return "".join(job.track("ab"))
 
     with caplog.at_level(logging.WARNING, "publisher"):
@@ -332,6 +421,13 @@ def test_without_the_middleware_it_is_said_what_is_missing(heard: Heard) -> None
     status, error = execute(app, function, data(heard), max_attempts=1)
     assert status == "failed"
     assert "progress_middleware" in error["message"]
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://h:1", "redis://:pa/ss@h:1", "nonsense"])
+def test_a_url_that_is_none_breaks_no_function(app: inngest.Inngest, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    event = {"projectId": "p", "jobType": "video"}
+    assert execute(app, three_steps(app, fails={}), event)[0] == "completed"
 
 
 def test_redis_away_breaks_no_function(app: inngest.Inngest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,6 +516,16 @@ def test_the_reporter_says_nothing_of_jobs_that_ended_or_that_nobody_watches(
     execute(app, reporter, ended(heard, "failed"), event_name="inngest/function.failed")
     no_project = {"event": {"name": "test", "data": {}}, "run_id": "run"}
     assert execute(app, reporter, no_project, event_name="inngest/function.failed")[0] == "completed"
+    assert heard.events() == []
+
+
+def test_the_reporter_is_no_job_itself_and_leaves_what_it_does_not_know_alone(heard: Heard) -> None:
+    app = inngest.Inngest(
+        app_id="a", is_production=False, middleware=[progress_middleware(project_id=heard.project, job_type="video")]
+    )
+    reporter = end_reporter(app, project_id=lambda event: event.data["tenant"])  # type: ignore[arg-type, return-value]
+    for event in (ended(heard, "failed"), {}, {"event": {"name": "x", "data": {"tenant": "no id!"}}, "run_id": "r"}):
+        assert execute(app, reporter, event, event_name="inngest/function.failed")[0] == "completed"
     assert heard.events() == []
 
 
