@@ -7,7 +7,7 @@ from uuid import uuid4
 import hypothesis
 import pytest
 
-from publisher.outage import circuits, unsent
+from publisher.outage import circuits, unremembered, unsent
 from tests.contract.processes import RedisServer
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a shared machine stalls now and then
@@ -26,7 +26,8 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_outage_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A publisher logs once a minute, and asks until a Redis that was away is back; the next test begins anew."""
-    monkeypatch.setattr(unsent, "_logged_at", float("-inf"))
+    for counter in (unsent, unremembered):
+        monkeypatch.setattr(counter, "_logged_at", float("-inf"))
     monkeypatch.setattr(unsent, "_counted", unsent.count)
     yield
     for circuit in circuits.values():
