@@ -201,11 +201,14 @@ class Feed(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._enter(FeedState.LOADING)
         self._write(self._command(_Expected("subscribe", self._probe_channel), "SUBSCRIBE", self._probe_channel))
-        # A server that still loads its data, or has lost its primary, is found out before it is called live.
-        self._write(self._command(_Expected("look"), "HGETALL", jobs_key(self._probe_channel)))
+        self._look()
         self._send_probe()
         self._wanted = dict.fromkeys(self._listener.on_connected())
         self._flush()
+
+    def _look(self) -> None:
+        """Read what is nowhere: a server that still loads its data is found out before it is called live."""
+        self._write(self._command(_Expected("look"), "HGETALL", jobs_key(self._probe_channel)))
 
     async def _watch(self) -> None:
         """Return when the link is lost, or when it was silent and did not bring a probe back."""

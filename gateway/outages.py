@@ -52,6 +52,7 @@ class Outages:
             self._told.clear()
         self.failures += 1
         self._error = error
+        self._refusal = None  # all projects are asked for again
         meaning = advice_for(error).meaning
         is_again = was_live is not None and now - self._told_at >= LOG_PAUSE_SECONDS
         if meaning in self._told and not is_again:

@@ -537,6 +537,29 @@ async def test_control_without_a_look_at_the_role_a_replica_is_taken_for_alive(
     assert own_stage.feed.is_proven
 
 
+@pytest.fixture
+def unreadable(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
+    """Lets everybody in and answers MASTERDOWN to a read, as one that loads answers LOADING."""
+    monkeypatch.setattr(module, "is_replica", lambda hello: False)
+    own_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    return own_redis
+
+
+async def test_a_server_that_cannot_be_read_is_not_called_live(unreadable: RedisServer) -> None:
+    async with running(unreadable.url, live=False) as stage:
+        await eventually(lambda: "MASTER" in error_of(stage.feed), "the refusal")
+        assert "live" not in stage.listener.told
+
+
+async def test_control_without_a_look_a_server_that_cannot_be_read_is_called_live(
+    unreadable: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Feed, "_look", lambda feed: None)
+    async with running(unreadable.url):
+        pass
+
+
 # For how long
 
 

@@ -328,6 +328,21 @@ def test_a_redis_without_memory_says_the_event_forgets_the_older_one_and_tells(s
         assert state[b"from"] == state[b"seq"] == str(seq).encode()
 
 
+def test_control_without_forgetting_a_late_viewer_would_be_shown_the_older_event(server: RedisServer) -> None:
+    forgetful = SCRIPT.replace("redis.pcall('HDEL', key, 'seq', 'from', field)", "")
+    assert forgetful != SCRIPT
+    event = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 90}
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+        publish(client, progress=10)
+        client.config_set("maxmemory", 1)
+        try:
+            client.eval(forgetful, *Publication.of("p", event, "").script_arguments)
+        finally:
+            client.config_set("maxmemory", 0)
+        assert last(client)["progress"] == 10
+
+
 def test_a_user_that_may_not_write_says_the_event_and_tells(server: RedisServer) -> None:
     with redis.Redis(port=server.port) as client:
         client.flushall()
