@@ -41,6 +41,7 @@ def redis_for(url: str | None, wait_seconds: float) -> Iterator[str]:
         _wait_for(url, wait_seconds)
         yield url
     elif _answers(DEFAULT_REDIS_URL):
+        _wait_for(DEFAULT_REDIS_URL, wait_seconds)
         yield DEFAULT_REDIS_URL
     else:
         with _embedded_valkey():
@@ -62,9 +63,11 @@ def _answers(url: str) -> bool:
     except ConnectionError as error:
         if isinstance(error.__context__, ConnectionRefusedError) or "refused" in str(error):
             return False
-        raise RedisUnusable(f"{mask_url(url)} answers, but not as a Redis: {error}. Set REDIS_URL.") from None
+        if advice_for(error).meaning == "loading":
+            return True
+        raise RedisUnusable(f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.") from None
     except RedisError as error:
-        raise RedisUnusable(f"Redis at {mask_url(url)}: {with_advice(error)} Or set REDIS_URL.") from None
+        raise RedisUnusable(f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.") from None
     return True
 
 

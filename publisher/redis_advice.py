@@ -77,9 +77,6 @@ _BY_WORDS: Sequence[tuple[str, Advice]] = (
     ("unknown ca", Advice(
         "client certificate", "Redis does not trust the certificate of REDIS_URL's ssl_certfile: use one that it does."
     )),
-    ("ssl", Advice(
-        "tls", "TLS failed. Where Redis speaks plain, use redis://; else see ssl_... in docs/operating.md."
-    )),
     ("max number of clients", Advice(
         "clients", "Redis has as many connections as it takes. Raise maxclients, or see who holds them: CLIENT LIST."
     )),
@@ -101,7 +98,11 @@ _BY_WORDS: Sequence[tuple[str, Advice]] = (
     ("closed", Advice(
         "closed",
         "It was ended, restarted, or cut this client off (CLIENT KILL; client-output-buffer-limit pubsub, where this "
-        "process was too slow): its log says which. A TLS port closes at once, too: use rediss://.",
+        "process was too slow): its log says which. A TLS port closes at once, too, without rediss:// or "
+        "without an ssl_certfile that it trusts.",
+    )),
+    ("ssl", Advice(
+        "tls", "TLS failed. Where Redis speaks plain, use redis://; else see ssl_... in docs/operating.md."
     )),
     ("probe", Advice(
         "silent", "It is frozen, paused (CLIENT PAUSE) or overloaded, or the network swallows packets: see SLOWLOG GET."
@@ -113,7 +114,13 @@ _BY_WORDS: Sequence[tuple[str, Advice]] = (
     )),
 )  # fmt: skip
 
-_SAME = {"reset by peer": "closed", "broken pipe": "closed", "timed out": "timeout", "no answer": "timeout"}
+_SAME = {
+    "reset by peer": "closed",
+    "eof occurred": "closed",
+    "broken pipe": "closed",
+    "timed out": "timeout",
+    "no answer": "timeout",
+}
 
 # redis-py takes the code off an error that has a class of its own; newer ones keep it in `status_code`.
 _CODES = {

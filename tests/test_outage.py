@@ -274,6 +274,13 @@ def test_it_is_said_once_a_minute_and_nothing_is_left_out(clock: Clock, caplog: 
     assert unsent.count == 13
 
 
+def test_what_could_not_be_sent_is_said_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    publication = Publication.of("p", {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 1}, "")
+    error = exceptions.ReadOnlyError("You can't write against a read only replica.")
+    Unsent().report(publication, 1, SETTINGS, error, 5.0)
+    assert "point REDIS_URL to the primary" in caplog.text
+
+
 # What it says of events that were sent and cannot be remembered
 
 
