@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -107,8 +108,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
             "redis": hub.feed.state.value,
             "clients": len(hub.viewers),
         }
-        if not hub.is_ready and hub.feed.last_error:
-            status["error"] = hub.feed.last_error
+        if (trouble := hub.feed.trouble) is not None:
+            status |= {name: text for name, text in trouble._asdict().items() if text}
+        if lost_seconds := hub.feed.lost_seconds:
+            lost_at = datetime.now(UTC) - timedelta(seconds=lost_seconds)
+            status["lostAt"] = lost_at.isoformat(timespec="seconds")
         return JSONResponse(status, 200 if hub.is_ready else 503, {"Cache-Control": "no-store"})
 
     async def metrics_endpoint(request: Request) -> Response:

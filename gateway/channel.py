@@ -117,14 +117,21 @@ class Channel:
         self.state = State.LIVE
         events = self._read_remembered(remembered)
         trimmed = events[:-MAX_JOBS]
+        remembered_seq = _whole_number(remembered.get(b"seq"))
         remembered_from = max(_whole_number(remembered.get(b"from")), trimmed[-1][0] if trimmed else 0)
+        if events and b"from" not in remembered:  # an event could not be remembered, and it was the newest
+            remembered_from = events[-1][0] + 1
         if not self.seq:
             self._from = remembered_from
-        elif not 0 < remembered_from <= self.seq and (remembered_from or now) - self.seq < _TIME_TO_LIVE:
-            # What Redis remembers begins after the last event that was seen here: it was emptied, or trimmed while
-            # nobody listened. Something may be missing, for everybody who is not newer than that.
+        elif (
+            not 0 < remembered_from <= self.seq <= remembered_seq
+            and (remembered_from or now) - self.seq < _TIME_TO_LIVE
+        ):
+            # What Redis remembers begins after the last event that was seen here, or ends before it: it was emptied,
+            # or trimmed while nobody listened, or came back from an older copy. Something may be missing, for everybody
+            # who is not newer than that.
             self._complete_since = self.position + 1
-            self._from = remembered_from or self.seq + 1
+            self._from = max(remembered_from, self.seq + 1)
         if self._unsequenced:  # such events are not remembered, so some may have been missed
             self._complete_since = self.position + 1
         for _, job, event in events[-MAX_JOBS:]:
@@ -136,7 +143,7 @@ class Channel:
             known = self._last.get(job)
             if event.seq is None or known is None or event.seq != known.seq:
                 self._remember(job, event)
-        self.seq = max(self.seq, _whole_number(remembered.get(b"seq")))
+        self.seq = max(self.seq, remembered_seq)
         if self._complete_since > self.position:  # nothing came: the gap is still told, to those who were here before
             self.position = self._complete_since
 

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from gateway.redis_start import RedisUnusable, redis_for
 from gateway.settings import Settings
+from publisher.redis_advice import with_advice
 
 USAGE, FAILURE = 2, 1  # exit statuses; 0 is an orderly end
 
@@ -168,7 +169,7 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     except ValueError as error:
         _stop(str(error), USAGE)
     except RedisError as error:
-        _stop(f"not sent: {str(error).rstrip('.')}. Is Redis running, and REDIS_URL right?")
+        _stop(f"not sent: {with_advice(error)}")
     if seq is not None:
         click.echo(seq)
     elif PublisherSettings.from_environment().replay:

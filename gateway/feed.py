@@ -18,8 +18,8 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from gateway.outages import Outages, Trouble
 from publisher.names import jobs_key
-from publisher.settings import mask_url
 
 logger = logging.getLogger("gateway.feed")
 
@@ -91,14 +91,14 @@ class Feed(asyncio.Protocol):
         self._probe_name = probe_channel.encode()
         self.state = FeedState.DOWN
         self.reconnects = 0
-        self.last_error = ""
+        self._outages = Outages(url)
+        self._live_until: float | None = None  # when events last came for sure, before the feed was lost
         # The connection, while there is one.
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._expected: deque[_Expected] = deque()
         self._lost = asyncio.Event()
-        self._failures = 0  # since the feed was last live
         # Channels that are to be subscribed, and those whose state is on its way. A channel that was let go and wanted
         # again has two answers coming: only the one that stands here counts, since the first belongs to a subscription
         # that has ended.
@@ -136,6 +136,19 @@ class Feed(asyncio.Protocol):
         """True if an event or a probe was received within the last few seconds."""
         return self.state is FeedState.LIVE and asyncio.get_running_loop().time() - self._proven_at < PROVEN_SECONDS
 
+    @property
+    def lost_seconds(self) -> float | None:
+        """For how long it is not sure that events arrive: 0 while it is, None if they never did."""
+        if self.is_proven:
+            return 0.0
+        until = self._proven_at if self.state is FeedState.LIVE else self._live_until
+        return None if until is None else asyncio.get_running_loop().time() - until
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What an operator is to know now; None if all is well."""
+        return self._outages.trouble(is_lost=not self.is_proven, now=asyncio.get_running_loop().time())
+
     # Supervision
 
     async def run(self) -> None:
@@ -156,7 +169,7 @@ class Feed(asyncio.Protocol):
                 self._disconnect()
                 self._enter(FeedState.DOWN)
                 # Full jitter, so that replicas do not come back in step.
-                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._failures, 10))
+                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._outages.failures, 10))
                 await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
         finally:
             self._disconnect()
@@ -188,9 +201,14 @@ class Feed(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._enter(FeedState.LOADING)
         self._write(self._command(_Expected("subscribe", self._probe_channel), "SUBSCRIBE", self._probe_channel))
+        self._look()
         self._send_probe()
         self._wanted = dict.fromkeys(self._listener.on_connected())
         self._flush()
+
+    def _look(self) -> None:
+        """Read what is nowhere: a server that still loads its data is found out before it is called live."""
+        self._write(self._command(_Expected("look"), "HGETALL", jobs_key(self._probe_channel)))
 
     async def _watch(self) -> None:
         """Return when the link is lost, or when it was silent and did not bring a probe back."""
@@ -209,16 +227,18 @@ class Feed(asyncio.Protocol):
             self._send_probe()
 
     def _send_probe(self) -> None:
-        """Publish to a channel of our own: its return proves that events arrive, which a PING would not."""
+        """Publish to a channel of our own: its return proves that events arrive, which a PING would not.
+
+        Not so at a server that was made a replica: it brings its own, and nothing else once its primary is out of
+        reach. HELLO tells, which every user may say.
+        """
         self._probe_sent_at = asyncio.get_running_loop().time()
+        self._write(self._command(_Expected("hello"), "HELLO", "3"))
         self._write(self._command(_Expected("publish"), "PUBLISH", self._probe_channel, ""))
 
     def _fail(self, error: Exception) -> None:
-        """Give the link up; `run` does the rest. Logged once an outage, which ends when the feed is live again."""
-        self.last_error = str(error).partition("\n")[0] or type(error).__name__
-        if not self._failures:
-            logger.error("Redis at %s: %s. Clients are told; trying again.", mask_url(self._url), self.last_error)
-        self._failures += 1
+        """Give the link up; `run` does the rest."""
+        self._outages.failed(error, asyncio.get_running_loop().time())
         self._lost.set()
 
     def _disconnect(self) -> None:
@@ -231,9 +251,10 @@ class Feed(asyncio.Protocol):
 
     def _enter(self, state: FeedState) -> None:
         before, self.state = self.state, state
+        if before is FeedState.LIVE:
+            self._live_until = self._proven_at
         if state is FeedState.LIVE:
-            self._failures = 0
-            logger.info("Redis at %s: live", mask_url(self._url))
+            self._outages.live(asyncio.get_running_loop().time())
             self._listener.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
             self.reconnects += 1
@@ -330,6 +351,8 @@ class Feed(asyncio.Protocol):
             self._on_error(expected, answer)
         elif expected.kind == "load":
             self._on_state(expected, answer)
+        elif expected.kind == "hello" and is_replica(answer):
+            self._fail(ConnectionResetError("it is a replica"))
         elif expected.then is not None:
             expected.then()
 
@@ -339,8 +362,9 @@ class Feed(asyncio.Protocol):
         if not is_refusal or expected.kind == "publish" or expected.channel == self._probe_channel:
             self._fail(error)
             return
-        self.last_error = str(error).partition("\n")[0]
-        logger.error("Redis refuses to %s %s: %s", expected.kind, expected.channel, self.last_error)
+        if expected.kind == "look":  # the projects' own states may be another matter
+            return
+        self._outages.refused(expected.kind, expected.channel, error, asyncio.get_running_loop().time())
         if expected.kind == "load":
             self._on_state(expected, {})  # live events can be had all the same
         elif expected.kind == "subscribe" and self._loads.pop(expected.channel, None) is not None:
@@ -352,6 +376,11 @@ class Feed(asyncio.Protocol):
             state = remembered if isinstance(remembered, dict) else {}
             self._load_bytes = max(sum(map(len, state.values())), self._load_bytes * 3 // 4, 1)
             self._listener.on_loaded(expected.channel, state)
+
+
+def is_replica(hello: Any) -> bool:
+    """What the answer to HELLO tells of the server."""
+    return isinstance(hello, dict) and hello.get(b"role") in (b"replica", b"slave")
 
 
 def connection_to(url: str) -> AbstractConnection:

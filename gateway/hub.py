@@ -163,7 +163,10 @@ class Hub:
 
     @property
     def is_ready(self) -> bool:
-        return not self.is_draining and self.feed.is_proven
+        """Not so when the feed was lost longer ago than the grace: all replicas lose a Redis at the same moment, and a
+        load balancer that takes all of them out for a blip would end the service for it."""
+        lost = self.feed.lost_seconds
+        return not self.is_draining and lost is not None and lost <= self.settings.redis_grace_seconds
 
     @property
     def projects(self) -> int:

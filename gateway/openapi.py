@@ -155,7 +155,14 @@ def _readyz() -> dict[str, Any]:
             "draining": {"type": "boolean"},
             "redis": {"type": "string", "description": "The state of the feed; `live` if every event arrives"},
             "clients": {"type": "integer", "minimum": 0, "description": "Open connections of this replica"},
-            "error": {"type": "string", "description": "Why it is not ready"},
+            "error": {"type": "string", "description": "What is wrong with Redis, in its own words"},
+            "hint": {"type": "string", "description": "What an operator can do about it"},
+            "lostAt": {
+                "type": "string",
+                "format": "date-time",
+                "description": "When events last arrived for sure, if they do not now. A replica is ready for a while "
+                "after that (GATEWAY_REDIS_GRACE_SECONDS)",
+            },
         },
     }
     return {

@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterator
 
 import redis
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 
-from gateway.feed import connection_to
+from gateway.feed import connection_to, is_replica
+from publisher.redis_advice import advice_for, with_advice
 from publisher.settings import DEFAULT_REDIS_URL, mask_url
 
 logger = logging.getLogger("gateway")
 
 _TRY_SECONDS = 1.0
+_LASTING = {"password", "certificate", "client certificate", "file"}  # troubles that no waiting mends
 
 
 class RedisUnusable(Exception):
@@ -39,6 +41,7 @@ def redis_for(url: str | None, wait_seconds: float) -> Iterator[str]:
         _wait_for(url, wait_seconds)
         yield url
     elif _answers(DEFAULT_REDIS_URL):
+        _wait_for(DEFAULT_REDIS_URL, wait_seconds)
         yield DEFAULT_REDIS_URL
     else:
         with _embedded_valkey():
@@ -56,13 +59,15 @@ def check_url(url: str) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        _ping(url)
+        _ask(url)
     except ConnectionError as error:
         if isinstance(error.__context__, ConnectionRefusedError) or "refused" in str(error):
             return False
-        raise RedisUnusable(f"{mask_url(url)} answers, but not as a Redis: {error}. Set REDIS_URL.") from None
+        if advice_for(error).meaning == "loading":
+            return True
+        raise RedisUnusable(f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.") from None
     except RedisError as error:
-        raise RedisUnusable(f"Redis at {mask_url(url)}: {error}. Set REDIS_URL.") from None
+        raise RedisUnusable(f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.") from None
     return True
 
 
@@ -70,33 +75,35 @@ def _wait_for(url: str, wait_seconds: float) -> None:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            _ping(url)
-        except AuthenticationError as error:
-            raise RedisUnusable(
-                f"Redis at {mask_url(url)} refuses the password or user of REDIS_URL: {error}"
-            ) from None
-        except (ConnectionError, TimeoutError) as error:
-            if time.monotonic() >= deadline:
-                raise RedisUnusable(
-                    f"Redis at {mask_url(url)} cannot be reached: {str(error).rstrip('.')}. Start it, or set "
-                    f"REDIS_URL; a larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {wait_seconds:g} s."
-                ) from None
-            time.sleep(0.1)
+            _ask(url)
+        except (ConnectionError, TimeoutError, ReadOnlyError) as error:
+            if advice_for(error).meaning not in _LASTING:
+                if time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                longer = f" A larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {wait_seconds:g} s."
+            else:
+                longer = ""
+            raise RedisUnusable(f"Redis at {mask_url(url)} cannot be used: {with_advice(error)}{longer}") from None
         except RedisError as error:
-            raise RedisUnusable(f"Redis at {mask_url(url)}: {error}") from None
+            raise RedisUnusable(f"Redis at {mask_url(url)} cannot be used: {with_advice(error)}") from None
         else:
             return
 
 
-def _ping(url: str) -> None:
+def _ask(url: str) -> None:
+    """Raise what keeps a replica from working with this Redis."""
     options = {"socket_timeout": _TRY_SECONDS, "socket_connect_timeout": _TRY_SECONDS, "retry": None, "protocol": 3}
     try:
         with redis.Redis.from_url(url, **options) as client:
             client.ping()
+            hello = client.execute_command("HELLO", "3")
     except RedisError:
         raise
     except Exception as error:  # redis-py's, of something that answers but is no Redis
         raise ConnectionError(f"what answers there is no Redis ({error})") from None
+    if is_replica(hello):
+        raise ReadOnlyError("it is a replica")
 
 
 @contextlib.contextmanager

@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     redis_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=3, description="How long to wait for Redis at the start; then: exit 1."
     )
+    redis_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = Field(
+        default=15,
+        description="How long after Redis was lost /readyz goes on saying 200, so that a load balancer does not take "
+        "all replicas out for a blip.",
+    )
     publish_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Keys with which jobs may POST to /projects/<id>/events, comma-separated, each of "

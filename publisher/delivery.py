@@ -1,12 +1,14 @@
 """Events on their way to Redis: batch by batch, again after an error, and given up in the end. No I/O."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
-from publisher.outage import Patience, circuit_of, is_worth_retrying, unsent
+from publisher.outage import Patience, circuit_of, is_worth_retrying, unremembered, unsent
 from publisher.publication import BATCH, Publication
 from publisher.settings import PublisherSettings
 
-Answer = int | None | Exception
+# The last: it was sent, and cannot be remembered; its seq and Redis' reason.
+Answer = int | None | Exception | list[int | bytes]
 
 
 class Delivery:
@@ -48,7 +50,11 @@ class Delivery:
         `strict` it is raised.
         """
         for publication, answer in zip(self.batch, answers, strict=True):
-            if not isinstance(answer, Exception):
+            if isinstance(answer, list):
+                seq, reason = cast(tuple[int, bytes], answer)
+                unremembered.report(publication, self._settings, reason.decode(errors="replace"))
+                self.seqs.append(seq)
+            elif not isinstance(answer, Exception):
                 self.seqs.append(answer)
             elif self._strict or is_worth_retrying(answer):
                 raise answer

@@ -19,6 +19,7 @@ from redis.exceptions import (
 )
 
 from publisher.publication import Publication
+from publisher.redis_advice import with_advice
 from publisher.settings import PublisherSettings, mask_url
 
 logger = logging.getLogger("publisher")
@@ -187,7 +188,7 @@ class Unsent:
         more = f" and {news - 1} more events" if news > 1 else ""
         logger.error(
             "Not sent after %.1f s: %s%s. Redis at %s: %s",
-            seconds, first.summary, more, mask_url(settings.redis_url), error,
+            seconds, first.summary, more, mask_url(settings.redis_url), with_advice(error),
         )  # fmt: skip
 
     def tell_the_rest(self) -> None:
@@ -197,4 +198,23 @@ class Unsent:
             logger.error("Redis answers again; %d more events were not sent", news)
 
 
+class Unremembered:
+    """Says, once a minute, that events are shown to who watches and cannot be remembered. All publishers share one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._logged_at = float("-inf")
+
+    def report(self, publication: Publication, settings: PublisherSettings, reason: str) -> None:
+        self.count += 1
+        if time.monotonic() - self._logged_at < LOG_PAUSE_SECONDS:
+            return
+        self._logged_at = time.monotonic()
+        logger.error(
+            "Sent, but not remembered for who comes later: %s (%d so far). Redis at %s: %s",
+            publication.summary, self.count, mask_url(settings.redis_url), with_advice(reason),
+        )  # fmt: skip
+
+
 unsent = Unsent()
+unremembered = Unremembered()

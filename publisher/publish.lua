@@ -2,7 +2,8 @@
 --
 -- KEYS[1]  the project's hash: a field for each job (its last event as JSON), and two more:
 --            seq   the project's newest seq
---            from  the seq from which on the hash is complete: what came before may be forgotten
+--            from  the seq from which on the hash is complete: what came before may be forgotten. Missing where an
+--                  event could not be remembered: then anything may be forgotten
 -- ARGV[1]  the project's channel
 -- ARGV[2]  the event: one JSON object with at least one field and without a seq
 -- ARGV[3]  the job's field
@@ -12,7 +13,8 @@
 -- ARGV[7]  how many more may pile up before the oldest are trimmed: trimming reads the whole hash
 -- ARGV[8]  time to live, in seconds
 --
--- Returns the event's seq, or nil when the attempt rule refused it (nothing is changed or sent then).
+-- Returns the event's seq, or nil when the attempt rule refused it (nothing is changed or sent then); or a table of the
+-- seq and an error, if the event was sent but cannot be remembered.
 
 -- What costs how much, in microseconds on a quiet machine (bench/README.md, P8): a call of a script that does nothing
 -- 1.4; to read, TIME, HSET and PUBLISH together 4.5; all else 1.5 without an attempt and 2.5 with one. So a redis.call
@@ -72,7 +74,7 @@ else
 end
 
 local event = '{"seq":' .. seq_text .. ',' .. string.sub(ARGV[2], 2)
--- A Redis whose memory is full remembers nothing new (hence pcall); who watches is to see the event all the same.
+-- A Redis whose memory is full, say, remembers nothing new (hence pcall); who watches is to see the event all the same.
 local added
 if known_seq then
   added = redis.pcall('HSET', key, 'seq', seq_text, field, event)
@@ -80,9 +82,16 @@ else
   added = redis.pcall('HSET', key, 'seq', seq_text, 'from', seq_text, field, event)
 end
 
--- But a Redis that became a replica is the wrong one, and the publisher is to find the right one.
-if added ~= 0 and type(added) == 'table' and string.find(added.err, 'READONLY', 1, true) then
-  return redis.error_reply("READONLY You can't write against a read only replica.")
+if added ~= 0 and type(added) == 'table' then
+  -- But a Redis that became a replica is the wrong one, and the publisher is to find the right one.
+  if string.find(added.err, 'READONLY', 1, true) then
+    return redis.error_reply("READONLY You can't write against a read only replica.")
+  end
+  -- Who comes late is not to be shown an older event for the newest, and who comes back is to be told of a gap: a hash
+  -- without `from` is complete from nowhere on. Taking away is allowed while memory is full.
+  redis.pcall('HDEL', key, 'seq', 'from', field)
+  call('PUBLISH', ARGV[1], event)
+  return { seq, added.err }
 end
 
 -- The time to live is renewed with the first event of each minute, which the last seq tells; and with each event while

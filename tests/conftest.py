@@ -7,7 +7,7 @@ from uuid import uuid4
 import hypothesis
 import pytest
 
-from publisher.outage import circuits, unsent
+from publisher.outage import circuits, unremembered, unsent
 from publisher.sender import Sender, sender
 from tests.contract.processes import RedisServer
 
@@ -39,7 +39,8 @@ def _no_outage_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     What a job could not send is tried while the process lives, also where its Redis does not come back.
     """
-    monkeypatch.setattr(unsent, "_logged_at", float("-inf"))
+    for counter in (unsent, unremembered):
+        monkeypatch.setattr(counter, "_logged_at", float("-inf"))
     monkeypatch.setattr(unsent, "_counted", unsent.count)
     yield
     forget_jobs(sender)

@@ -108,8 +108,7 @@ class FakeFeed:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.round_trips: list[Callable[[], None]] = []
-        self.last_error = ""
-        self.is_proven = True
+        self.lost_seconds: float | None = 0.0
 
     def subscribe(self, channel: str) -> None:
         self.asked.append(("subscribe", channel))

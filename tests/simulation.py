@@ -58,7 +58,6 @@ class SimulatedFeed:
         self.is_connected = False
         self.is_subscribed = False
         self.wire: list[tuple[str, Any]] = []
-        self.last_error = ""
         redis.feeds.append(self)
 
     def subscribe(self, channel: str) -> None:

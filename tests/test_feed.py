@@ -103,6 +103,11 @@ async def end(task: asyncio.Task[None]) -> int:
     raise AssertionError("the feed cannot be ended")
 
 
+def error_of(feed: Feed) -> str:
+    """What an operator is told of it."""
+    return feed.trouble.error if feed.trouble is not None else ""
+
+
 @asynccontextmanager
 async def running(url: str, *, live: bool = True) -> AsyncIterator[Stage]:
     stage = Stage(url)
@@ -264,7 +269,7 @@ async def test_a_channel_that_the_user_may_not_hear_is_refused_and_the_others_li
         await eventually(lambda: len(stage.listener.told) >= 5, "three answers")
         assert stage.listener.told[2:] == ["loaded project:mine:1", "refused project:yours", "loaded project:mine:2"]
         assert stage.feed.state is FeedState.LIVE
-        assert "yours" in stage.feed.last_error or "NOPERM" in stage.feed.last_error
+        assert "yours" in error_of(stage.feed) or "NOPERM" in error_of(stage.feed)
 
 
 async def test_a_user_that_may_not_read_the_state_hears_live_events(redis_server: RedisServer) -> None:
@@ -289,7 +294,7 @@ async def test_a_wrong_password_is_said_once_and_never_shown(
         patch.setattr(module, "connection_to", count)
         async with running(url, live=False) as stage:
             await eventually(lambda: len(tries) >= 3, "three tries")
-            assert stage.feed.last_error
+            assert error_of(stage.feed)
             assert stage.feed.state is FeedState.DOWN
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
@@ -424,7 +429,7 @@ async def test_a_server_that_ends_and_comes_back_on_its_port_is_found_and_said_o
     own_redis.kill()
     await eventually(lambda: own_stage.feed.state is FeedState.DOWN, "the loss")
     assert not own_stage.feed.is_proven
-    assert own_stage.feed.last_error
+    assert error_of(own_stage.feed)
     own_redis.start()
     await own_stage.live()
     assert own_stage.listener.count("lost") == 1
@@ -439,7 +444,7 @@ async def test_a_server_that_is_not_there_yet_is_waited_for() -> None:
     server.kill()
     try:
         async with running(server.url, live=False) as stage:
-            await eventually(lambda: bool(stage.feed.last_error), "a try that failed")
+            await eventually(lambda: bool(error_of(stage.feed)), "a try that failed")
             assert stage.listener.told == []
             server.start()
             await stage.live()
@@ -453,7 +458,7 @@ async def test_a_frozen_server_is_found_by_the_probe(own_stage: Stage, own_redis
     own_redis.freeze()
     limit = module.SILENCE_SECONDS + module.PROBE_SECONDS + 4 * module.TICK_SECONDS
     await eventually(lambda: own_stage.listener.count("lost") == 1, "the loss", within=limit + 1)
-    assert "probe" in own_stage.feed.last_error
+    assert "probe" in error_of(own_stage.feed)
     own_redis.thaw()
     await own_stage.live()
     await own_stage.arrives(b"after")
@@ -507,6 +512,76 @@ async def test_a_replica_without_its_master_is_tried_until_it_answers(own_stage:
     own_redis.command("REPLICAOF", "NO", "ONE")
     await eventually(lambda: own_stage.listener.told[-1] == "live", "the feed to be live again")
     await own_stage.arrives(b"after")
+
+
+async def test_a_server_that_was_made_a_replica_is_given_up(own_stage: Stage, own_redis: RedisServer) -> None:
+    """It brings its own probes, and nothing that is published at its primary once that is out of reach."""
+    await own_stage.watch()
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    await eventually(lambda: own_stage.listener.count("lost") == 1, "the loss")
+    assert "replica" in error_of(own_stage.feed)
+    await asyncio.sleep(0.3)
+    assert own_stage.listener.count("live") == 1
+    own_redis.command("REPLICAOF", "NO", "ONE")
+    await own_stage.live()
+    await own_stage.arrives(b"after")
+
+
+async def test_control_without_a_look_at_the_role_a_replica_is_taken_for_alive(
+    own_stage: Stage, own_redis: RedisServer, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_replica", lambda hello: False)
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    await asyncio.sleep(2 * (module.SILENCE_SECONDS + module.PROBE_SECONDS))
+    assert own_stage.listener.count("lost") == 0
+    assert own_stage.feed.is_proven
+
+
+@pytest.fixture
+def unreadable(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
+    """Lets everybody in and answers MASTERDOWN to a read, as one that loads answers LOADING."""
+    monkeypatch.setattr(module, "is_replica", lambda hello: False)
+    own_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    return own_redis
+
+
+async def test_a_server_that_cannot_be_read_is_not_called_live(unreadable: RedisServer) -> None:
+    async with running(unreadable.url, live=False) as stage:
+        await eventually(lambda: "MASTER" in error_of(stage.feed), "the refusal")
+        assert "live" not in stage.listener.told
+
+
+async def test_control_without_a_look_a_server_that_cannot_be_read_is_called_live(
+    unreadable: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Feed, "_look", lambda feed: None)
+    async with running(unreadable.url):
+        pass
+
+
+# For how long
+
+
+async def test_a_feed_that_never_was_live_has_not_been_lost_for_any_time() -> None:
+    assert Feed("redis://unused", Listener(), probe_channel="x").lost_seconds is None
+
+
+async def test_a_feed_is_lost_from_its_last_proof_on_until_it_is_live_again(
+    own_stage: Stage, own_redis: RedisServer, hurried: None
+) -> None:
+    assert own_stage.feed.lost_seconds == 0
+    frozen_at = asyncio.get_running_loop().time()
+    own_redis.freeze()
+    await eventually(lambda: own_stage.feed.state is FeedState.DOWN, "the loss")
+    await asyncio.sleep(0.2)
+    since_frozen = asyncio.get_running_loop().time() - frozen_at
+    lost = own_stage.feed.lost_seconds
+    assert lost is not None
+    assert since_frozen - 0.1 <= lost <= since_frozen + module.SILENCE_SECONDS + module.TICK_SECONDS + 0.2
+    own_redis.thaw()
+    await own_stage.live()
+    assert own_stage.feed.lost_seconds == 0
 
 
 # Round trips

@@ -288,12 +288,24 @@ async def test_an_event_that_a_full_socket_was_not_given_is_no_delivery() -> Non
     assert hub.catch_ups == 1
 
 
-async def test_a_replica_is_ready_while_its_feed_is_proven_and_it_does_not_drain() -> None:
-    hub, feed = new_hub()
-    assert hub.is_ready
-    feed.is_proven = False
-    assert not hub.is_ready
-    feed.is_proven = True
+@pytest.mark.parametrize(
+    ("grace", "lost", "is_ready"),
+    [
+        (15, 0.0, True),
+        (15, 14.9, True),
+        (15, 15.1, False),
+        (15, None, False),  # it never was live
+        (0, 0.0, True),
+        (0, 0.1, False),
+        (3_600, None, False),
+    ],
+)
+async def test_a_replica_is_ready_until_its_feed_was_lost_for_longer_than_the_grace(
+    grace: float, lost: float | None, is_ready: bool
+) -> None:
+    hub, feed = new_hub(redis_grace_seconds=grace)
+    feed.lost_seconds = lost
+    assert hub.is_ready is is_ready
     hub.is_draining = True
     assert not hub.is_ready
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["app", "job_board"],
     ["session", "keepalive", "metrics", "publishing", "openapi"],
     ["hub", "channel", "feed"],
-    ["connection", "asgi_connection", "frames"],
+    ["connection", "asgi_connection", "frames", "outages"],
     ["schema"],
     ["messages", "settings", "origins", "allowance", "publish_answers"],
     ["codes"],

@@ -13,6 +13,7 @@ import pytest
 from redis import exceptions
 from redis.exceptions import RedisError
 
+from publisher.delivery import Delivery
 from publisher.outage import (
     GIVE_UP_SECONDS,
     GRACE_SECONDS,
@@ -21,6 +22,7 @@ from publisher.outage import (
     Circuit,
     NotAsked,
     Patience,
+    Unremembered,
     Unsent,
     circuit_of,
     is_worth_retrying,
@@ -288,3 +290,40 @@ def test_it_is_said_once_a_minute_and_nothing_is_left_out(clock: Clock, caplog: 
     unsent.tell_the_rest()
     unsent.tell_the_rest()
     assert [("2 more events" in message) for message in caplog.messages] == [False, False, True]
+
+
+def test_what_could_not_be_sent_is_said_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    publication = Publication.of("p", {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 1}, "")
+    error = exceptions.ReadOnlyError("You can't write against a read only replica.")
+    Unsent().report(publication, 1, SETTINGS, error, 5.0)
+    assert "point REDIS_URL to the primary" in caplog.text
+
+
+# What it says of events that were sent and cannot be remembered
+
+
+def test_events_that_cannot_be_remembered_are_said_once_a_minute_with_what_to_do(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("publisher.outage.time.monotonic", lambda: now)
+    publication = Publication.of("p", {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 1}, "")
+    reports = Unremembered()
+    for _ in range(1_000):
+        reports.report(publication, SETTINGS, "OOM command not allowed when used memory > 'maxmemory'.")
+    now += LOG_PAUSE_SECONDS
+    reports.report(publication, SETTINGS, "-OOM command not allowed when used memory > 'maxmemory'.")
+    first, second = [record.getMessage() for record in caplog.records]
+    assert "not remembered" in first
+    assert "Raise maxmemory" in first
+    assert "1001 so far" in second
+    assert "secret" not in caplog.text
+
+
+def test_an_event_that_cannot_be_remembered_has_its_seq_all_the_same() -> None:
+    events = [
+        Publication.of("p", {"type": "job_failed", "jobId": j, "jobType": "audio", "error": ""}, "") for j in "ab"
+    ]
+    delivery = Delivery(SETTINGS, events, strict=True, probe=lambda: None)
+    delivery.take([[7, b"OOM command not allowed"], 8])
+    assert delivery.seqs == [7, 8]

@@ -305,21 +305,54 @@ def test_what_somebody_else_wrote_counts_as_what_it_says(client: Any, written: s
 # Seen and not remembered
 
 
-def test_a_redis_without_memory_remembers_nothing_new_and_says_the_event(server: RedisServer) -> None:
+def test_a_redis_without_memory_says_the_event_forgets_the_older_one_and_tells(server: RedisServer) -> None:
+    """A late viewer is not to be shown the older event for the newest; a returning one is to hear of a gap."""
     with redis.Redis(port=server.port) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
         client.flushall()
         publish(client, progress=10)
+        publish(client, job="other", progress=10)
         pubsub.subscribe("project:p")
         assert pubsub.get_message(timeout=5) is None
         client.config_set("maxmemory", 1)
         try:
-            seqs = [publish(client, progress=20), publish(client, job="new", progress=30)]
+            answers: list[Any] = [publish(client, progress=20), publish(client, job="new", progress=30)]
         finally:
             client.config_set("maxmemory", 0)
+        seqs = [seq for seq, _ in answers]
+        assert all(error.startswith(b"OOM") for _, error in answers)
         messages = [pubsub.get_message(timeout=5) for _ in seqs]
         assert [json.loads(message["data"])["seq"] for message in messages if message] == seqs
+        assert list(remembered(client)) == [job_field("other", None).encode()]
+        seq = publish(client, progress=40)
+        state = remembered(client)
+        assert state[b"from"] == state[b"seq"] == str(seq).encode()
+
+
+def test_control_without_forgetting_a_late_viewer_would_be_shown_the_older_event(server: RedisServer) -> None:
+    forgetful = SCRIPT.replace("redis.pcall('HDEL', key, 'seq', 'from', field)", "")
+    assert forgetful != SCRIPT
+    event = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 90}
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+        publish(client, progress=10)
+        client.config_set("maxmemory", 1)
+        try:
+            client.eval(forgetful, *Publication.of("p", event, "").script_arguments)
+        finally:
+            client.config_set("maxmemory", 0)
         assert last(client)["progress"] == 10
-        assert len(remembered(client)) == 3
+
+
+def test_a_user_that_may_not_write_says_the_event_and_tells(server: RedisServer) -> None:
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+        publish(client, progress=10)
+        client.execute_command("ACL", "SETUSER", "reader", "on", "nopass", "~*", "&*", "+@all", "-hset")
+        with redis.Redis(port=server.port, username="reader", password="x") as reader:
+            answer: Any = publish(reader, progress=20)
+        client.execute_command("ACL", "DELUSER", "reader")
+        assert b"NOPERM" in answer[1] or b"permission" in answer[1]
+        assert remembered(client) == {}
 
 
 def test_a_read_only_redis_is_an_error_and_nothing_is_sent(server: RedisServer) -> None:

@@ -198,6 +198,24 @@ def test_a_redis_on_the_port_that_wants_a_password_is_told(default_port: int) ->
         assert "REDIS_URL" in str(refused(None))
 
 
+def test_a_redis_on_the_port_that_reads_its_data_is_waited_for_and_not_replaced(default_port: int) -> None:
+    with answering(default_port, b"-LOADING Redis is loading the dataset in memory\r\n"):
+        before = time.monotonic()
+        error = refused(None, wait_seconds=0.3)
+    assert time.monotonic() - before >= 0.3
+    assert "reads its data" in str(error)
+    assert "GATEWAY_REDIS_WAIT_SECONDS" in str(error)
+
+
+def test_a_replica_of_a_redis_is_no_redis_to_begin_with(own_redis: RedisServer) -> None:
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    error = refused(own_redis.url, wait_seconds=0.2)
+    assert "point REDIS_URL to the primary" in str(error)
+    own_redis.command("REPLICAOF", "NO", "ONE")
+    with redis_for(own_redis.url, 0):
+        pass
+
+
 def test_without_an_embedded_server_for_the_platform_it_says_to_start_one(
     default_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from .client import watching
-from .conftest import Launch
-from .deadlines import eventually
 from .events import progress
-from .processes import PublisherProcess, RedisServer, Replica
+from .processes import PublisherProcess, Replica
 
 
 @pytest.fixture
@@ -58,15 +56,6 @@ def test_healthz_says_that_the_process_lives(http: httpx.Client) -> None:
 
 def test_readyz_says_that_it_can_deliver(http: httpx.Client) -> None:
     assert http.get("/readyz").status_code == 200
-
-
-async def test_without_redis_a_replica_lives_but_is_not_ready(launch: Launch, own_redis: RedisServer) -> None:
-    replica = launch(own_redis.url)
-    own_redis.kill()
-    await eventually(lambda: replica.status("/readyz") == 503, "/readyz to be 503 without Redis")
-    assert replica.status("/healthz") == 200
-    own_redis.start()
-    await eventually(lambda: replica.status("/readyz") == 200, "/readyz to be 200 with Redis again", within=20)
 
 
 async def test_metrics_are_prometheus_text_that_knows_the_connections(

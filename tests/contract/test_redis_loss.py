@@ -56,7 +56,7 @@ async def test_clients_hear_stale_then_what_they_missed_then_live(
 async def test_who_comes_during_the_outage_learns_that_it_is_stale_and_is_served_after_it(
     launch: Launch, own_redis: RedisServer, publisher_of: Publishers
 ) -> None:
-    replica = launch(own_redis.url)
+    replica = launch(own_redis.url, redis_grace_seconds=0)
     own_redis.kill()
     await eventually(lambda: replica.status("/readyz") == 503, "/readyz to be 503")
     async with connect(replica.ws) as client:
@@ -93,7 +93,7 @@ async def test_a_redis_that_hangs_is_noticed_and_nothing_is_missed(
     launch: Launch, own_redis: RedisServer, publisher_of: Publishers
 ) -> None:
     """The connection stays open and silent: only a probe can tell."""
-    replica = launch(own_redis.url)
+    replica = launch(own_redis.url, redis_grace_seconds=0)
     publisher = publisher_of(own_redis.url)
     publisher.seq("p", progress("early"))
     async with watching(replica.ws, "p") as client:
