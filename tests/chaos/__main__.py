@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import itertools
 import random
+import signal
 import sys
 
 from tests.chaos.faults import BY_NAME, KINDS
@@ -59,6 +60,7 @@ def main() -> int:
         print(asyncio.run(restart(options, arguments.many_projects, say)))
         return 0
     kinds = [BY_NAME[name] for name in arguments.only] if arguments.only else KINDS
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # ends all that was started
     runs: list[Run] = []
     for seed in seeds:
         say(f"seed {seed}, {arguments.rounds} rounds")

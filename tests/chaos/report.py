@@ -25,9 +25,9 @@ def table(runs: Sequence[Run]) -> str:
         f"{sum(round_.verdict.held for round_ in rounds):,} last events held, "
         f"{sum(round_.verdict.doubtful for round_ in rounds):,} in doubt and known to be, "
         f"lost = {sum(run.lost for run in runs)}",
-        f"longest wait for `subscribed` at a live replica {max(run.longest_answer for run in runs):.1f} s; older after "
-        f"newer: {sum(run.backward for run in runs)}; longest stall of the machine "
-        f"{max(round_.stall for round_ in rounds):.2f} s",
+        f"longest wait for `subscribed` or `stale` {max(round_.longest_answer for round_ in rounds):.1f} s; "
+        f"older after newer, and known to be in doubt: {sum(run.backward for run in runs)}; "
+        f"longest stall of the machine {max(round_.stall for round_ in rounds):.2f} s",
     ]
     return "\n".join([*lines, *(f"LATE: {complaint}" for run in runs for complaint in run.late)])
 

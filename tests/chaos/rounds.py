@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.plan import Lane
 from tests.chaos.stage import Stage
-from tests.chaos.timings import Timing
+from tests.chaos.timings import STALE_SECONDS, Timing
 from tests.chaos.verdict import Verdict, judge, remembered_by
 from tests.contract.deadlines import POLL_SECONDS
 
@@ -25,6 +25,8 @@ class Round:
     late: list[str] = field(default_factory=list)
     """Promises that were not kept, though nothing was lost."""
     stall: float = 0.0
+    longest_answer: float = 0.0
+    """The longest that a client waited for `subscribed`, or else for `stale`."""
 
     @property
     def is_good(self) -> bool:
@@ -64,7 +66,11 @@ async def play(stage: Stage, lanes: list[Lane], number: int) -> Round:
         timing.measure(timings, f"lifted {number}")
         result.late += timing.complaints(result.stall)
         timing.links.clear()
+    result.longest_answer = max(viewer.longest_answer for viewer in stage.viewers)
+    if result.longest_answer > STALE_SECONDS + result.stall:
+        result.late.append(f"neither `subscribed` nor `stale` for {result.longest_answer:.1f} s")
     for viewer in stage.viewers:
+        viewer.longest_answer = 0.0
         viewer.marker_at.clear()
         result.late += [f"client {viewer.number} was told {complaint}" for complaint in viewer.complaints]
         viewer.complaints.clear()

@@ -19,7 +19,6 @@ class Run:
     rounds: list[Round] = field(default_factory=list)
     connections: int = 0
     backward: int = 0
-    longest_answer: float = 0.0
 
     @property
     def events(self) -> int:
@@ -54,7 +53,6 @@ async def run(options: Options, seed: int, plan: Iterable[list[Lane]], say: Call
                     break  # what comes after a loss would only repeat it
             result.connections = sum(viewer.connections for viewer in stage.viewers)
             result.backward = sum(viewer.backward for viewer in stage.viewers)
-            result.longest_answer = max(viewer.longest_answer for viewer in stage.viewers)
         finally:
             await asyncio.shield(stage.end())
     return result

@@ -6,7 +6,7 @@ import random
 import select
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tests.contract.processes import Process, Replica, environment, free_port
 
 REPLICA_PROGRAM = Path(__file__).with_name("replica.py")
 JOBS_PROGRAM = Path(__file__).with_name("jobs.py")
-JOB_PROCESSES = 2
+JOB_PROCESSES = ("a", "b")
 START_SECONDS = 60.0
 ANSWER_SECONDS = 30.0  # a publisher may be in the middle of its 5 seconds of trying
 STARTED = "Listening:"  # in the log of a replica that takes connections
@@ -52,11 +52,11 @@ class ChaosReplica(Replica):
 class JobProcess:
     """A process that runs jobs.py. Its methods block."""
 
-    def __init__(self, name: str, redis_url: str, options: Options, seed: int, log: Path) -> None:
-        amounts = ["--projects", str(options.projects), "--rate", str(options.rate / JOB_PROCESSES)]
+    def __init__(self, name: str, redis_url: str, amounts: Mapping[str, float], log: Path) -> None:
+        flags = [word for flag, amount in amounts.items() for word in (f"--{flag}", str(amount))]
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                [sys.executable, "-P", str(JOBS_PROGRAM), name, *amounts, "--seed", str(seed)],
+                [sys.executable, "-P", str(JOBS_PROGRAM), name, *flags],
                 env=environment(redis_url),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output,
             )  # fmt: skip
@@ -91,7 +91,7 @@ class Stage:
         self.ports = [free_port() for _ in range(replicas)]
         self.jobs: list[JobProcess] = []
         self.marker: JobProcess
-        self.viewers: list[Viewer] = []
+        self.viewers = [self._new_viewer(number) for number in range(options.clients)]
         self.taken: dict[tuple[str, str], int] = {}
         """The seq of the last event of each job that a publisher was told."""
         self.longest_stall = 0.0
@@ -107,29 +107,37 @@ class Stage:
             await proxy.start()
         for number in range(len(self.replicas)):
             self.start_replica(number)
-        for name in ("a", "b", "marker")[-1 - JOB_PROCESSES :]:
-            log = self._directory / "jobs.log"
-            self.jobs.append(JobProcess(name, self.redis.url, self.options, self._seed, log))
+        for name in (*JOB_PROCESSES, "marker"):
+            amounts = {
+                "projects": len(self.projects),
+                "rate": self.options.rate / len(JOB_PROCESSES),
+                "seed": self._seed,
+            }
+            self.jobs.append(JobProcess(name, self.redis.url, amounts, self._directory / "jobs.log"))
         self.marker = self.jobs.pop()
         for number in range(len(self.replicas)):
             await self.replica_is_ready(number)
         self._tasks.append(asyncio.create_task(self._notice_stalls()))
         await self.mark("start")
-        for number in range(self.options.clients):
-            self.add_viewer(self._new_viewer(number))
+        for viewer in self.viewers:
+            dice = random.Random(f"{self._seed} viewer {viewer.number}")
+            self._tasks.append(asyncio.create_task(viewer.run(dice)))
         await eventually(lambda: self.all_see("start"), "every client to be subscribed", START_SECONDS)
         say(f"{self.redis.version}, {len(self.replicas)} replicas, {len(self.viewers)} clients, "
             f"{len(self.projects)} projects")  # fmt: skip
 
     def _new_viewer(self, number: int) -> Viewer:
         is_slow = number % 100 < 100 * SLOW_SHARE
-        count = min(len(self.projects), 12 if is_slow else self.dice.randint(1, 8))
-        return Viewer(number, self.dice.sample(self.projects, count), self.ports, is_slow=is_slow)
+        shared = self.projects[: self.options.projects]
+        projects = self.dice.sample(shared, 12 if is_slow else self.dice.randint(1, 8))
+        if self._is_mover(number):  # watches what nobody else does, too: it is subscribed and loaded with each move
+            projects.append(f"p{len(self.projects)}")
+            self.projects.append(projects[-1])
+        return Viewer(number, projects, self.ports, is_slow=is_slow)
 
-    def add_viewer(self, viewer: Viewer) -> None:
-        self.viewers.append(viewer)
-        dice = random.Random(f"{self._seed} viewer {viewer.number}")
-        self._tasks.append(asyncio.create_task(viewer.run(dice)))
+    @staticmethod
+    def _is_mover(number: int) -> bool:
+        return number % 100 >= 100 * (1 - MOVER_SHARE)
 
     # Replicas
 
@@ -185,7 +193,7 @@ class Stage:
 
     async def be_restless(self) -> None:
         """Some go to the other replica, some do not read for a while; until it is cancelled."""
-        movers = [viewer for viewer in self.viewers if viewer.number % 100 >= 100 * (1 - MOVER_SHARE)]
+        movers = [viewer for viewer in self.viewers if self._is_mover(viewer.number)]
         slow = [viewer for viewer in self.viewers if viewer.is_slow]
         pauses = set()
         try:

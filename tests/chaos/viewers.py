@@ -38,8 +38,8 @@ def read(payload: bytes) -> Read:
 class Viewer:
     """One person. Lives as long as a run, over many connections.
 
-    The rules are a page's (frontend/src/project.ts): what arrives is newer than what is held, and the cursor is the
-    last seq that arrived.
+    The rules are a page's (frontend/src/project.ts): the cursor is the last seq that arrived, and of a job the event
+    with the highest seq is held.
     """
 
     def __init__(self, number: int, projects: Sequence[str], ports: Sequence[int], *, is_slow: bool) -> None:
@@ -55,10 +55,11 @@ class Viewer:
         self.markers = dict.fromkeys(projects, "")
         self.marker_at: dict[str, dict[str, float]] = {}  # by text, then by project
         self.connections = 0
-        self.backward = 0  # times that an older event of a job came after a newer one
-        self.longest_answer = 0.0  # the longest wait for `subscribed` at a replica that said it was live
+        self.backward = 0  # times that an older event of a job came after a newer one, something having been lost
+        self.longest_answer = 0.0  # the longest wait for `subscribed`, or else for `stale`
         self.complaints: list[Event] = []  # what no replica has a reason to say
         self._subscribed: set[str] = set()
+        self._unsure: set[str] = set()  # the last `subscribed` to them said `recovered: false`
         self._asked_at = 0.0
         self._ports = ports
 
@@ -109,12 +110,15 @@ class Viewer:
                 link.say(json.dumps({"type": "subscribe", "projectId": project, **since}).encode())
         elif received.type == "subscribed":
             self._subscribed.add(received.project)
-            if not link.was_paused and not link.is_stale:
-                waited = asyncio.get_running_loop().time() - max([self._asked_at, *link.live_at[-1:]])
-                self.longest_answer = max(self.longest_answer, waited)
+            self._note_wait(link)
             if not received.message["recovered"]:
                 self.doubt_since[received.project] = time.time_ns() // 1_000
+                self._unsure.add(received.project)
+            else:
+                self._unsure.discard(received.project)
         elif received.type == "stale":
+            if len(self._subscribed) < len(self.projects):
+                self._note_wait(link)
             link.is_stale = True
             link.stale_at.append(asyncio.get_running_loop().time())
         elif received.type == "live":
@@ -123,12 +127,21 @@ class Viewer:
         else:
             self.complaints.append(received.message)
 
+    def _note_wait(self, link: Link) -> None:
+        if not link.was_paused and not link.is_stale:
+            waited = asyncio.get_running_loop().time() - max([self._asked_at, *link.live_at[-1:]])
+            self.longest_answer = max(self.longest_answer, waited)
+
     def _on_event(self, event: Read) -> None:
         picture = self.pictures[event.project]
         before = picture.get(event.job)
         if before is not None and event.seq < before.seq:
-            self.backward += 1
-        picture[event.job] = event
+            if event.project in self._unsure:
+                self.backward += 1
+            else:
+                self.complaints.append({"older": event.message, "newer": before.message})
+        else:
+            picture[event.job] = event
         self.cursors[event.project] = event.seq
         if event.message["jobId"] == "marker":
             text = self.markers[event.project] = event.message["message"]
