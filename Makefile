@@ -40,7 +40,7 @@ chaos: $(VENV)/.dev  ## half an hour of faults: docs/chaos.md; make chaos SEEDS=
 	@echo "The controls, which have to lose something:"
 	! $(CONTROL) no-probe --only "lose from Redis"
 	! $(CONTROL) no-reload --only refuse
-SEEDS = $(shell $(BIN)/python -c 'import random; print(*random.sample(range(10_000), 3))')
+SEEDS = $(shell $(BIN)/python -c "import random; print(*random.sample(range(10_000), 3))")
 ROUNDS = 50
 CLIENTS = 200
 CONTROL = $(BIN)/python -m tests.chaos --seeds 1 --rounds 1 --clients 60 --patience 8 --control

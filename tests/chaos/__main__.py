@@ -60,7 +60,9 @@ def main() -> int:
         print(asyncio.run(restart(options, arguments.many_projects, say)))
         return 0
     kinds = [BY_NAME[name] for name in arguments.only] if arguments.only else KINDS
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # ends all that was started
+    # Both end all that was started; a shell may have told background processes to ignore the one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     runs: list[Run] = []
     for seed in seeds:
         say(f"seed {seed}, {arguments.rounds} rounds")
@@ -71,4 +73,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

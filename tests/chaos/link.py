@@ -20,7 +20,7 @@ class Link(asyncio.Protocol):
         self.stale_at: list[float] = []
         self.live_at: list[float] = []
         self.is_left = False  # by its viewer, for the other replica
-        self.was_paused = False
+        self.is_paused = self.was_paused = False
         self._port = port
         self._on_message = on_message
         self._is_upgraded = False
@@ -36,12 +36,13 @@ class Link(asyncio.Protocol):
 
     async def pause(self, seconds: float) -> None:
         """Read nothing for a while."""
-        self.was_paused = True
+        self.is_paused = self.was_paused = True
         if self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
             try:
                 await asyncio.wait([self.closed], timeout=seconds)
             finally:
+                self.is_paused = False
                 if not self.transport.is_closing():
                     self.transport.resume_reading()
 

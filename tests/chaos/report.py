@@ -21,7 +21,7 @@ def table(runs: Sequence[Run]) -> str:
     lines += [
         "",
         f"seeds {', '.join(str(run.seed) for run in runs)}: {len(rounds)} rounds, {sum(run.events for run in runs):,} "
-        f"events, {connections:,} connections",
+        f"events, {connections:,} connections, {sum(run.catch_ups for run in runs):,} catch-ups",
         f"{sum(round_.verdict.held for round_ in rounds):,} last events held, "
         f"{sum(round_.verdict.doubtful for round_ in rounds):,} in doubt and known to be, "
         f"lost = {sum(run.lost for run in runs)}",

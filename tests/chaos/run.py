@@ -19,6 +19,7 @@ class Run:
     rounds: list[Round] = field(default_factory=list)
     connections: int = 0
     backward: int = 0
+    catch_ups: int = 0
 
     @property
     def events(self) -> int:
@@ -52,6 +53,8 @@ async def run(options: Options, seed: int, plan: Iterable[list[Lane]], say: Call
                 if result.rounds[-1].verdict.lost:
                     break  # what comes after a loss would only repeat it
             result.connections = sum(viewer.connections for viewer in stage.viewers)
+            stage.kill_replicas()
+            result.catch_ups = stage.catch_ups
             result.backward = sum(viewer.backward for viewer in stage.viewers)
         finally:
             await asyncio.shield(stage.end())

@@ -1,8 +1,10 @@
 """All processes of a run: a Redis, replicas behind a proxy each, job processes, and the viewers in this process."""
 
 import asyncio
+import http.client
 import json
 import random
+import re
 import select
 import subprocess
 import sys
@@ -47,6 +49,18 @@ class ChaosReplica(Replica):
         self.port = port
         env = environment(f"redis://127.0.0.1:{redis_port}/0", GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=port, **SETTINGS)
         Process.__init__(self, [sys.executable, str(REPLICA_PROGRAM), control], env, log)
+
+    def catch_ups(self) -> int:
+        """How often a client or a project was given what it had missed; 0 for a replica that does not answer yet."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("GET", "/metrics")
+            found = re.search(r"(?m)^gateway_catch_ups_total (\S+)", connection.getresponse().read().decode())
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+        return int(float(found[1])) if found else 0
 
 
 class JobProcess:
@@ -94,6 +108,7 @@ class Stage:
         self.viewers = [self._new_viewer(number) for number in range(options.clients)]
         self.taken: dict[tuple[str, str], int] = {}
         """The seq of the last event of each job that a publisher was told."""
+        self.catch_ups = 0  # of the replicas that were killed
         self.longest_stall = 0.0
         """How late this process was woken, since somebody set it to 0: what the machine adds to every time."""
         self._seed = seed
@@ -150,9 +165,15 @@ class Stage:
 
     def kill_replica(self, number: int) -> None:
         replica = self.replicas[number]
-        if replica is not None:
+        if replica is not None and replica.running():
             self._check_log(replica)
+            if STARTED in replica.log:
+                self.catch_ups += replica.catch_ups()
             replica.end()
+
+    def kill_replicas(self) -> None:
+        for number in range(len(self.replicas)):
+            self.kill_replica(number)
 
     async def replica_is_ready(self, number: int) -> None:
         replica = self.replicas[number]
@@ -202,8 +223,8 @@ class Stage:
                 if movers:
                     self.dice.choice(movers).leave()
                 link = self.dice.choice(slow).link if slow else None
-                if link is not None:
-                    pauses.add(asyncio.create_task(link.pause(self.dice.uniform(0.5, 4))))
+                if link is not None and not link.is_paused:
+                    pauses.add(asyncio.create_task(link.pause(self.dice.uniform(0.5, 6))))
         finally:
             for pause in pauses:
                 pause.cancel()
