@@ -96,10 +96,6 @@ class Proxy:
         """Cut in the middle of what Redis says next, and of what it says on the connections after that."""
         self._truncations = times
 
-    @property
-    def is_truncated(self) -> bool:
-        return not self._truncations
-
     def lift(self) -> None:
         """Good weather, but for `refuse`."""
         self._truncations = 0
@@ -173,6 +169,7 @@ class Proxy:
                 self._truncations -= 1
                 writer.write(data[: self._dice.randrange(1, len(data) - 1)])
                 await writer.drain()
+                line.cut()  # both readers see the end, and `_serve` does the rest
                 raise ConnectionResetError("truncated")
             writer.write(data)
             await writer.drain()

@@ -53,7 +53,9 @@ async def play(stage: Stage, lanes: list[Lane], number: int) -> Round:
     for proxy in stage.proxies:
         proxy.lift()
     restless.cancel()
-    await asyncio.gather(stage.mark(f"lifted {number}"), restless, return_exceptions=True)
+    await asyncio.wait([restless])
+    assert restless.cancelled(), restless.exception()
+    await stage.mark(f"lifted {number}")
     events = await stage.pause_jobs()
     for replica in range(len(stage.replicas)):
         await stage.replica_is_ready(replica)
