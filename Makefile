@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OLDEST := $(VENV)/.oldest
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types frontend oldest example bench lock clean
+.PHONY: run test lint types frontend oldest example bench chaos lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -40,6 +40,18 @@ example: frontend/node_modules/.installed  ## a React page beside `make run`
 
 bench: $(VENV)/.dev  ## the figures of bench/README.md
 	$(BIN)/python -m bench
+
+chaos: $(VENV)/.dev  ## half an hour of faults: docs/chaos.md; make chaos SEEDS="1 2 3" ROUNDS=50 CLIENTS=200
+	@tests/system-packages redis-server
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --rounds $(ROUNDS) --clients $(CLIENTS)
+	$(BIN)/python -m tests.chaos --many-projects 10000
+	@echo "The controls, which have to lose something:"
+	! $(CONTROL) no-probe --only "lose from Redis"
+	! $(CONTROL) no-reload --only refuse
+SEEDS = $(shell $(BIN)/python -c "import random; print(*random.sample(range(10_000), 3))")
+ROUNDS = 50
+CLIENTS = 200
+CONTROL = $(BIN)/python -m tests.chaos --seeds 1 --rounds 1 --clients 60 --patience 8 --control
 
 lock: $(VENV)/.dev  ## resolve the newest allowed versions into the lock files, and the oldest into the third
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra gateway -o requirements.lock

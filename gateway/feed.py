@@ -223,7 +223,8 @@ class Feed(asyncio.Protocol):
         if self._probe_sent_at is not None:
             if now - self._probe_sent_at > PROBE_SECONDS:
                 self._fail(TimeoutError(f"no probe came back within {PROBE_SECONDS:g} s"))
-        elif now - self._proven_at > SILENCE_SECONDS:
+        elif self._expected or now - self._proven_at > SILENCE_SECONDS:
+            # A link may bring events and take no commands any more: then who subscribes would wait for ever.
             self._send_probe()
 
     def _send_probe(self) -> None:

@@ -474,6 +474,24 @@ async def test_control_without_the_probe_a_frozen_server_is_not_found(
     assert own_stage.listener.count("lost") == 0
 
 
+async def test_a_link_that_brings_events_but_takes_no_commands_is_found(
+    stage: Stage, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy between that lost one direction: who subscribed waited for as long as other projects had events."""
+    await stage.watch()
+    monkeypatch.setattr(stage.feed, "_write", lambda commands: None)
+    other = f"project:{uuid4().hex}"
+    stage.listener.channels.append(other)
+    stage.feed.subscribe(other)
+    end = asyncio.get_running_loop().time() + 10
+    while stage.listener.count("lost") == 0 and asyncio.get_running_loop().time() < end:
+        await stage.client.publish(stage.channel, b"event")
+        await asyncio.sleep(module.TICK_SECONDS)
+    assert stage.listener.count("lost") == 1
+    monkeypatch.undo()
+    await eventually(lambda: stage.listener.count(f"loaded {other}") == 1, "the channel to be loaded")
+
+
 async def test_a_silent_link_proves_itself_again_and_again(stage: Stage, hurried: None) -> None:
     end = asyncio.get_running_loop().time() + 2 * module.PROVEN_SECONDS
     while asyncio.get_running_loop().time() < end:

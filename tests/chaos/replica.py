@@ -1,0 +1,51 @@
+"""`progress-gateway serve` on short wires; as a control, with one of its two ways back taken out."""
+
+import socket
+import sys
+from collections.abc import Mapping
+
+from gateway import server
+from gateway.channel import Channel
+from gateway.cli import main
+from gateway.feed import Feed
+from gateway.settings import Settings
+
+SEND_BUFFER_BYTES = 4_096
+
+
+def without_probe() -> None:
+    """A link that is silent is taken to be alive."""
+    Feed._check_silence = lambda self, now: None  # type: ignore[method-assign]
+
+
+def without_reload() -> None:
+    """After an outage the remembered state is not looked at: live events only."""
+    load = Channel.load
+
+    def load_once(self: Channel, remembered: Mapping[bytes, bytes], *, now: int = 0) -> None:
+        if self.seq:
+            remembered = {b"seq": b"%d" % self.seq, b"from": b"%d" % self._from}
+        load(self, remembered, now=now)
+
+    Channel.load = load_once  # type: ignore[method-assign]
+
+
+def with_small_buffers() -> None:
+    """The kernel holds little for a client, so that one who does not read for a moment is behind."""
+    listen = server.listen
+
+    def listen_with_small_buffers(settings: Settings) -> socket.socket:
+        listener = listen(settings)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # for what is accepted, too
+        return listener
+
+    server.listen = listen_with_small_buffers
+
+
+CONTROLS = {"no-probe": without_probe, "no-reload": without_reload}
+
+if __name__ == "__main__":
+    with_small_buffers()
+    if sys.argv[1] in CONTROLS:
+        CONTROLS[sys.argv[1]]()
+    main(["serve"])
