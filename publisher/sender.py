@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 from publisher.client import deliver
-from publisher.events import Progress
+from publisher.events import Progress, event_to_json
 from publisher.job import EndOf
 from publisher.job_state import JobState, Schedule
 from publisher.outage import LOG_PAUSE_SECONDS, circuit_of
@@ -176,6 +176,7 @@ class Sender:
             self._changed.notify_all()
 
     def _start_thread(self) -> None:
+        _load()
         self._flush_at_exit_of_a_child()
         self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
         try:
@@ -216,6 +217,17 @@ class Sender:
             for state in states:
                 batches.setdefault(state.settings, []).append(state)
             return [(batch, self._take(batch)) for batch in batches.values()]
+
+
+def _load() -> None:
+    """What a thread would load at its first event, before there is one.
+
+    A child that is forked while a thread loads something never gets it, and waits for it for ever: the codec that every
+    connection needs, and what pydantic looks up when it writes a number.
+    """
+    "host".encode("idna")
+    for number in (0, 0.5):
+        event_to_json(Progress(job_id="j", job_type="audio", progress=number))
 
 
 sender = Sender()
