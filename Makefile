@@ -3,18 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := $(VENV)/.oldest
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types frontend example bench lock clean
+.PHONY: run test lint types frontend oldest example bench lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
 
-test: lint types frontend  ## everything CI runs
+test: lint types frontend $(OLDEST)/.installed  ## everything CI runs
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+	@$(MAKE) --no-print-directory oldest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -27,17 +29,23 @@ frontend: frontend/node_modules/.installed $(VENV)/.dev  ## the npm package: lin
 	@tests/system-packages chromium
 	cd frontend && npm run --silent check
 
+oldest: $(OLDEST)/.installed  ## the publisher with the oldest redis-py and pydantic that it allows, and with arq, which needs one
+	$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS)
+OLDEST_TESTS := $(addprefix tests/,test_redis_options.py test_client.py test_aio.py test_broadcast_many.py \
+	test_will_retry.py examples/test_arq_worker.py)
+
 example: frontend/node_modules/.installed  ## a React page beside `make run`
 	@cd frontend && npm run --silent example
 
 bench: $(VENV)/.dev  ## the figures of bench/README.md
 	$(BIN)/python -m bench
 
-lock: $(VENV)/.dev  ## resolve the newest allowed versions into the two lock files
-	$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra gateway -o requirements.lock
-	$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra dev -o requirements-dev.lock
+lock: $(VENV)/.dev  ## resolve the newest allowed versions into the lock files, and the oldest into the third
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra gateway -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra dev -o requirements-dev.lock
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group oldest --resolution lowest-direct -o requirements-oldest.lock
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	--no-annotate --group build pyproject.toml
+	--no-annotate pyproject.toml
 
 clean:
 	rm -rf $(VENV) frontend/node_modules frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
@@ -53,6 +61,14 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@echo "Installing the gateway and its development tools into $(VENV) (once) ..."
 	@$(PIP) --require-hashes -r requirements-dev.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The tests run from the checkout, so nothing of the project is installed here. The lock file names all packages, and
+# pip cannot match arq's `redis[hiredis]` with it by itself: hence --no-deps.
+$(OLDEST)/.installed: requirements-oldest.lock | $(BIN)/python
+	@echo "Installing the oldest redis-py and pydantic, and arq, into $(OLDEST) (once) ..."
+	@$(BIN)/python -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
 frontend/node_modules/.installed: frontend/package-lock.json frontend/.npmrc

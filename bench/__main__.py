@@ -6,10 +6,14 @@ import signal
 import sys
 from pathlib import Path
 
+from bench.publishing import as_json, run_publishing, table
 from bench.report import Report
 from bench.scenarios import SCENARIOS, pick
 from bench.servers import KINDS, Ground, Kind, has_gateway, pin, run_redis
 from bench.toolchain import BenchError, compile_c
+
+PUBLISHING = "P8"  # has no servers to compare, so it is no Scenario; see bench/publishing.py
+PUBLISHING_ROUNDS = 7
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -18,7 +22,8 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m bench",
         description="CPU time and memory of the gateway, beside a C program that does one send() per delivery\n"
         "and beside the plain Starlette loop. Method and results: bench/README.md.",
-        epilog=f"scenarios:\n{scenarios}\n  P6   both of its halves",
+        epilog=f"scenarios:\n{scenarios}\n  P6   both of its halves\n"
+        f"  P8   what publishing costs Redis and the caller ({PUBLISHING_ROUNDS} rounds)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenarios", nargs="*", metavar="P1", help="the scenarios to run (default: all)")
@@ -43,8 +48,9 @@ def pick_kinds(only: str) -> list[Kind]:
 def run(arguments: argparse.Namespace) -> int:
     if sys.platform != "linux":
         raise BenchError("The benchmark needs Linux: it reads /proc and its C programs use epoll.")
-    kinds, scenarios = pick_kinds(arguments.only), pick(arguments.scenarios)
-    for program in ("client", "baseline"):
+    kinds, names = pick_kinds(arguments.only), [name for name in arguments.scenarios if name != PUBLISHING]
+    scenarios = [] if arguments.scenarios and not names else pick(names)
+    for program in ("client", "baseline") if scenarios else ():
         compile_c(program)
     # A socket a client, twice: in the server's process and in the clients'. Children inherit the limit.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -63,11 +69,17 @@ def run(arguments: argparse.Namespace) -> int:
                     remarks = parts + "".join(f"  [{note}]" for note in sample.notes)
                     progress = f"{scenario.name} round {number}/{rounds} {kind.name:8}"
                     print(f"{progress} {sample.value:10.2f} {scenario.unit}{remarks}", file=sys.stderr, flush=True)
-    print(report.table())
-    for note in report.notes():
-        print(f"- {note}")
+        publishing = []
+        if not arguments.scenarios or PUBLISHING in arguments.scenarios:
+            publishing = run_publishing(redis_port, arguments.rounds or PUBLISHING_ROUNDS)
+    if scenarios:
+        print(report.table())
+        for note in report.notes():
+            print(f"- {note}")
+    if publishing:
+        print(table(publishing))
     if arguments.json:
-        report.write_json(arguments.json)
+        report.write_json(arguments.json, as_json(publishing))
     return 1 if report.lost_anything() else 0
 
 

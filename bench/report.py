@@ -6,6 +6,7 @@ import platform
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.scenarios import Sample, Scenario
 
@@ -49,8 +50,9 @@ class Report:
                         seen[f"{scenario.name}, {kind}: {note}"] += 1
         return [note if times == 1 else f"{note} ({times} times)" for note, times in seen.items()]
 
-    def write_json(self, path: Path) -> None:
-        figures = [
+    def write_json(self, path: Path, others: list[dict[str, Any]]) -> None:
+        """All samples, and `others`: figures that compare no servers."""
+        figures: list[dict[str, Any]] = [
             {
                 "name": scenario.name,
                 "title": scenario.title,
@@ -61,7 +63,7 @@ class Report:
             for scenario in self._scenarios
         ]
         machine = {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
-        path.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2) + "\n")
+        path.write_text(json.dumps({"machine": machine, "figures": figures + others}, indent=2) + "\n")
 
     def _as_json(self, scenario: Scenario, kind: str) -> dict[str, object]:
         samples = self._samples[scenario.name][kind]

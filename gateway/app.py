@@ -1,4 +1,4 @@
-"""The ASGI application of a replica: the upgrade at `/ws`, health, metrics, the dashboard."""
+"""The ASGI application of a replica: the upgrade at `/ws`, publishing, health, metrics, the dashboard."""
 
 import asyncio
 import contextlib
@@ -10,11 +10,11 @@ from typing import Any, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from gateway.asgi_connection import AsgiConnection
@@ -23,7 +23,9 @@ from gateway.feed import FeedState
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive
 from gateway.metrics import exposition, registry
+from gateway.openapi import document
 from gateway.origins import is_allowed
+from gateway.publishing import Post, Publishing
 from gateway.session import Session
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
@@ -51,11 +53,35 @@ class DashboardFiles(StaticFiles):
         return response
 
 
+class PublishEndpoint:
+    """Publishing behind ASGI. Every method comes here, so that each refusal has the same form."""
+
+    def __init__(self, publishing: Publishing) -> None:
+        self._publishing = publishing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        post = Post(
+            method=request.method,
+            project_id=request.path_params["project_id"],
+            authorization=request.headers.getlist("authorization"),
+            content_length=request.headers.get("content-length"),
+            body=request.stream(),
+        )
+        try:
+            answer = await self._publishing.answer(post)
+        except ClientDisconnect:  # before its body was here: nothing was sent, and nobody waits for an answer
+            return
+        response = Response(answer.body, answer.status, answer.headers, media_type="application/json")
+        await response(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None) -> Starlette:
     """A replica as an ASGI application. `gateway.server` runs it best; any ASGI server runs it."""
     settings = settings or Settings()
     hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
-    metrics = registry(hub)
+    publishing = Publishing(settings, lambda: hub.is_draining) if settings.publish_keys else None
+    metrics = registry(hub, publishing)
 
     async def websocket_endpoint(websocket: WebSocket) -> None:
         if (refusal := _refusal(websocket, hub)) is not None:
@@ -115,11 +141,21 @@ def create_app(settings: Settings | None = None) -> Starlette:
             Route("/readyz", readyz),
             Route("/metrics", metrics_endpoint),
             Mount("/static", DashboardFiles(directory=STATIC)),
+            *([] if publishing is None else _publish_routes(publishing)),
         ],
         lifespan=lifespan,
     )
     app.state.hub = hub
     return app
+
+
+def _publish_routes(publishing: Publishing) -> list[BaseRoute]:
+    description = document()
+
+    async def openapi(request: Request) -> Response:
+        return Response(description, media_type="application/json")
+
+    return [Route("/projects/{project_id}/events", PublishEndpoint(publishing)), Route("/openapi.json", openapi)]
 
 
 def _refusal(websocket: WebSocket, hub: Hub) -> Response | None:

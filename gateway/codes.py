@@ -1,4 +1,4 @@
-"""Every code that a client can see: close codes, and the `code` of an `error` message.
+"""Every code that a client can see: close codes, the `code` of an `error` message, and that of a refused publication.
 
 Ranges of close codes: 4000-4499 say "do not reconnect", 4500-4999 say "reconnect with back-off", as do all below 4000.
 """
@@ -36,3 +36,22 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "rate_limited"  # subscribes faster than SUBSCRIBE_RATE
     TOO_MANY_PROJECTS = "too_many_projects"  # more than MAX_PROJECTS on this connection
     UNAVAILABLE = "unavailable"  # Redis refuses this project's channel; the operator's log says why
+
+
+class PublishCode(StrEnum):
+    """Why a request to publish was refused."""
+
+    # The number is the HTTP status.
+    METHOD_NOT_ALLOWED = "method_not_allowed"  # 405
+    NOT_AUTHORISED = "not_authorised"  # 401: no key, or none of PUBLISH_KEYS
+    BODY_TOO_BIG = "body_too_big"  # 413: more than PUBLISH_MAX_BYTES
+    TOO_MANY_EVENTS = "too_many_events"  # 413: more than PUBLISH_MAX_EVENTS
+    BAD_PROJECT_ID = "bad_project_id"  # 422
+    NOT_JSON = "not_json"  # 422
+    NO_EVENTS = "no_events"  # 422: an empty list
+    BAD_EVENTS = "bad_events"  # 422: `errors` names each field that does not fit
+    RATE_LIMITED = "rate_limited"  # 429: faster than PUBLISH_RATE with this key
+    DRAINING = "draining"  # 503: this replica ends; another one answers
+    OVERLOADED = "overloaded"  # 503: as many requests are waiting as may
+    REDIS_UNAVAILABLE = "redis_unavailable"  # 503: Redis did not answer in time
+    REDIS_REFUSED = "redis_refused"  # 503: Redis said no; the operator's log says why

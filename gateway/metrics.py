@@ -1,4 +1,4 @@
-"""What `/metrics` shows: read from the hub when it is scraped, so that counting costs the hot path nothing."""
+"""What `/metrics` shows: read from their owners when it is scraped, so that counting costs the hot path nothing."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from gateway.feed import FeedState
 from gateway.hub import Hub
+from gateway.publishing import Publishing
 
 
 class HubCollector(Collector):
@@ -41,10 +42,30 @@ class HubCollector(Collector):
             yield CounterMetricFamily(f"gateway_{name}", text, counter)
 
 
-def registry(hub: Hub) -> CollectorRegistry:
+class PublishCollector(Collector):
+    """The figures of what is published by HTTP. Every series is there from the start, and there are no others."""
+
+    def __init__(self, publishing: Publishing) -> None:
+        self._publishing = publishing
+
+    def collect(self) -> Iterator[Metric]:
+        publishing = self._publishing
+        published = CounterMetricFamily("gateway_published", "Events posted, by what Redis did", labels=["result"])
+        published.add_metric(["accepted"], publishing.accepted)
+        published.add_metric(["refused"], publishing.refused)
+        yield published
+        requests = CounterMetricFamily("gateway_publish_requests", "Requests to publish, by answer", labels=["status"])
+        for status, count in publishing.requests.items():
+            requests.add_metric([str(status)], count)
+        yield requests
+
+
+def registry(hub: Hub, publishing: Publishing | None = None) -> CollectorRegistry:
     """A registry of this replica's own: nothing of it is shared between two apps in one process."""
     metrics = CollectorRegistry()
     metrics.register(HubCollector(hub))
+    if publishing is not None:
+        metrics.register(PublishCollector(publishing))
     ProcessCollector(registry=metrics)
     PlatformCollector(registry=metrics)
     return metrics

@@ -67,12 +67,20 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_reading_head = False
         self._head_bytes = 0
+        self._unset_keepalive_if_required()  # of an earlier request, whose end came in the same read
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._is_reading_head = True
         self._stop_waiting()
         super().on_message_complete()
+        if self.cycle is not None and self.cycle.response_complete:
+            # Answered before its body was here: uvicorn began to wait for the next request then, and gave that up when
+            # the body came.
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the request on as it was parsed; uvicorn's would write it out, to be parsed a second time."""

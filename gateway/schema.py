@@ -16,7 +16,7 @@ from gateway.messages import ClientMessage, ServerMessage
 PATH = Path(__file__).parent.parent / "docs" / "messages.schema.json"
 
 
-class _OnTheWire(GenerateJsonSchema):
+class OnTheWire(GenerateJsonSchema):
     """Messages as they are sent: a field without a value is left out, never null; every other field is there."""
 
     def nullable_schema(self, schema: Any) -> JsonSchemaValue:
@@ -39,7 +39,7 @@ def schema() -> dict[str, Any]:
     roots, document = TypeAdapter.json_schemas(
         [(name, "validation", TypeAdapter(union)) for name, union in unions.items()],
         title="The messages of /ws",
-        schema_generator=_OnTheWire,
+        schema_generator=OnTheWire,
     )
     for name in unions:
         document["$defs"][name] = roots[name, "validation"]

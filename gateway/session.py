@@ -5,6 +5,7 @@ import secrets
 import time
 
 from gateway import messages
+from gateway.allowance import Allowance
 from gateway.codes import CloseCode, ErrorCode
 from gateway.connection import Outgoing
 from gateway.frames import text_frame
@@ -15,25 +16,6 @@ from gateway.settings import Settings
 logger = logging.getLogger("gateway.session")
 
 _LIVE, _STALE, _PONG = text_frame(messages.LIVE), text_frame(messages.STALE), text_frame(messages.PONG)
-
-
-class Allowance:
-    """A token bucket: `burst` at once, then `rate` a second."""
-
-    __slots__ = ("_at", "_left")
-
-    def __init__(self, burst: float, now: float) -> None:
-        self._left = burst
-        self._at = now
-
-    def take(self, *, rate: float, burst: float, now: float) -> bool:
-        """Take one; false if there is none."""
-        self._left = min(burst, self._left + (now - self._at) * rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class Session:

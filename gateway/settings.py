@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from publisher.settings import DEFAULT_REDIS_URL, check_namespace
+from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
+MIN_KEY_CHARACTERS = 16  # of a key to publish: it is all that stands between the network and every viewer
 
 
 class Settings(BaseSettings):
@@ -17,7 +18,13 @@ class Settings(BaseSettings):
     The descriptions are the help texts of the flags.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it may be a key, or a URL with a password
+    )
 
     redis_url: str | None = Field(
         default=None,
@@ -29,6 +36,11 @@ class Settings(BaseSettings):
         default="",
         validation_alias="PROGRESS_NAMESPACE",
         description="Put before project:<id> in Redis, so that two environments can share one; as for the publishers.",
+    )
+    replay: bool = Field(
+        default=True,
+        validation_alias="PROGRESS_REPLAY",
+        description="off: what is posted here is a plain PUBLISH, not remembered and without a seq; as for publishers.",
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on; 0 for any free one.")
@@ -64,12 +76,30 @@ class Settings(BaseSettings):
     redis_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=3, description="How long to wait for Redis at the start; then: exit 1."
     )
+    publish_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Keys with which jobs may POST to /projects/<id>/events, comma-separated, each of "
+        f"{MIN_KEY_CHARACTERS} or more printable ASCII characters; none: there is no such path.",
+    )
+    publish_max_bytes: Count = Field(default=1_048_576, description="Longest body of such a request; above: 413.")
+    publish_max_events: Count = Field(
+        default=1_000, description="Events of one such request; above, and above the burst: 413."
+    )
+    publish_rate: Annotated[float, Field(gt=0)] = Field(
+        default=1_000, description="Events a second with one key, on average; above: 429."
+    )
+    publish_burst: Count = Field(default=2_000, description="Events with one key at once.")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="debug to error.")
 
     @field_validator("namespace")
     @classmethod
     def _namespace_has_the_form_of_a_project_id(cls, value: str) -> str:
         return check_namespace(value)
+
+    @field_validator("replay", mode="before")
+    @classmethod
+    def _as_the_publisher_reads_it(cls, value: object) -> object:
+        return read_replay(value) if isinstance(value, str) else value
 
     @field_validator("redis_url", mode="before")
     @classmethod
@@ -82,3 +112,24 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(origin.strip().rstrip("/").lower() for origin in value.split(",") if origin.strip())
         return value
+
+    @field_validator("publish_keys", mode="before")
+    @classmethod
+    def _keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(SecretStr(key.strip()) for key in value.split(",") if key.strip())
+        return value
+
+    @field_validator("publish_keys")
+    @classmethod
+    def _keys_are_long_and_printable(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, key in enumerate((key.get_secret_value() for key in keys), 1):
+            if len(key) < MIN_KEY_CHARACTERS or not all(
+                "!" <= character <= "~" and character != "," for character in key
+            ):
+                # Never the key itself: this goes to logs.
+                raise ValueError(
+                    f"key {number} of {len(keys)} is none; a key is {MIN_KEY_CHARACTERS} or more printable ASCII "
+                    "characters without spaces and commas"
+                )
+        return keys

@@ -3,22 +3,26 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import redis.asyncio
 from pydantic import BaseModel
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
-from publisher.client import probe
 from publisher.delivery import Answer, Delivery
 from publisher.events import Event, event_or_none
 from publisher.outage import SEND_ERRORS, circuit_of
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.publication import SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.redis_options import redis_options
 from publisher.settings import PublisherSettings
+from publisher.wire import probe
 
 # A connection belongs to the loop that opened it, so each loop has clients of its own: by URL, each held by an
 # asynchronous generator, which the loop closes when it ends (`shutdown_asyncgens`, part of `asyncio.run`).
 _Lifetime = AsyncGenerator["redis.asyncio.Redis", None]
+MOST_AT_ONCE = 16  # more would only wait in Redis
+_semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 _clients: dict[asyncio.AbstractEventLoop, dict[str, tuple["redis.asyncio.Redis", _Lifetime]]] = {}
 
 
@@ -54,22 +58,30 @@ async def last_event(project_id: str, job_id: str, sentence_id: str | None = Non
 
 
 async def publish(
-    settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False
+    settings: PublisherSettings,
+    publications: Sequence[Publication],
+    *,
+    strict: bool = False,
+    seconds: float | None = None,
 ) -> list[int | None]:
-    """Send what was checked; the rest is as in `broadcast_many`."""
-    return (await deliver(settings, publications, strict=strict)).seqs
+    """Send what was checked, within 5 seconds or `seconds` in all; the rest is as in `broadcast_many`."""
+    return (await deliver(settings, publications, strict=strict, seconds=seconds)).seqs
 
 
 async def deliver(
-    settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False
+    settings: PublisherSettings,
+    publications: Sequence[Publication],
+    *,
+    strict: bool = False,
+    seconds: float | None = None,
 ) -> Delivery:
-    """Send what was checked, in order; tries for 5 seconds in all."""
-    delivery = Delivery(settings, publications, strict=strict, probe=lambda: probe(settings))
+    """Send what was checked, in order; tries for 5 seconds, or `seconds`, in all."""
+    delivery = Delivery(settings, publications, strict=strict, seconds=seconds, probe=lambda: probe(settings))
     client = await _client(settings.redis_url)
     while batch := delivery.batch:
         try:
             await delivery.circuit.wait_async()
-            async with asyncio.timeout(delivery.seconds_left):
+            async with asyncio.timeout(delivery.seconds_left), _places():
                 answers = await _send(client, batch, replay=settings.replay)
             delivery.take(answers)
         except SEND_ERRORS as error:
@@ -77,6 +89,14 @@ async def deliver(
         except TimeoutError:
             delivery.delay_after(NoAnswer("no answer in time"))
     return delivery
+
+
+def _places() -> asyncio.Semaphore:
+    """How many publications of a loop are on their way at once: thousands would each open a connection of their own."""
+    loop = asyncio.get_running_loop()
+    if loop not in _semaphores:
+        _semaphores[loop] = asyncio.Semaphore(MOST_AT_ONCE)
+    return _semaphores[loop]
 
 
 async def _client(url: str) -> "redis.asyncio.Redis":
@@ -87,7 +107,7 @@ async def _client(url: str) -> "redis.asyncio.Redis":
             _clients.pop(other, None)
     clients = _clients.setdefault(loop, {})
     if url not in clients:
-        client = redis.asyncio.Redis.from_url(url, **CLIENT_OPTIONS)
+        client = redis.asyncio.Redis.from_url(url, **redis_options(redis.asyncio.Redis))
         lifetime = _until_the_loop_ends(client)
         # Stored before the first await: another task that asks meanwhile must not make a second client.
         clients[url] = (client, lifetime)
@@ -104,30 +124,29 @@ async def _until_the_loop_ends(client: "redis.asyncio.Redis") -> _Lifetime:
 
 
 async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
-    """Send a batch in one round trip, in two where Redis does not have the script yet; returns errors in place."""
-    if len(batch) == 1:
-        return [await _send_one(client, batch[0], replay=replay)]
+    """Send a batch in one round trip, or two where Redis does not have the script yet; errors are returned in place."""
     pipeline = client.pipeline(transaction=False)
     for publication in batch:
         if replay:
             pipeline.evalsha(SCRIPT_SHA, *cast(tuple[Any, ...], publication.script_arguments))
         else:
             pipeline.publish(publication.channel, publication.payload)
-    seqs = await pipeline.execute(raise_on_error=False)
-    if unknown := [index for index, seq in enumerate(seqs) if isinstance(seq, NoScriptError)]:
-        await client.script_load(SCRIPT)
-        again = await _send(client, [batch[index] for index in unknown], replay=replay)
-        for index, seq in zip(unknown, again, strict=True):
-            seqs[index] = seq
-    return seqs if replay else [seq if isinstance(seq, Exception) else None for seq in seqs]
-
-
-async def _send_one(client: "redis.asyncio.Redis", publication: Publication, *, replay: bool) -> int | None:
+    answers: list[Answer] = await pipeline.execute(raise_on_error=False)
+    if any(isinstance(answer, ReadOnlyError) for answer in answers):
+        # After a failover the same name may lead to another server.
+        await client.connection_pool.disconnect(inuse_connections=False)
     if not replay:
-        await client.publish(publication.channel, publication.payload)
-        return None
-    arguments = cast(tuple[Any, ...], publication.script_arguments)
-    try:
-        return cast(int | None, await client.evalsha(SCRIPT_SHA, *arguments))
-    except NoScriptError:  # the first event since Redis started, or SCRIPT FLUSH; EVAL also loads it
-        return cast(int | None, await client.eval(SCRIPT, *arguments))
+        return [answer if isinstance(answer, Exception) else None for answer in answers]
+    if unknown := [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]:
+        # The first events since Redis started, or after SCRIPT FLUSH; EVAL loads the script for those that follow.
+        first, *rest = unknown
+        arguments = cast(tuple[Any, ...], batch[first].script_arguments)
+        try:
+            answers[first] = cast(int | None, await client.eval(SCRIPT, *arguments))
+        except ResponseError as error:
+            answers[first] = error
+        if rest:
+            again = await _send(client, [batch[index] for index in rest], replay=True)
+            for index, answer in zip(rest, again, strict=True):
+                answers[index] = answer
+    return answers

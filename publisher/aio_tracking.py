@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.aio_client import deliver
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Said
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Repeats, Said, WillRetry
 from publisher.job_state import JobState, Schedule
 from publisher.outage import circuit_of
 from publisher.publication import Publication
@@ -161,7 +161,7 @@ class Turn:
         yield
 
 
-_TURN: Awaitable[None] = Turn()
+TURN: Awaitable[None] = Turn()
 _NO_SEQ: Awaitable[int | None] = Turn()
 
 
@@ -172,8 +172,15 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
     seq; leaving the block waits for it in any case.
     """
 
-    def __init__(self, state: JobState, *, will_retry: bool = False, sender: LoopSender | None = None) -> None:
-        super().__init__(state, will_retry=will_retry)
+    def __init__(
+        self,
+        state: JobState,
+        *,
+        will_retry: WillRetry = False,
+        repeats: Repeats | None = None,
+        sender: LoopSender | None = None,
+    ) -> None:
+        super().__init__(state, will_retry=will_retry, repeats=repeats)
         self._sender = sender or sender_of(asyncio.get_running_loop())
         self._last_words: asyncio.Task[int | None] | None = None
         self._is_thrown_away = False
@@ -189,7 +196,7 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
 
     def _say(self, progress: Progress) -> Awaitable[None]:
         self._in_the_loop(self._take_progress, progress)
-        return _TURN
+        return TURN
 
     def _take_progress(self, progress: Progress) -> None:
         if self.is_ended:
@@ -211,8 +218,9 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
             return _NO_SEQ
         return self._end(lambda state: state.finish(end_of(state)))
 
-    def _pause(self, message: str) -> Awaitable[int | None]:
-        self._take_progress(self._state.check_progress(self.percent, message))
+    def _pause(self, message: str | None) -> Awaitable[int | None]:
+        if message is not None:
+            self._take_progress(self._state.check_progress(self.percent, message))
         return self._end(JobState.leave)
 
     def _end(self, end: Callable[[JobState], None]) -> Awaitable[int | None]:
@@ -241,8 +249,15 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
             return call(argument)
         return None
 
+    def _say_nothing(self) -> Awaitable[None]:
+        return TURN
+
+    def _end_nothing(self) -> Awaitable[int | None]:
+        return _NO_SEQ
+
     def _part(self, state: JobState) -> Self:
-        return type(self)(state, will_retry=self._will_retry, sender=self._sender)
+        options: dict[str, Any] = {"will_retry": self._will_retry, "repeats": self._repeats}
+        return type(self)(state, sender=self._sender, **options)
 
     async def __aenter__(self) -> Self:
         self._tokens.append(_current.set(self))

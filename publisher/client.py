@@ -1,20 +1,15 @@
 """Publishing from ordinary code: threads, forked workers, scripts."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import redis
 from pydantic import BaseModel
-from redis.exceptions import NoScriptError
 
-from publisher.delivery import Answer, Delivery
 from publisher.events import Event, event_or_none
-from publisher.names import channel_name, jobs_key
-from publisher.outage import SEND_ERRORS, circuit_of
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.publication import Publication, where_remembered
 from publisher.settings import PublisherSettings
+
+# `publisher.wire` is imported in functions: who imports this package need not wait for redis-py.
 
 
 def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], *, strict: bool = False) -> int | None:
@@ -34,7 +29,9 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
     """
     settings = PublisherSettings.from_environment()
     publication = Publication.of(project_id, event, settings.namespace)
-    return publish(settings, [publication], strict=strict)[0]
+    from publisher.wire import deliver
+
+    return deliver(settings, [publication], strict=strict).seqs[0]
 
 
 def broadcast_many(
@@ -48,7 +45,9 @@ def broadcast_many(
     """
     settings = PublisherSettings.from_environment()
     publications = [Publication.of(project_id, event, settings.namespace) for project_id, event in events]
-    return publish(settings, publications, strict=strict)
+    from publisher.wire import deliver
+
+    return deliver(settings, publications, strict=strict).seqs
 
 
 def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> Event | None:
@@ -58,71 +57,13 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
     """
     settings = PublisherSettings.from_environment()
     key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
-    circuit_of(settings.redis_url).wait()
-    (payload,) = cast(list[bytes | None], _client(settings.redis_url).hmget(key, [field]))
-    return event_or_none(payload)
+    from publisher.wire import remembered
 
-
-def publish(
-    settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False
-) -> list[int | None]:
-    """Send what was checked; the rest is as in `broadcast_many`."""
-    return deliver(settings, publications, strict=strict).seqs
-
-
-def deliver(settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False) -> Delivery:
-    """Send what was checked, in order; tries for 5 seconds in all."""
-    delivery = Delivery(settings, publications, strict=strict, probe=lambda: probe(settings))
-    while batch := delivery.batch:
-        try:
-            delivery.circuit.wait()
-            delivery.take(_send(_client(settings.redis_url), batch, replay=settings.replay))
-        except SEND_ERRORS as error:
-            time.sleep(delivery.delay_after(error))
-    return delivery
+    return event_or_none(remembered(settings, key, field))
 
 
 def check_url(url: str) -> None:
     """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
+    from publisher.wire import _client
+
     _client(url)
-
-
-def probe(settings: PublisherSettings) -> None:
-    """Raise what publishing would raise: a write that changes nothing, which a replica and a frozen server refuse."""
-    _client(settings.redis_url).expire(jobs_key(channel_name("~probe", settings.namespace)), 1)
-
-
-@lru_cache(maxsize=8)
-def _client(url: str) -> redis.Redis:
-    """The client of this URL. redis-py's pool notices a fork by itself and leaves the parent's sockets alone."""
-    return redis.Redis.from_url(url, **CLIENT_OPTIONS)
-
-
-def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
-    """Send a batch in one round trip, in two where Redis does not have the script yet; returns errors in place."""
-    if len(batch) == 1:
-        return [_send_one(client, batch[0], replay=replay)]
-    pipeline = client.pipeline(transaction=False)
-    for publication in batch:
-        if replay:
-            pipeline.evalsha(SCRIPT_SHA, *cast(tuple[Any, ...], publication.script_arguments))
-        else:
-            pipeline.publish(publication.channel, publication.payload)
-    seqs = pipeline.execute(raise_on_error=False)
-    if unknown := [index for index, seq in enumerate(seqs) if isinstance(seq, NoScriptError)]:
-        client.script_load(SCRIPT)
-        again = _send(client, [batch[index] for index in unknown], replay=replay)
-        for index, seq in zip(unknown, again, strict=True):
-            seqs[index] = seq
-    return seqs if replay else [seq if isinstance(seq, Exception) else None for seq in seqs]
-
-
-def _send_one(client: redis.Redis, publication: Publication, *, replay: bool) -> int | None:
-    if not replay:
-        client.publish(publication.channel, publication.payload)
-        return None
-    arguments = cast(tuple[Any, ...], publication.script_arguments)
-    try:
-        return cast(int | None, client.evalsha(SCRIPT_SHA, *arguments))
-    except NoScriptError:  # the first event since Redis started, or SCRIPT FLUSH; EVAL also loads it
-        return cast(int | None, client.eval(SCRIPT, *arguments))

@@ -18,6 +18,7 @@ class Delivery:
         publications: Sequence[Publication],
         *,
         strict: bool = False,
+        seconds: float | None = None,
         probe: Callable[[], object],
     ) -> None:
         self.seqs: list[int | None] = []
@@ -28,7 +29,8 @@ class Delivery:
         self._publications = publications
         self._strict = strict
         self._probe = probe
-        self._patience = Patience(self.circuit)
+        self._seconds = seconds
+        self._patience = Patience(self.circuit, seconds)
 
     @property
     def batch(self) -> Sequence[Publication]:
@@ -53,6 +55,8 @@ class Delivery:
             else:
                 unsent.report(publication, 1, self._settings, answer, self._patience.seconds)
                 self.seqs.append(None)
+        if self._seconds is None:  # a Redis that answered is given its time anew
+            self._patience = Patience(self.circuit)
 
     def delay_after(self, error: Exception) -> float:
         """Seconds to wait before the next try. Gives the rest up where there is none: raises `error` with `strict`."""

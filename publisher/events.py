@@ -17,7 +17,7 @@ MAX_SEQ = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Letters, marks, numbers, punctuation, symbols and spaces of any script; no controls and no line separators.
-_PRINTABLE = r"^[^\p{C}\p{Zl}\p{Zp}]{1,128}$"
+_PRINTABLE = r"^[^\p{C}\p{Zl}\p{Zp}]+$"
 
 
 def _clean(text: str) -> str:
@@ -29,12 +29,12 @@ def _clean(text: str) -> str:
 
 
 JobType = Literal["script", "audio", "image", "video", "export"]
-Id = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
+Id = Annotated[str, StringConstraints(pattern=_PRINTABLE, min_length=1, max_length=128)]
 Text = Annotated[str, AfterValidator(_clean)]
 # The bounds stand inside of the unions: around one, pydantic would check them by a Python call for each event.
 Percent = Annotated[int, Field(ge=0, le=100)] | Annotated[float, Field(ge=0, le=100)]
 Seconds = Annotated[int, Field(gt=0, le=86_400)] | Annotated[float, Field(gt=0, le=86_400)]
-Duration = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0)]
+Duration = Annotated[int, Field(ge=0, le=MAX_SEQ)] | Annotated[float, Field(ge=0, le=MAX_SEQ)]
 Attempt = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Seq = Annotated[int, Field(ge=1, le=MAX_SEQ)]
 
@@ -99,6 +99,8 @@ Event = Progress | JobComplete | JobFailed
 _event: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 # The methods behind TypeAdapter, without its per-call overhead: a gateway runs them for every event it receives.
 _serialize_json = _event.serializer.to_json
+_validate: Callable[[object], Event] = _event.validator.validate_python
+_MODELS = (Progress, JobComplete, JobFailed)  # a tuple: `A | B` would be made anew by each isinstance
 
 event_from_json: Callable[[bytes], Event] = _event.validator.validate_json
 """Read one event; raises `ValueError` for anything that is none."""
@@ -117,11 +119,14 @@ def check_event(event: BaseModel | Mapping[str, Any]) -> Event:
 
     Raises pydantic's `ValidationError`, a `ValueError` that names each field that does not fit.
     """
-    if isinstance(event, Progress | JobComplete | JobFailed):
-        return event
-    if isinstance(event, BaseModel):
-        event = event.model_dump(by_alias=True)
-    return _event.validate_python(dict(event) if isinstance(event, Mapping) else event)
+    if type(event) is not dict:
+        if isinstance(event, _MODELS):
+            return event
+        if isinstance(event, BaseModel):
+            event = event.model_dump(by_alias=True)
+        elif isinstance(event, Mapping):
+            event = dict(event)
+    return _validate(event)
 
 
 def event_to_json(event: Event) -> bytes:

@@ -1,10 +1,8 @@
 """What a person who waits for a job reads when it failed: a sentence, without traceback and secrets."""
 
-import asyncio
 import re
 
 _SPECIAL: tuple[tuple[type[BaseException], str], ...] = (
-    (asyncio.CancelledError, "Cancelled"),
     (KeyboardInterrupt, "Interrupted"),
     (SystemExit, "Stopped: its worker ended"),
     (GeneratorExit, "Stopped before its end"),
@@ -37,6 +35,8 @@ def describe(error: BaseException | str) -> str:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, BaseException):
+        if type(error).__name__ == "CancelledError":  # of asyncio or concurrent.futures, which need not be loaded
+            return "Cancelled"
         for kind, sentence in _SPECIAL:
             if isinstance(error, kind):
                 return sentence

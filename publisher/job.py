@@ -8,18 +8,23 @@ import string
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from publisher.client import check_url
-from publisher.events import JobComplete, JobFailed, JobType, Progress, Result
+from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Result
 from publisher.failure import describe
 from publisher.job_state import HEARTBEAT_SECONDS, JobState
 from publisher.settings import PublisherSettings
 
 logger = logging.getLogger("publisher")
 
+WILL_RETRY = "it will be tried again"
+
 EndOf = Callable[[JobState], JobComplete | JobFailed]
 """Makes the end of a job, or of one of its sentences."""
+
+WillRetry = bool | type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+"""Which exceptions are no end, since the job will be tried again: all, those of a class, or those it is true for."""
 
 Item = TypeVar("Item")
 Said = TypeVar("Said")
@@ -29,12 +34,41 @@ Ended = TypeVar("Ended")
 """What `complete` and `fail` return."""
 
 
+class Repeats(Protocol):
+    """Of work that runs again from the top: which part of it is only repeated."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether what is said now was told before."""
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        """Whether this is how the work is left to be run again, and no error."""
+
+
+class _Once:
+    is_silent = False
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        return False
+
+
+ONCE: Repeats = _Once()
+
+
+def retry_text(text: str) -> str:
+    """What viewers read after a try that will be followed by another."""
+    suffix = f"; {WILL_RETRY}"
+    return text[: MAX_TEXT - len(suffix)] + suffix
+
+
 class BaseJob(ABC, Generic[Said, Ended]):
     """A job that is being tracked. Made by `track_job`; lives until its end was sent."""
 
-    def __init__(self, state: JobState, *, will_retry: bool = False) -> None:
+    def __init__(self, state: JobState, *, will_retry: WillRetry = False, repeats: "Repeats | None" = None) -> None:
         self._state = state
         self._will_retry = will_retry
+        self._repeats = repeats or ONCE
+        self._is_told = True  # false for a sentence that was only named while work was repeated
         self._sentences: dict[str, Self] = {}
         self._pid = os.getpid()
         # Of a sentence that is one of several announced ones: its job, its place, and how many there are.
@@ -76,6 +110,9 @@ class BaseJob(ABC, Generic[Said, Ended]):
         Raises `ValueError` for what is no percentage. After the end it only warns.
         """
         progress = self._state.check_progress(value, message)
+        if self._repeats.is_silent:
+            return self._say_nothing()
+        self._is_told = True
         if self._share is not None and not self.is_ended:
             job, place, total = self._share
             job._say(job._state.check_progress(round((100 * place + progress.progress) / total, 1), None))
@@ -87,12 +124,14 @@ class BaseJob(ABC, Generic[Said, Ended]):
         It may be used by `with`; if it is still open when the job ends, it ends as the job does.
         """
         if sentence_id not in self._sentences:
-            part = self._part(self._state_of(sentence_id))
+            part = self._part(self._state.of_sentence(sentence_id))
             # Of two threads that ask at once, one begins it: a second one would never end.
             if self._sentences.setdefault(sentence_id, part) is part:
                 if self.is_ended:
                     self._warn(f"sentence {sentence_id!r}")
-                part._begin(within=self._state)
+                part._is_told = not self._repeats.is_silent
+                if part._is_told:
+                    part._begin(within=self._state)
         return self._sentences[sentence_id]
 
     def sentences(self, sentence_ids: Iterable[str]) -> Iterator[Self]:
@@ -142,12 +181,18 @@ class BaseJob(ABC, Generic[Said, Ended]):
         def end_of(state: JobState) -> JobComplete:  # what was made is the job's, not that of its open sentences
             return JobComplete(**state.identity, result=result if state is self._state else Result())
 
+        if self._repeats.is_silent:
+            return self._end_nothing()
+        self._is_told = True
         return self._finish(end_of)
 
     def fail(self, error: str | BaseException) -> Ended:
         """The job ended badly: a sentence for the person who waits, or an exception to make one from."""
         # What is neither is refused by the model, which names the field.
         text: Any = (describe(error) or "Failed") if isinstance(error, str | BaseException) else error
+        if self._repeats.is_silent:
+            return self._end_nothing()
+        self._is_told = True
         return self._finish(lambda state: JobFailed(**state.identity, error=text))
 
     def _leave(self, error: BaseException | None) -> Ended | None:
@@ -158,27 +203,35 @@ class BaseJob(ABC, Generic[Said, Ended]):
         """
         if self.is_ended or os.getpid() != self._pid or sys.is_finalizing():
             return None
+        if error is not None and self._repeats.is_interrupt(error):
+            return None
         if error is None:
             return self.complete()
-        if self._will_retry:
-            return self._pause(f"{describe(error)}; it will be tried again")
+        if self._is_retried(error):
+            return self._pause(retry_text(describe(error)))
         return self.fail(error)
+
+    def _is_retried(self, error: BaseException) -> bool:
+        if isinstance(self._will_retry, type | tuple):
+            return isinstance(error, self._will_retry)
+        if not callable(self._will_retry):
+            return self._will_retry
+        try:
+            return self._will_retry(error)
+        except Exception:  # somebody's function; the job's own error is what the caller has to see
+            logger.exception("will_retry of job %r failed", self.job_id)
+            return False
 
     def _open_parts(self) -> list["BaseJob[Said, Ended]"]:
         """The job's open sentences, and the job itself; nothing if it has ended."""
         parts: list[BaseJob[Said, Ended]] = [*list(self._sentences.values()), self]  # threads may add to the dictionary
-        return [] if self.is_ended else [job for job in parts if not job.is_ended]
+        return [] if self.is_ended else [job for job in parts if not job.is_ended and job._is_told]
 
     def _open_states(self) -> list[JobState]:
         return [job._state for job in self._open_parts()]
 
     def _warn(self, said: str) -> None:
         logger.warning("Job %r of project %r has ended; not sent: %s", self.job_id, self.project_id, said)
-
-    def _state_of(self, sentence_id: str) -> JobState:
-        state = self._state
-        identity = state.identity | {"sentence_id": sentence_id}
-        return JobState(state.settings, state.project_id, heartbeat=state.heartbeat, **identity)
 
     # What ordinary and async code do in their own ways
 
@@ -192,7 +245,13 @@ class BaseJob(ABC, Generic[Said, Ended]):
     def _finish(self, end_of: EndOf) -> Ended: ...
 
     @abstractmethod
-    def _pause(self, message: str) -> Ended: ...
+    def _pause(self, message: str | None) -> Ended: ...
+
+    @abstractmethod
+    def _say_nothing(self) -> Said: ...
+
+    @abstractmethod
+    def _end_nothing(self) -> Ended: ...
 
     @abstractmethod
     def _part(self, state: JobState) -> Self: ...
@@ -210,7 +269,8 @@ class BaseTrackJob(Generic[Tracked]):
         sentence_id: str | None = None,
         attempt: int | str | None = None,
         heartbeat: float | None = HEARTBEAT_SECONDS,
-        will_retry: bool = False,
+        per_second: float | None = None,
+        will_retry: WillRetry = False,
     ) -> None:
         self._identity: dict[str, Any] = {
             "project_id": project_id,
@@ -220,6 +280,7 @@ class BaseTrackJob(Generic[Tracked]):
             "attempt": attempt,
         }
         self._heartbeat = heartbeat
+        self._per_second = per_second
         self._will_retry = will_retry
         self._entered: list[Tracked] = []  # the same object may be entered again, also within itself
 
@@ -233,7 +294,7 @@ class BaseTrackJob(Generic[Tracked]):
             }
         settings = PublisherSettings.from_environment()
         check_url(settings.redis_url)
-        return JobState(settings, heartbeat=self._heartbeat, **identity)
+        return JobState(settings, heartbeat=self._heartbeat, per_second=self._per_second, **identity)
 
     def _arguments_of(self, function: Callable[..., Any]) -> Callable[..., Mapping[str, Any]]:
         """A function that gives the arguments of a call by name, defaults included.

@@ -12,6 +12,7 @@ from publisher.publication import MAX_JOBS, Publication
 from publisher.settings import PublisherSettings
 
 LEAST_PAUSE_SECONDS = 0.1  # between two progresses of a job: ten a second are as smooth as an eye can see
+MOST_PER_SECOND = 1_000.0
 RETRY_SECONDS = 1.0  # between two tries to send what could not be sent
 HEARTBEAT_SECONDS = 15.0
 MOST_HEARTBEAT_SECONDS = 43_200.0
@@ -33,6 +34,7 @@ class JobState:
         project_id: str,
         *,
         heartbeat: float | None = HEARTBEAT_SECONDS,
+        per_second: float | None = None,
         promises_at_once: bool = True,
         **identity: Any,
     ) -> None:
@@ -50,6 +52,9 @@ class JobState:
         self.scheduled = inf  # the time that counts in the schedule
         self.owner: object = None  # the schedule that it is in
         self.heartbeat = check_heartbeat(heartbeat)
+        if per_second is not None and not 0 < per_second <= MOST_PER_SECOND:
+            raise ValueError(f"per_second is {per_second!r}; use a number up to {MOST_PER_SECOND:g}, or None")
+        self._per_second = per_second
         self._promises_at_once = promises_at_once  # with each progress, not only with those that a heartbeat sends
         self._is_promised = False
         self._is_left = False
@@ -58,6 +63,19 @@ class JobState:
         self._took_end = False
         self._sent_at = -inf
         self._retry_at = -inf
+
+    def of_sentence(self, sentence_id: str) -> "JobState":
+        """The state of a part of this job."""
+        identity = self.identity | {"sentence_id": sentence_id}
+        options: dict[str, Any] = {
+            "heartbeat": self.heartbeat, "per_second": self._per_second, "promises_at_once": self._promises_at_once
+        }  # fmt: skip
+        return JobState(self.settings, self.project_id, **options, **identity)
+
+    def resume(self, progress: float, message: str | None, now: float) -> None:
+        """Go on where another process left off: that was said already."""
+        self.last = self.check_progress(progress, message)
+        self._is_unsent, self._sent_at = False, now
 
     # What is said
 
@@ -120,10 +138,14 @@ class JobState:
         if self.is_in_flight or self.is_over or self.is_claimed:
             return inf
         if self.end is not None or self._is_unsent:
-            return max(self._sent_at + LEAST_PAUSE_SECONDS, self._retry_at)
+            return max(self._sent_at + self._pause, self._retry_at)
         if self.heartbeat is not None:
-            return max(self._sent_at + max(self.heartbeat, LEAST_PAUSE_SECONDS), self._retry_at)
+            return max(self._sent_at + max(self.heartbeat, self._pause), self._retry_at)
         return inf
+
+    @property
+    def _pause(self) -> float:
+        return LEAST_PAUSE_SECONDS if self._per_second is None else 1 / self._per_second
 
     def take(self) -> list[Publication]:
         """What is to be sent now, in order. `settle` must follow."""

@@ -26,6 +26,7 @@ logger = logging.getLogger("publisher")
 GIVE_UP_SECONDS = 5.0  # for one publication, all its tries together
 RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 PROBE_PAUSE_SECONDS = 0.1
+MOST_PROBE_PAUSE_SECONDS = 0.5
 # While the circuit is open, an event may wait so long for a probe that is about to succeed, but only so often: a job
 # goes on at nearly its usual pace, and the first event after an outage is not lost to the moment before the answer.
 GRACE_SECONDS = 0.25
@@ -73,21 +74,27 @@ class Circuit:
             if self.is_open:
                 return
             self._closed.clear()
-        threading.Thread(target=self._ask, args=(probe,), name="publisher-probe", daemon=True).start()
+        try:
+            threading.Thread(target=self._ask, args=(probe,), name="publisher-probe", daemon=True).start()
+        except RuntimeError:  # there are too many threads, or the interpreter ends: each event asks for itself
+            self.close()
 
     def close(self) -> None:
         """Redis is worth a try again."""
         self._closed.set()
 
     def _ask(self, probe: Callable[[], object]) -> None:
+        pause = PROBE_PAUSE_SECONDS
         while self.is_open:
             try:
                 probe()
             except Exception as error:
                 if not isinstance(error, SEND_ERRORS) or is_worth_retrying(error):
-                    self._closed.wait(PROBE_PAUSE_SECONDS)
+                    self._closed.wait(pause)
+                    pause = min(2 * pause, MOST_PROBE_PAUSE_SECONDS)
                     continue
             self.close()
+            unsent.tell_the_rest()
 
     def wait(self) -> None:
         """Return if Redis is worth a try, else raise `NotAsked`, mostly at once."""
@@ -125,8 +132,9 @@ def circuit_of(url: str) -> Circuit:
 class Patience:
     """How long one publication, or a batch of them, is tried. Lives as long as it."""
 
-    def __init__(self, circuit: Circuit) -> None:
+    def __init__(self, circuit: Circuit, seconds: float | None = None) -> None:
         self.circuit = circuit
+        self._most_seconds = GIVE_UP_SECONDS if seconds is None else seconds
         self._began = self._try_began = time.monotonic()
         self._longest_try = 0.0
         self._delays = iter(RETRY_DELAYS_SECONDS)
@@ -143,7 +151,7 @@ class Patience:
         self._delay = next(self._delays, self._delay)
         delay = self._delay * random.uniform(0.5, 1)  # noqa: S311
         # Where another thread has given this Redis up meanwhile, so does this one.
-        is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > GIVE_UP_SECONDS
+        is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > self._most_seconds
         if is_last or not is_worth_retrying(error):
             return None
         self._try_began = now + delay
@@ -156,7 +164,7 @@ class Patience:
 
     @property
     def seconds_left(self) -> float:
-        return max(0.0, GIVE_UP_SECONDS - self.seconds)
+        return max(0.0, self._most_seconds - self.seconds)
 
 
 class Unsent:
@@ -181,6 +189,12 @@ class Unsent:
             "Not sent after %.1f s: %s%s. Redis at %s: %s",
             seconds, first.summary, more, mask_url(settings.redis_url), error,
         )  # fmt: skip
+
+    def tell_the_rest(self) -> None:
+        """Redis answers again: say how many were lost that no line has told."""
+        news, self._counted = self.count - self._counted, self.count
+        if news:
+            logger.error("Redis answers again; %d more events were not sent", news)
 
 
 unsent = Unsent()

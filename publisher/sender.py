@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
-from publisher.client import deliver
 from publisher.events import Progress, event_to_json
 from publisher.job import EndOf
 from publisher.job_state import JobState, Schedule
-from publisher.outage import LOG_PAUSE_SECONDS, circuit_of
 from publisher.publication import Publication
 from publisher.settings import PublisherSettings
 
 logger = logging.getLogger("publisher")
 
+LOG_PAUSE_SECONDS = 60.0
 EXIT_SECONDS = 2.0  # for what is unsent when the interpreter ends
 IDLE_SECONDS = 5.0  # without a job; then the thread ends
 
@@ -136,6 +135,8 @@ class Sender:
         return [publication for state in states for publication in state.take()]
 
     def _deliver(self, states: Sequence[JobState], publications: Sequence[Publication]) -> list[int | None]:
+        from publisher.wire import deliver  # see publisher.client
+
         if not states:
             return []
         is_sent, seqs = False, list[int | None]()
@@ -195,6 +196,8 @@ class Sender:
         Finalize(None, self.flush, args=(EXIT_SECONDS,), exitpriority=100)
 
     def _run(self) -> None:
+        from publisher.outage import circuit_of
+
         while batches := self._wait_for_due():
             for states, publications in batches:
                 if circuit_of(states[0].settings.redis_url).is_open:
@@ -220,12 +223,11 @@ class Sender:
 
 
 def _load() -> None:
-    """What a thread would load at its first event, before there is one.
+    """What pydantic looks up when it writes its first numbers, before a thread does so.
 
-    A child that is forked while a thread loads something never gets it, and waits for it for ever: the codec that every
-    connection needs, and what pydantic looks up when it writes a number.
+    A child that is forked while a thread looks it up waits for it for ever. (So it is with modules; the thread imports
+    none, see `publisher.wire`.)
     """
-    "host".encode("idna")
     for number in (0, 0.5):
         event_to_json(Progress(job_id="j", job_type="audio", progress=number))
 

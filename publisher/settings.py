@@ -26,14 +26,18 @@ class PublisherSettings(NamedTuple):
 
         Read anew at each publish (a microsecond), so that a change, in a test for example, needs no reset.
         """
-        replay = os.environ.get("PROGRESS_REPLAY", "").lower()
-        if replay not in _OFF | _ON:
-            raise ValueError(f"PROGRESS_REPLAY is {replay!r}; use on or off")
         return cls(
             os.environ.get("REDIS_URL") or DEFAULT_REDIS_URL,
             check_namespace(os.environ.get("PROGRESS_NAMESPACE", "")),
-            replay not in _OFF,
+            read_replay(os.environ.get("PROGRESS_REPLAY", "")),
         )
+
+
+def read_replay(text: str) -> bool:
+    """What `PROGRESS_REPLAY` says; empty is on. Raises `ValueError`."""
+    if text.lower() not in _OFF | _ON:
+        raise ValueError(f"PROGRESS_REPLAY is {text.lower()!r}; use on or off")
+    return text.lower() not in _OFF
 
 
 def check_namespace(namespace: str) -> str:
@@ -48,7 +52,8 @@ def check_namespace(namespace: str) -> str:
 def mask_url(url: str) -> str:
     """`url` without its passwords, for a log line."""
     scheme, separator, rest = url.partition("://")
+    rest, question, query = rest.partition("?")
     user, at, host = rest.rpartition("@")
     name, colon, _ = user.partition(":")
-    masked = f"{scheme}{separator}{name}{colon}{'***' if colon else ''}{at}{host}"
+    masked = f"{scheme}{separator}{name}{colon}{'***' if colon else ''}{at}{host}{question}{query}"
     return re.sub(r"(password=)[^&]*", r"\1***", masked)

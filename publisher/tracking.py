@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item
+from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Repeats, WillRetry
 from publisher.job_state import JobState
 from publisher.sender import sender
 
@@ -23,8 +23,8 @@ _current: contextvars.ContextVar["TrackedJob"] = contextvars.ContextVar("publish
 class TrackedJob(BaseJob[None, int | None]):
     """A job, or a sentence of one, in ordinary code. May be used from several threads."""
 
-    def __init__(self, state: JobState, *, will_retry: bool = False) -> None:
-        super().__init__(state, will_retry=will_retry)
+    def __init__(self, state: JobState, *, will_retry: WillRetry = False, repeats: Repeats | None = None) -> None:
+        super().__init__(state, will_retry=will_retry, repeats=repeats)
         self._tokens: list[contextvars.Token[TrackedJob]] = []
 
     def _begin(self, within: JobState | None = None) -> None:
@@ -40,12 +40,19 @@ class TrackedJob(BaseJob[None, int | None]):
             return None
         return sender.finish(self._open_states, end_of)
 
-    def _pause(self, message: str) -> None:
-        sender.say(self._state, self._state.check_progress(self.percent, message))
+    def _pause(self, message: str | None) -> None:
+        if message is not None:
+            sender.say(self._state, self._state.check_progress(self.percent, message))
         sender.leave(self._open_states)
 
+    def _say_nothing(self) -> None:
+        return None
+
+    def _end_nothing(self) -> None:
+        return None
+
     def _part(self, state: JobState) -> Self:
-        return type(self)(state, will_retry=self._will_retry)
+        return type(self)(state, will_retry=self._will_retry, repeats=self._repeats)
 
     def __enter__(self) -> Self:
         self._tokens.append(_current.set(self))
@@ -68,8 +75,9 @@ class track_job(BaseTrackJob[TrackedJob]):  # noqa: N801 - reads as the verb it 
 
     Leaving the block quietly completes the job; an exception is `job_failed`, and raised on. `attempt` says which try
     this is, from 0, for work that may run again. With `will_retry` an exception is no end: viewers are told that it
-    will be tried again. Every `heartbeat` seconds without news the last progress is renewed, with a promise
-    (`nextWithin`) by which viewers notice that a worker was killed; None switches that off.
+    will be tried again. It is True, or a class of exceptions (or several), or a function that is given the exception
+    and says whether another try follows. Every `heartbeat` seconds without news the last progress is renewed, with a
+    promise (`nextWithin`) by which viewers notice that a worker was killed; None switches that off.
 
     Also a decorator, which fills the call's arguments in: `@track_job("{project_id}", "{job_id}", "audio")`; the
     function finds its job by `current_job()`.

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -115,6 +116,18 @@ def test_a_batch_that_is_interrupted_by_a_failover_goes_on_after_it(
     seqs = broadcast_many([(project, progress(f"job_{number}")) for number in range(10)])
     again.join()
     assert seqs == sorted(set(seqs))
+
+
+def test_a_batch_is_given_its_time_anew_after_each_part(
+    server: RedisServer, project: str, broadcast_many: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long they take in all, where Redis answers."""
+    monkeypatch.setattr(outage, "GIVE_UP_SECONDS", 0.5)
+    monkeypatch.setattr("publisher.delivery.BATCH", 200)
+    events = [(project, progress(f"job_{number % 50}", message="x" * 1_500)) for number in range(20_000)]
+    before = time.monotonic()
+    assert None not in broadcast_many(events)
+    assert time.monotonic() - before > 0.5, "too fast to show anything"
 
 
 def test_a_redis_that_is_away_is_given_up_for_all_of_them_at_once(

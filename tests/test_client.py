@@ -198,7 +198,7 @@ def test_a_wrong_password_is_not_tried_again(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://nobody:wrong-secret@127.0.0.1:{server.port}/0")
     slept: list[float] = []
-    monkeypatch.setattr("publisher.client.time.sleep", slept.append)
+    monkeypatch.setattr("publisher.wire.time.sleep", slept.append)
     if strict:
         with pytest.raises(redis.AuthenticationError):
             broadcast_to_project("p", EVENT, strict=True)
@@ -236,6 +236,47 @@ def test_another_url_is_another_redis_at_once(
     assert broadcast_to_project(project, EVENT | {"progress": 50})
     assert last(server, project)["progress"] == 40
     assert last(own_redis, project)["progress"] == 50
+
+
+def test_a_redis_that_became_a_replica_is_left_and_connected_to_anew(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    assert broadcast_to_project(project, EVENT)
+    connections = own_redis.command("INFO", "stats")["total_connections_received"]
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    promotion = threading.Timer(0.3, own_redis.command, ("REPLICAOF", "NO", "ONE"))
+    promotion.start()
+    try:
+        seq = broadcast_to_project(project, EVENT, strict=True)
+    finally:
+        promotion.join()
+    assert last(own_redis, project)["seq"] == seq
+    assert own_redis.command("INFO", "stats")["total_connections_received"] > connections
+
+
+def test_an_answer_that_was_not_awaited_is_nobody_elses(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
+) -> None:
+    """Ctrl-C, or a worker's time limit, between a question and its answer, which comes after the next question."""
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    assert broadcast_to_project(project, EVENT)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    own_redis.freeze()
+    with monkeypatch.context() as patch:
+        patch.setattr("redis.connection.Connection.read_response", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            broadcast_to_project(project, EVENT | {"jobId": "unheard"})
+    thawing = threading.Timer(0.2, own_redis.thaw)
+    thawing.start()
+    try:
+        seq = broadcast_to_project(project, EVENT, strict=True)
+    finally:
+        thawing.join()
+    assert last(own_redis, project)["seq"] == seq
 
 
 # Threads and forks

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.codes import CloseCode, ErrorCode
+from gateway.codes import CloseCode, ErrorCode, PublishCode
 
 CONTRACT = {1000, 1001, 1008, 1009, 1012, 4400, 4401, 4503, 4508}  # design.md, "Close codes"
 
@@ -24,8 +24,8 @@ def test_only_two_codes_tell_a_client_not_to_come_back() -> None:
     assert {code for code in CloseCode if 4000 <= code < 4500} == {CloseCode.PROTOCOL_ABUSED, CloseCode.NOT_AUTHORISED}
 
 
-@pytest.mark.parametrize("enum", [CloseCode, ErrorCode])
-def test_no_code_has_two_names(enum: type[CloseCode] | type[ErrorCode]) -> None:
+@pytest.mark.parametrize("enum", [CloseCode, ErrorCode, PublishCode])
+def test_no_code_has_two_names(enum: type[CloseCode] | type[ErrorCode] | type[PublishCode]) -> None:
     assert len(enum.__members__) == len(set(enum))
 
 
@@ -33,6 +33,13 @@ def test_the_error_codes_are_these_words() -> None:
     assert set(ErrorCode) == {
         "not_text", "not_json", "bad_message", "unknown_type", "bad_project_id", "bad_since", "rate_limited",
         "too_many_projects", "unavailable",
+    }  # fmt: skip
+
+
+def test_the_codes_of_a_refused_publication_are_these_words() -> None:
+    assert set(PublishCode) == {
+        "method_not_allowed", "not_authorised", "body_too_big", "too_many_events", "bad_project_id", "not_json",
+        "no_events", "bad_events", "rate_limited", "draining", "overloaded", "redis_unavailable", "redis_refused",
     }  # fmt: skip
 
 

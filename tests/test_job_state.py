@@ -409,3 +409,18 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
+
+
+def test_the_pace_may_be_another() -> None:
+    state = new_job(per_second=2)
+    state.take()
+    state.settle(100, is_sent=True)
+    state.say(state.check_progress(10, None))
+    assert state.due() == 100.5
+    assert state.of_sentence("s").take()
+
+
+@pytest.mark.parametrize("per_second", [0, -1, float("nan"), 1_001])
+def test_a_pace_that_is_none_is_refused(per_second: float) -> None:
+    with pytest.raises(ValueError, match="per_second"):
+        new_job(per_second=per_second)

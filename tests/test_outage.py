@@ -25,7 +25,8 @@ from publisher.outage import (
     circuit_of,
     is_worth_retrying,
 )
-from publisher.publication import SOCKET_TIMEOUT_SECONDS, Publication
+from publisher.publication import Publication
+from publisher.redis_options import SOCKET_TIMEOUT_SECONDS
 from publisher.settings import PublisherSettings
 from tests.contract.deadlines import wait_for
 
@@ -223,6 +224,18 @@ def test_of_several_threads_that_give_up_one_asks(server: Server) -> None:
     assert [thread.name for thread in threading.enumerate()].count("publisher-probe") == 1
 
 
+def test_where_no_thread_is_to_be_had_each_event_asks_for_itself(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    circuit = Circuit()
+    circuit.open(server)
+    circuit.wait()
+
+
 def test_who_is_trying_when_another_gives_up_gives_up_too(circuit: Circuit) -> None:
     assert Patience(circuit).delay_after(AWAY) is None
 
@@ -270,3 +283,8 @@ def test_it_is_said_once_a_minute_and_nothing_is_left_out(clock: Clock, caplog: 
     assert len(caplog.messages) == 2
     assert "'k' in project 'p' and 11 more events" in caplog.messages[1]
     assert unsent.count == 13
+    clock.now += 1
+    unsent.report(publication("j"), 2, SETTINGS, AWAY, 5)
+    unsent.tell_the_rest()
+    unsent.tell_the_rest()
+    assert [("2 more events" in message) for message in caplog.messages] == [False, False, True]

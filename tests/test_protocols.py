@@ -121,6 +121,23 @@ def test_a_request_that_drips_is_dropped_in_time(port: int) -> None:
     assert took < REQUEST_SECONDS + 3
 
 
+def test_a_connection_whose_answer_came_before_its_body_is_not_held_for_ever(port: int) -> None:
+    with tcp(port) as plug:
+        plug.sendall(get("/healthz", "Content-Length: 10", method="POST", close=False))
+        assert status(until(plug, b"\r\n\r\n")) == 405
+        plug.sendall(b"x" * 10)
+        plug.settimeout(8)  # uvicorn keeps an idle connection for 5 s
+        rest_of(plug)
+
+
+def test_an_early_answer_costs_the_request_behind_it_no_time(port: int) -> None:
+    with tcp(port) as plug:
+        plug.sendall(get("/healthz", "Content-Length: 10", method="POST", close=False))
+        assert status(until(plug, b"\r\n\r\n")) == 405
+        plug.sendall(b"x" * 10 + get("/healthz"))
+        assert b"200 OK" in rest_of(plug)
+
+
 def test_a_connection_that_became_a_websocket_is_not_dropped(port: int) -> None:
     with tcp(port) as plug:
         plug.sendall(upgrade())

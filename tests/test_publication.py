@@ -1,12 +1,13 @@
 """One event on its way to Redis: what is sent. No Redis, no waiting."""
 
 import hashlib
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from redis.connection import Connection
 
-from publisher.outage import GIVE_UP_SECONDS
-from publisher.publication import CLIENT_OPTIONS, SCRIPT, SCRIPT_SHA, Publication, where_remembered
+from publisher.publication import SCRIPT, SCRIPT_SHA, Publication, where_remembered
 
 PROGRESS = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
 
@@ -19,6 +20,22 @@ def test_a_progress_is_put_into_the_scripts_arguments() -> None:
     assert publication.script_arguments == (
         1, "{project:p}:jobs", "project:p", publication.payload, "j\ns", 2, 40, 1_000, 125, 3_600,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        PROGRESS,
+        PROGRESS | {"jobId": "työ ✓", "sentenceId": "$7", "progress": 0.1 + 0.2, "attempt": 2**53 - 1, "message": "é"},
+        PROGRESS | {"progress": 1e-320},
+        {"type": "job_complete", "jobId": "j", "jobType": "audio"},
+    ],
+)
+def test_evalsha_is_what_redis_py_would_send(event: dict[str, object]) -> None:
+    publication = Publication.of("p", event, "staging")
+    connection: Any = Connection  # redis-py's is not typed
+    packed = connection().pack_command("EVALSHA", SCRIPT_SHA, *publication.script_arguments)
+    assert publication.evalsha == b"".join(packed)
 
 
 def test_an_end_has_no_progress_and_where_there_is_no_attempt_it_is_empty() -> None:
@@ -55,11 +72,6 @@ def test_the_summary_names_the_job_and_none_of_its_texts() -> None:
 
 def test_the_hash_is_that_of_the_script() -> None:
     assert hashlib.sha1(SCRIPT.encode()).hexdigest() == SCRIPT_SHA
-
-
-def test_the_clients_do_not_retry_by_themselves() -> None:
-    assert CLIENT_OPTIONS["retry"] is None
-    assert CLIENT_OPTIONS["socket_timeout"] + CLIENT_OPTIONS["socket_connect_timeout"] < GIVE_UP_SECONDS
 
 
 def test_where_a_job_is_remembered_is_where_the_script_puts_it() -> None:

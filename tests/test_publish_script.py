@@ -227,6 +227,117 @@ def test_not_refused(client: Any, before: Said, then: Said) -> None:
     assert publish(client, then[0], **then[1]) is not None
 
 
+# The rule reads the usual last event without decoding it. Whatever stands there, the answer must be the decoder's.
+
+HOSTILE_TEXTS = (
+    ',"attempt":0,"progress":0,',
+    '"attempt":9,"progress":99',
+    'x","attempt":9,"progress":99,"',
+    '\\","attempt":9,"progress":99',
+    "{",
+    "}",
+    '{"attempt":9}',
+    "\\",
+    ",",
+    '",',
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+@pytest.mark.parametrize("where", ["jobId", "sentenceId", "message"])
+def test_texts_that_look_like_an_attempt_are_none(client: Any, where: str, text: str) -> None:
+    def say(attempt: int | None, progress: int) -> int | None:
+        event = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": progress} | {where: text}
+        if attempt is not None:
+            event["attempt"] = attempt
+        arguments: tuple[Any, ...] = Publication.of("p", event, "").script_arguments
+        seq: int | None = client.eval(SCRIPT, *arguments)
+        return seq
+
+    assert say(2, 50) is not None
+    assert say(2, 50) is not None
+    assert say(2, 49) is None
+    assert say(1, 99) is None
+    assert say(3, 0) is not None
+    assert say(None, 1) is not None
+    assert say(0, 0) is not None, "the last event has no attempt but in its texts"
+
+
+PROGRESS_2 = '{"seq":1000000000000000,"type":"progress","jobId":"j","jobType":"audio",'
+
+
+@pytest.mark.parametrize(
+    ("written", "refuses"),
+    [
+        (PROGRESS_2 + '"attempt":2,"progress":50}', False),
+        (PROGRESS_2 + '"attempt":2,"progress":50.5}', True),
+        (PROGRESS_2 + '"attempt":2,"progress":5e1,"message":"x"}', False),
+        (PROGRESS_2 + '"attempt":2,"progress":9e1}', True),
+        (PROGRESS_2 + '"attempt":2,"progress":"51"}', True),
+        (PROGRESS_2 + '"attempt":2,"progress":null}', False),
+        (PROGRESS_2 + '"attempt":2,"progress":[51]}', False),
+        (PROGRESS_2 + '"attempt":2, "progress":51}', True),
+        (PROGRESS_2 + '"attempt":2}', False),
+        (PROGRESS_2 + '"attempt":3}', True),
+        (PROGRESS_2 + '"attempt":3,"progress":0}', True),
+        (PROGRESS_2 + '"attempt":2.5,"progress":0}', True),
+        (PROGRESS_2 + '"attempt":-3,"progress":99}', False),
+        (PROGRESS_2 + '"progress":51,"attempt":2}', True),
+        (PROGRESS_2 + '"x":{"y":1,"attempt":0,"progress":0},"attempt":3}', True),
+        (PROGRESS_2 + '"x":{"y":1,"attempt":3,"progress":0},"attempt":2,"progress":1}', False),
+        (PROGRESS_2 + '"x":["\\"",{"y":1,"attempt":0,"progress":0}],"attempt":3}', True),
+        # No JSON: not refused, however high an attempt it seems to carry.
+        (PROGRESS_2 + '"attempt":3,"progress":0', False),
+        (PROGRESS_2 + '"attempt":3,"progress":99}x', False),
+        # Ends with a progress, and what begins like a progress but is none.
+        (PROGRESS_2.replace("progress", "job_complete") + '"attempt":2,"progress":1}', True),
+        (PROGRESS_2.replace("progress", "job_failed") + '"attempt":1,"progress":1}', False),
+        ('{"seq":1,"type":"job_failed","type_":"progress","attempt":2,"progress":1}', True),
+        ('{"seq":1,"x":["12345",{"a":0,"type":"progress","attempt":0,"progress":1}],"attempt":3}', True),
+        ('{"attempt":3,"seq":1000000,"type":"progress","progress":1}', True),
+    ],
+)  # fmt: skip
+def test_what_somebody_else_wrote_counts_as_what_it_says(client: Any, written: str, refuses: bool) -> None:
+    client.hset(KEY, mapping={"seq": "1000000000000000", "from": "1", job_field("j", None): written})
+    assert (publish(client, attempt=2, progress=50) is None) == refuses
+
+
+# Seen and not remembered
+
+
+def test_a_redis_without_memory_remembers_nothing_new_and_says_the_event(server: RedisServer) -> None:
+    with redis.Redis(port=server.port) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        client.flushall()
+        publish(client, progress=10)
+        pubsub.subscribe("project:p")
+        assert pubsub.get_message(timeout=5) is None
+        client.config_set("maxmemory", 1)
+        try:
+            seqs = [publish(client, progress=20), publish(client, job="new", progress=30)]
+        finally:
+            client.config_set("maxmemory", 0)
+        messages = [pubsub.get_message(timeout=5) for _ in seqs]
+        assert [json.loads(message["data"])["seq"] for message in messages if message] == seqs
+        assert last(client)["progress"] == 10
+        assert len(remembered(client)) == 3
+
+
+def test_a_read_only_redis_is_an_error_and_nothing_is_sent(server: RedisServer) -> None:
+    """A primary that was demoted: the publisher connects again, perhaps to the new one."""
+    with redis.Redis(port=server.port) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
+        client.flushall()
+        publish(client)
+        pubsub.subscribe("project:p")
+        assert pubsub.get_message(timeout=5) is None
+        client.execute_command("REPLICAOF", "127.0.0.1", 1)
+        try:
+            with pytest.raises(redis.ReadOnlyError):
+                publish(client)
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+        assert pubsub.get_message(timeout=0.05) is None
+
+
 # A thousand jobs
 
 

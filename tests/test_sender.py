@@ -66,7 +66,7 @@ class FakeRedis:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRedis]:
     fake = FakeRedis()
-    monkeypatch.setattr(module, "deliver", fake)
+    monkeypatch.setattr("publisher.wire.deliver", fake)
     monkeypatch.setattr("publisher.job_state.RETRY_SECONDS", 0.05)
     yield fake
     fake.is_flowing.set()
@@ -243,13 +243,13 @@ def test_of_threads_that_ask_for_a_sentence_at_once_one_begins_it(
 ) -> None:
     """A second one, which nobody ended, was renewed for ever."""
     job, both = new_job(), threading.Barrier(2)
-    state_of = job._state_of
+    state_of = job._state.of_sentence
 
     def slowly(sentence_id: str) -> JobState:
         both.wait(PATIENCE)
         return state_of(sentence_id)
 
-    monkeypatch.setattr(job, "_state_of", slowly)
+    monkeypatch.setattr(job._state, "of_sentence", slowly)
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(job.sentence, ["s1", "s1"])
     assert first is second

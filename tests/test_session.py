@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from gateway.codes import CloseCode
-from gateway.session import Allowance, Session
+from gateway.session import Session
 from gateway.settings import Settings
 from tests.fakes import FakeClient, new_hub, progress, state
 from tests.simulation import SimulatedSocket
@@ -338,17 +338,6 @@ async def test_more_projects_than_the_limit_are_refused_until_one_is_left() -> N
     stage.client.subscribe("r")
     assert stage.client.kinds() == ["unsubscribed"]
     assert ("subscribe", "project:r") in stage.feed.asked
-
-
-def test_an_allowance_gives_its_burst_at_once_and_then_its_rate() -> None:
-    allowance = Allowance(3, now=100.0)
-
-    def take(now: float) -> bool:
-        return allowance.take(rate=2, burst=3, now=now)
-
-    assert [take(100.0) for _ in range(4)] == [True, True, True, False]
-    assert [take(100.4), take(100.5), take(100.6)] == [False, True, False]
-    assert [take(1_000.0) for _ in range(4)] == [True, True, True, False]
 
 
 # Refused by Redis

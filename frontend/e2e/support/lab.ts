@@ -75,6 +75,15 @@ export class Lab implements Ended {
     return this.#show(await context.newPage(), props, options);
   }
 
+  /** A replica's own page, on one project. */
+  async openDashboard(replica: Replica, projectId: string): Promise<Page> {
+    const context = await this.#world.chromium.browser.newContext();
+    await this.own({ end: () => context.close() });
+    const page = await context.newPage();
+    await page.goto(`${replica.url.replace("ws://", "http://").replace("/ws", "/")}?project=${projectId}`);
+    return page;
+  }
+
   /** The test page as a tab of one window, of which only one is in front. */
   async openTab(props: AppProps, options: OpenOptions = {}): Promise<TestPage> {
     const [context] = this.#world.chromium.browser.contexts();

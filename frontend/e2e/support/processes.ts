@@ -325,3 +325,20 @@ export class Publisher implements Ended {
     return this.#process.kill();
   }
 }
+
+/** A job process that runs a program of the test's own. */
+export class Worker implements Ended {
+  #process: Process;
+
+  constructor(redis: Redis, program: string) {
+    this.#process = pythonProcess(["-c", program], { REDIS_URL: redis.url });
+  }
+
+  kill(): Promise<void> {
+    return this.#process.kill();
+  }
+
+  end(): Promise<void> {
+    return this.#process.kill();
+  }
+}

@@ -1,0 +1,331 @@
+"""P8, the publisher's side: Redis' time for one event, the caller's time, and how many events one process can publish.
+
+No server of the other figures takes part, so it has a table of its own: what is measured, and what stands beside it in
+the same round.
+"""
+
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import publisher
+from bench.load import EVENT_BYTES, JOBS_PER_PROJECT
+from bench.servers import LOOPBACK
+from bench.toolchain import BenchError
+from publisher.publication import SCRIPT, SCRIPT_SHA, Publication
+from publisher.wire import _client
+
+PROJECT = "bench"
+OTHER_PROJECT = "beside"  # whose remembered events are not the publisher's
+CALLS = 1_000  # of one kind, in one round; fewer than the jobs that a project remembers, so that nothing is trimmed
+CALLS_A_TURN = 50  # then it is another's turn: all are to see the same machine
+BATCH = 1_000  # events handed over at once, to 20 projects
+BATCHES = 5
+EMPTY_SCRIPT = "return 1"
+# What the publish script asks of Redis, and nothing around it: the least that any script of its kind costs.
+BARE_SCRIPT = """
+redis.call('HMGET', KEYS[1], 'seq', ARGV[3])
+redis.call('TIME')
+redis.call('HSET', KEYS[1], 'seq', '1764187200000000', ARGV[3], ARGV[2])
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+return 1
+"""
+
+Event = dict[str, Any]
+
+
+def _event(job: str, *, kind: str = "progress", progress: int = 0, attempt: int | None = None) -> Event:
+    """As large as the events of the other figures, once it is JSON."""
+    event: Event = {"type": kind, "jobId": job, "jobType": "audio"}
+    if attempt is not None:
+        event["attempt"] = attempt
+    if kind == "progress":
+        event["progress"], text = progress, "message"
+    else:
+        text = "error"
+    event[text] = ""
+    bare = len(json.dumps(event, separators=(",", ":")))
+    event[text] = "x" * (EVENT_BYTES - bare)
+    return event
+
+
+def _usual(attempt: int | None) -> list[Event]:
+    """Progress of the same few jobs, as a project has them."""
+    return [
+        _event(f"job-{turn % JOBS_PER_PROJECT}", progress=turn * 100 // CALLS, attempt=attempt) for turn in range(CALLS)
+    ]
+
+
+def _each_job_once(kind: str) -> list[Event]:
+    return [_event(f"job-{number}", kind=kind, attempt=1) for number in range(CALLS)]
+
+
+@dataclass
+class Figure:
+    """One row of the table, and what each round measured for it."""
+
+    name: str
+    title: str
+    unit: str
+    goal: str
+    as_ratio: bool = False  # the figure is the ratio to the first of `beside`, taken within a round
+    values: list[float] = field(default_factory=list)
+    beside: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, value: float, **beside: float) -> None:
+        self.values.append(value)
+        for what, other in beside.items():
+            self.beside.setdefault(what, []).append(other)
+
+    def ratios(self) -> list[float]:
+        others = next(iter(self.beside.values()))
+        return [value / other for value, other in zip(self.values, others, strict=True)]
+
+    def cells(self) -> list[str]:
+        if not self.values:
+            return [f"{self.name}: {self.title}", self.goal, "-", "-"]
+        digits = 0 if min(self.values) > 1_000 else 2
+        absolute = f"{median(self.values):,.{digits}f} {self.unit}"
+        own = f"**{absolute}** ({min(self.values):,.{digits}f}-{max(self.values):,.{digits}f})"
+        if self.as_ratio:
+            ratios = self.ratios()
+            own = f"**{median(ratios):.2f}** ({min(ratios):.2f}-{max(ratios):.2f}); {absolute}"
+        beside = [f"{what} {median(others):,.{digits}f}" for what, others in self.beside.items()]
+        return [f"{self.name}: {self.title}", self.goal, own, "; ".join(beside)]
+
+
+class Redis:
+    """The benchmark's Redis over two sockets: one asks, one watches the project as a gateway would."""
+
+    def __init__(self, port: int) -> None:
+        self._asking = socket.create_connection((LOOPBACK, port), timeout=30)
+        self._asking.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._watching = socket.create_connection((LOOPBACK, port), timeout=30)
+
+    def close(self) -> None:
+        self._asking.close()
+        self._watching.close()
+
+    def watch(self, *channels: str) -> None:
+        self._watching.sendall(pack("SUBSCRIBE", *channels))
+        self._watching.recv(65536)
+        self._watching.setblocking(False)
+
+    def ask(self, *words: str) -> bytes:
+        return self.ask_packed(pack(*words))
+
+    def ask_packed(self, command: bytes) -> bytes:
+        """One command, one answer of one read: all that are asked for here are short, but INFO's."""
+        self._asking.sendall(command)
+        answer = self._asking.recv(1 << 20)
+        if answer.startswith(b"-"):
+            raise BenchError(f"Redis answered {answer[:200]!r}.")
+        if answer.startswith(b"$"):
+            head, _, body = answer.partition(b"\r\n")
+            while len(body) < int(head[1:]) + 2:
+                body += self._asking.recv(1 << 20)
+        return answer if not answer.startswith(b"$") else body
+
+    def microseconds(self, *kinds: tuple[str, Sequence[bytes]], at_once: bool) -> list[float]:
+        """Redis' own time for one call of each kind (the command's name, and the calls), by its statistics.
+
+        The kinds take turns. The calls of a turn come at once, as to a Redis that has much to do, or one after another.
+        """
+        spent = [0] * len(kinds)
+        for turn in range(0, CALLS, CALLS_A_TURN):
+            for kind, (command, packed) in enumerate(kinds):
+                spent[kind] += self._spent(command, packed[turn : turn + CALLS_A_TURN], at_once=at_once)
+        return [microseconds / CALLS for microseconds in spent]
+
+    def _spent(self, command: str, packed: Sequence[bytes], *, at_once: bool) -> int:
+        self.ask("CONFIG", "RESETSTAT")
+        for part in [packed] if at_once else [[one] for one in packed]:
+            self._asking.sendall(b"".join(part))
+            answers = b""
+            while answers.count(b"\n") < len(part):
+                answers += self._asking.recv(1 << 20)
+            if answers.count(b":") != len(part):  # an error, or the nil of an event that was refused
+                raise BenchError(f"Redis answered {answers[:200]!r}.")
+        self._drain()
+        found = re.search(rb"cmdstat_%b:calls=(\d+),usec=(\d+)" % command.encode(), self.ask("INFO", "commandstats"))
+        if found is None or int(found[1]) != len(packed):
+            raise BenchError(f"Redis did not count {len(packed)} calls of {command}.")
+        return int(found[2])
+
+    def _drain(self) -> None:
+        try:
+            while self._watching.recv(1 << 20):
+                pass
+        except BlockingIOError:
+            pass
+
+
+def pack(*words: str | bytes) -> bytes:
+    encoded = [word.encode() if isinstance(word, str) else word for word in words]
+    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
+
+
+@contextmanager
+def _redis(port: int) -> Iterator[Redis]:
+    redis = Redis(port)
+    try:
+        yield redis
+    finally:
+        redis.close()
+
+
+class RedisTime:
+    """P8a: the publish script by `INFO commandstats`, as projects use it, beside what no script could do without."""
+
+    def __init__(self) -> None:
+        usual, with_attempt = _usual(None), _usual(1)
+        first, last = _each_job_once("progress"), _each_job_once("job_failed")
+        known = JOBS_PER_PROJECT
+        # What is published before, what is counted, and how it comes.
+        self._loads = (
+            ("progress of a known job", usual[:known], usual, True),
+            ("the same with `attempt`", with_attempt[:known], with_attempt, True),
+            ("the first of a job, with `attempt`", [], first, True),
+            ("the last of a job, with `attempt`", first, last, True),
+            ("progress of a known job, one at a time", usual[:known], usual, False),
+            ("the same with `attempt`, one at a time", with_attempt[:known], with_attempt, False),
+        )
+        self.figures = [
+            Figure("P8a", f"Redis' time for an event: {title}", "us", "<= 12 us") for title, *_ in self._loads
+        ]
+
+    def measure(self, port: int) -> None:
+        with _redis(port) as redis:
+            redis.ask("SCRIPT", "LOAD", SCRIPT)
+            bare, empty = (redis.ask("SCRIPT", "LOAD", script).strip() for script in (BARE_SCRIPT, EMPTY_SCRIPT))
+            redis.watch(f"project:{PROJECT}", f"project:{OTHER_PROJECT}")
+            for figure, (_, before, events, at_once) in zip(self.figures, self._loads, strict=True):
+                ours, others = _publications(PROJECT, events), _publications(OTHER_PROJECT, events)
+                redis.ask("DEL", ours[0].key)
+                redis.ask("DEL", others[0].key)
+                for one in _publications(PROJECT, before):
+                    redis.ask_packed(one.evalsha)
+                spent = redis.microseconds(
+                    ("evalsha", [one.evalsha for one in ours]),
+                    ("evalsha", _instead(bare, others)),
+                    ("evalsha", _instead(empty, others)),
+                    ("publish", [pack("PUBLISH", one.channel, one.payload) for one in others]),
+                    at_once=at_once,
+                )
+                beside = ("its four commands alone", "a script that does nothing", "a plain PUBLISH")
+                figure.add(spent[0], **dict(zip(beside, spent[1:], strict=True)))
+
+
+def _publications(project: str, events: Sequence[Event]) -> list[Publication]:
+    return [Publication.of(project, event, "") for event in events]
+
+
+def _instead(sha: bytes, publications: list[Publication]) -> list[bytes]:
+    """The same calls of another script."""
+    return [one.evalsha.replace(SCRIPT_SHA.encode(), sha, 1) for one in publications]
+
+
+class CallersTime:
+    """P8b: `broadcast_to_project` beside redis-py's `publish` of a ready payload, on the same pool of connections."""
+
+    def __init__(self) -> None:
+        title = "the caller's time for one event"
+        self.figures = [Figure("P8b", title, "us", "<= 1.3 x", as_ratio=True)]
+        self._events = _usual(None)
+        self._payload = Publication.of(PROJECT, self._events[0], "").payload
+
+    def measure(self, port: int) -> None:
+        client = _client(os.environ["REDIS_URL"])
+
+        def publish(event: Event) -> None:
+            if publisher.broadcast_to_project(PROJECT, event, strict=True) is None:
+                raise BenchError("An event was refused that should not be.")
+
+        def plain(_: Event) -> None:
+            client.publish(f"project:{PROJECT}", self._payload)
+
+        publish(self._events[0])
+        ours = plainly = 0.0
+        for turn in range(0, CALLS, CALLS_A_TURN):
+            events = self._events[turn : turn + CALLS_A_TURN]
+            ours += _seconds(publish, events)
+            plainly += _seconds(plain, events)
+        self.figures[0].add(ours * 1e6 / CALLS, **{"redis-py's publish": plainly * 1e6 / CALLS})
+
+
+class Batches:
+    """P8c: many events at once from one process, checked like all others, beside a pipeline of ready payloads."""
+
+    def __init__(self) -> None:
+        self.figures = [Figure("P8c", f"{BATCH:,} events at once, one process", "events/s", ">= 50,000")]
+        self._broadcast_many: Callable[[list[tuple[str, Event]]], Any] | None = getattr(
+            publisher, "broadcast_many", None
+        )
+
+    def measure(self, port: int) -> None:
+        if self._broadcast_many is None:
+            self.figures[0].notes = ["P8c: this publisher has no broadcast_many"]
+            return
+        items = [(f"{PROJECT}-{number % 20}", event) for number, event in enumerate(_usual(None)[:BATCH])]
+        ready = [(f"project:{project}", Publication.of(project, event, "").payload) for project, event in items]
+        client = _client(os.environ["REDIS_URL"])
+        self._broadcast_many(items[:10])
+        ours = plainly = 0.0
+        for _ in range(BATCHES):
+            begin = time.perf_counter()
+            answers = self._broadcast_many(items)
+            ours += time.perf_counter() - begin
+            if None in answers or len(answers) != len(items):
+                raise BenchError("broadcast_many did not send all of its events.")
+            begin = time.perf_counter()
+            pipeline = client.pipeline(transaction=False)
+            for channel, payload in ready:
+                pipeline.publish(channel, payload)
+            pipeline.execute()
+            plainly += time.perf_counter() - begin
+        count = BATCHES * len(items)
+        self.figures[0].add(count / ours, **{"redis-py's pipeline of PUBLISH": count / plainly})
+
+
+def _seconds(call: Callable[[Event], None], events: Sequence[Event]) -> float:
+    begin = time.perf_counter()
+    for event in events:
+        call(event)
+    return time.perf_counter() - begin
+
+
+def run_publishing(redis_port: int, rounds: int) -> list[Figure]:
+    """All of P8, round by round."""
+    for name in [name for name in os.environ if name.startswith("PROGRESS_")]:
+        del os.environ[name]
+    os.environ["REDIS_URL"] = f"redis://{LOOPBACK}:{redis_port}/0"
+    parts = (RedisTime(), CallersTime(), Batches())
+    for number in range(1, rounds + 1):
+        for part in parts:
+            part.measure(redis_port)
+        values = ", ".join(f"{f.values[-1]:,.1f} {f.unit}" for part in parts for f in part.figures if f.values)
+        print(f"P8 round {number}/{rounds} {values}", file=sys.stderr, flush=True)
+    return [figure for part in parts for figure in part.figures]
+
+
+def table(figures: list[Figure]) -> str:
+    """Markdown, as it stands in bench/README.md."""
+    rows = [["figure", "goal", "publisher", "beside it"], ["---"] * 4, *(figure.cells() for figure in figures)]
+    notes = [f"\n- {note}" for figure in figures for note in figure.notes]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "".join(notes)
+
+
+def as_json(figures: list[Figure]) -> list[dict[str, Any]]:
+    return [
+        {"name": f.name, "title": f.title, "unit": f.unit, "goal": f.goal, "values": f.values, "beside": f.beside}
+        for f in figures
+    ]

@@ -1,0 +1,38 @@
+"""A Celery task that people watch, and that Celery tries again while its service is away.
+
+Beside `make run`, with its page http://127.0.0.1:3001/?project=demo open, in a second terminal:
+
+    .venv/bin/python -m examples.celery_task           # puts a task into the queue
+    .venv/bin/celery -A examples.celery_task worker    # works through the queue; Ctrl-C ends it
+"""
+
+import os
+import random
+import time
+
+from celery import Celery, Task
+
+from publisher import track_job
+
+app = Celery("examples.celery_task", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
+
+
+@app.task(bind=True, autoretry_for=(ConnectionError,), retry_backoff=True, max_retries=3)
+def make_audio(self: Task, project_id: str, voices: list[str]) -> None:
+    task = self.request
+    retried = self.autoretry_for if task.retries < self.max_retries else ()
+    with track_job(project_id, task.id, "audio", attempt=task.retries, will_retry=retried) as job:
+        for voice in job.track(voices, "{n} of {total} voices"):
+            speak(voice)
+        job.complete(file=f"{task.id}.mp3")
+
+
+def speak(voice: str) -> None:
+    """Stands for the work of your task."""
+    time.sleep(1)
+    if random.random() < 0.2:
+        raise ConnectionError(f"no answer for {voice}")
+
+
+if __name__ == "__main__":
+    make_audio.delay("demo", ["Ann", "Ben", "Cem", "Dot"])

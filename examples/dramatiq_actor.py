@@ -1,0 +1,45 @@
+"""A Dramatiq actor that people watch, and that Dramatiq tries again when it fails.
+
+Beside `make run`, with its page http://127.0.0.1:3001/?project=demo open, in a second terminal:
+
+    .venv/bin/python -m examples.dramatiq_actor    # puts a message into the queue
+    .venv/bin/dramatiq examples.dramatiq_actor     # works through the queue; Ctrl-C ends it
+"""
+
+import os
+import random
+import time
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import CurrentMessage
+
+from publisher import track_job
+
+broker = RedisBroker(url=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
+broker.add_middleware(CurrentMessage())
+dramatiq.set_broker(broker)
+
+RETRIES = 3
+
+
+@dramatiq.actor(max_retries=RETRIES, min_backoff=1_000)
+def make_image(project_id: str, layers: list[str]) -> None:
+    message = CurrentMessage.get_current_message()
+    assert message is not None
+    attempt = message.options.get("retries", 0)
+    with track_job(project_id, message.message_id, "image", attempt=attempt, will_retry=attempt < RETRIES) as job:
+        for layer in job.track(layers, "{n} of {total} layers"):
+            draw(layer)
+        job.complete(file=f"{message.message_id}.png")
+
+
+def draw(layer: str) -> None:
+    """Stands for the work of your actor."""
+    time.sleep(1)
+    if random.random() < 0.2:
+        raise ConnectionError(f"no answer for {layer}")
+
+
+if __name__ == "__main__":
+    make_image.send("demo", ["sky", "sea", "sand", "shell"])

@@ -1,0 +1,40 @@
+"""An RQ job that people watch, and that RQ tries again when it fails.
+
+Beside `make run`, with its page http://127.0.0.1:3001/?project=demo open, in a second terminal:
+
+    .venv/bin/python -m examples.rq_job    # puts a job into the queue
+    .venv/bin/rq worker                    # works through the queue; Ctrl-C ends it
+"""
+
+import os
+import random
+import time
+
+from redis import Redis
+from rq import Queue, Retry, get_current_job
+
+from publisher import track_job
+
+RETRIES = 3
+
+
+def make_video(project_id: str, scenes: list[str]) -> None:
+    rq_job = get_current_job()
+    assert rq_job is not None
+    attempt = RETRIES - (rq_job.retries_left or 0)
+    with track_job(project_id, rq_job.id, "video", attempt=attempt, will_retry=rq_job.should_retry) as job:
+        for scene in job.track(scenes, "{n} of {total} scenes"):
+            render(scene)
+        job.complete(file=f"{rq_job.id}.mp4")
+
+
+def render(scene: str) -> None:
+    """Stands for the work of your job."""
+    time.sleep(1)
+    if random.random() < 0.2:
+        raise ConnectionError(f"no answer for {scene}")
+
+
+if __name__ == "__main__":
+    queue = Queue(connection=Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")))
+    queue.enqueue("examples.rq_job.make_video", "demo", ["dawn", "noon", "dusk", "night"], retry=Retry(max=RETRIES))

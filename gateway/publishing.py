@@ -1,0 +1,210 @@
+"""`POST /projects/<id>/events`: events from jobs in any language, sent by the publisher's code. Knows no framework."""
+
+import asyncio
+import hmac
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from gateway.allowance import Allowance
+from gateway.codes import PublishCode
+from gateway.publish_answers import Accepted, Answer, BadField, Refused, bad_fields
+from gateway.settings import Settings
+from publisher.aio_client import publish
+from publisher.names import check_project_id
+from publisher.outage import SEND_ERRORS, is_worth_retrying
+from publisher.publication import Publication
+from publisher.settings import DEFAULT_REDIS_URL, PublisherSettings
+
+STATUSES = (202, 401, 405, 413, 422, 429, 503)
+
+# Requests that are being read or wait for Redis. Each may hold a body and a connection to Redis, so this bounds both
+# while Redis is away; in usual times a request takes milliseconds.
+MAX_IN_HAND = 64
+GIVE_UP_SECONDS = 4.0  # for one request: many HTTP clients wait for 5, and would not know what became of their events
+# Events that are checked, or sent, in one go. Beside batches of 1,000 a viewer's pong took 34 ms (p99) where they were
+# one piece, and takes 10 ms like this.
+SLICE = 100
+AWAY_SECONDS, BUSY_SECONDS, REFUSED_SECONDS = 1, 1, 30  # for Retry-After
+
+
+class Post(NamedTuple):
+    """A request, as the application hands it over."""
+
+    method: str
+    project_id: str
+    authorization: Sequence[str]
+    """Each header of that name."""
+    content_length: str | None
+    body: AsyncIterator[bytes]
+
+
+class Publishing:
+    """Answers the requests to publish. Lives as long as the replica; used by one event loop only.
+
+    A request is read, checked and sent by one coroutine; what it refuses, it refuses before anything was sent, except
+    for what Redis says.
+    """
+
+    def __init__(self, settings: Settings, is_draining: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._is_draining = is_draining
+        self._publisher = PublisherSettings(
+            settings.redis_url or DEFAULT_REDIS_URL, settings.namespace, settings.replay
+        )
+        self._keys = [key.get_secret_value().encode() for key in settings.publish_keys]
+        self._allowances = [Allowance(settings.publish_burst, time.monotonic()) for _ in self._keys]
+        self._max_events = min(settings.publish_max_events, settings.publish_burst)
+        self._in_hand = 0
+        # What operators see
+        self.accepted = 0
+        self.refused = 0
+        self.requests = dict.fromkeys(STATUSES, 0)
+
+    async def answer(self, post: Post) -> Answer:
+        try:
+            answer = Accepted(seqs=await self._publish(post)).answer
+        except Refused as refused:
+            answer = refused.answer
+        except asyncio.CancelledError:
+            if not self._is_draining():
+                raise
+            # The server's patience with what still runs has ended: it waits for a Redis that does not answer, or for
+            # a body. There is time for one answer.
+            answer = self._draining().answer
+        self.requests[answer.status] += 1
+        return answer
+
+    async def _publish(self, post: Post) -> list[int | None]:
+        if post.method != "POST":
+            raise Refused(405, PublishCode.METHOD_NOT_ALLOWED, "Events are sent by POST.", allow="POST")
+        if self._is_draining():
+            raise self._draining()
+        key = self._key_of(post.authorization)
+        with self._one_in_hand():
+            self._check_project(post.project_id)
+            events = self._events_of(await self._read(post))
+            self._take(key, 1 if isinstance(events, dict) else len(events))
+            return await self._send(await self._check(post.project_id, events))
+
+    @staticmethod
+    def _draining() -> Refused:
+        sentence = "This replica ends; send again, another one answers."
+        return Refused(503, PublishCode.DRAINING, sentence, retry_after=BUSY_SECONDS)
+
+    def _key_of(self, authorization: Sequence[str]) -> int:
+        """Which key the request carries."""
+        words = authorization[0].split() if len(authorization) == 1 else []
+        given = words[1] if len(words) == 2 and words[0].lower() == "bearer" else ""
+        # Each key is compared, and to its end: the time that this takes tells nobody which key came close.
+        matches = [hmac.compare_digest(given.encode(errors="replace"), key) for key in self._keys]
+        if True not in matches:
+            sentence = "Send `Authorization: Bearer <key>` with one of the keys of GATEWAY_PUBLISH_KEYS."
+            raise Refused(401, PublishCode.NOT_AUTHORISED, sentence, www_authenticate="Bearer")
+        return matches.index(True)
+
+    @contextmanager
+    def _one_in_hand(self) -> Iterator[None]:
+        if self._in_hand >= MAX_IN_HAND:
+            sentence = f"{MAX_IN_HAND} requests are waiting already; send again in a moment."
+            raise Refused(503, PublishCode.OVERLOADED, sentence, retry_after=BUSY_SECONDS)
+        self._in_hand += 1
+        try:
+            yield
+        finally:
+            self._in_hand -= 1
+
+    @staticmethod
+    def _check_project(project_id: str) -> None:
+        try:
+            check_project_id(project_id)
+        except ValidationError:
+            form = "1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit"
+            errors = [BadField(field="projectId", message=f"A project id is {form}.")]
+            raise Refused(422, PublishCode.BAD_PROJECT_ID, "The path names no project; see `errors`.", errors) from None
+
+    async def _read(self, post: Post) -> bytes:
+        """The body, of which never more than the limit and the last piece is held."""
+        limit = self._settings.publish_max_bytes
+        too_big = Refused(413, PublishCode.BODY_TOO_BIG, f"A body has at most {limit} bytes; send the events in parts.")
+        length = post.content_length or ""
+        # A length of 20 digits is beyond every limit, one of 5,000 beyond what `int` reads. One that is no number at
+        # all is the server's business.
+        if length.isdecimal() and (len(length) >= 20 or int(length) > limit):
+            raise too_big
+        body = bytearray()
+        async for piece in post.body:
+            body += piece
+            if len(body) > limit:
+                raise too_big
+        return bytes(body)
+
+    def _events_of(self, body: bytes) -> dict[str, Any] | list[Any]:
+        """One event, or a list of what may be events."""
+        try:
+            value = from_json(body, allow_inf_nan=False)
+        except ValueError:  # also nesting too deep, half a surrogate pair, what is not UTF-8
+            sentence = "The body is one event as JSON, or a list of events, in UTF-8."
+            raise Refused(422, PublishCode.NOT_JSON, sentence) from None
+        if value == []:
+            raise Refused(422, PublishCode.NO_EVENTS, "The list has no event; send one at least.")
+        if not isinstance(value, dict | list):
+            errors = [BadField(message="An event is a JSON object.")]
+            raise Refused(422, PublishCode.BAD_EVENTS, "The body is one event, or a list of events.", errors)
+        if isinstance(value, list) and len(value) > self._max_events:
+            sentence = f"A request has at most {self._max_events} events; send the list in parts."
+            raise Refused(413, PublishCode.TOO_MANY_EVENTS, sentence)
+        return value
+
+    def _take(self, key: int, events: int) -> None:
+        rate, burst = self._settings.publish_rate, self._settings.publish_burst
+        allowance = self._allowances[key]
+        if not allowance.take(rate=rate, burst=burst, now=time.monotonic(), count=events):
+            seconds = math.ceil(allowance.seconds_until(events, rate=rate)) or 1
+            sentence = f"At most {rate:g} events a second with one key; send again in {seconds} s."
+            raise Refused(429, PublishCode.RATE_LIMITED, sentence, retry_after=seconds)
+
+    async def _check(self, project_id: str, events: dict[str, Any] | list[Any]) -> list[Publication]:
+        """All, before any is sent."""
+        errors: list[BadField] = []
+        publications = []
+        for number, event in enumerate([events] if isinstance(events, dict) else events):
+            try:
+                publications.append(Publication.of(project_id, event, self._publisher.namespace))
+            except ValidationError as error:
+                errors += bad_fields(error, None if isinstance(events, dict) else number)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        if errors:
+            sentence = "None was sent: mend what `errors` names, and send again."
+            raise Refused(422, PublishCode.BAD_EVENTS, sentence, errors)
+        return publications
+
+    async def _send(self, publications: list[Publication]) -> list[int | None]:
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        seqs: list[int | None] = []
+        for start in range(0, len(publications), SLICE):
+            seconds = max(0.0, deadline - time.monotonic())
+            part = publications[start : start + SLICE]
+            try:
+                sent = await publish(self._publisher, part, strict=True, seconds=seconds)
+            except SEND_ERRORS as error:  # the publisher has logged it, once a minute
+                raise self._not_sent(error) from None
+            refused = sent.count(None) if self._publisher.replay else 0
+            self.refused += refused
+            self.accepted += len(sent) - refused
+            seqs += sent
+        return seqs
+
+    @staticmethod
+    def _not_sent(error: Exception) -> Refused:
+        if is_worth_retrying(error):
+            sentence = "Redis does not answer; send again. What was sent already is then sent twice."
+            return Refused(503, PublishCode.REDIS_UNAVAILABLE, sentence, retry_after=AWAY_SECONDS)
+        sentence = "Redis refuses this; the gateway's operator can see why."
+        return Refused(503, PublishCode.REDIS_REFUSED, sentence, retry_after=REFUSED_SECONDS)

@@ -1,0 +1,32 @@
+"""What redis-py is told of a connection, in each of the versions that this package works with: 5.0.1 to 8.x."""
+
+import inspect
+from typing import Any
+
+SOCKET_TIMEOUT_SECONDS = 1.0  # for a connect, and for an answer
+
+
+def redis_options(client: type) -> dict[str, Any]:
+    """The options of every client of this package; `client` is the class that will get them.
+
+    Nobody reads what redis-py says by itself at each connect, its name and a wish for notices of maintenance: each
+    costs a round trip, and a server that does not know the second makes redis-py 7.0 log an error. RESP2 has all that a
+    publisher needs, connects without a HELLO, and a connection that the pool drops after a fork is closed at once: with
+    RESP3, handlers of notifications and their connection hold each other.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
+        "retry": None,  # the time bound is kept by this package
+        "protocol": 2,
+    }
+    known = inspect.signature(client).parameters
+    if "driver_info" in known:  # from 7.2 on, which warns about the older names
+        options["driver_info"] = None
+    else:
+        options |= {"lib_name": None, "lib_version": None}
+    if "maint_notifications_config" in known:  # from 7.0 on, and in redis.asyncio from 8.1 on
+        from redis.maint_notifications import MaintNotificationsConfig
+
+        options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    return options

@@ -1,0 +1,62 @@
+"""arq, with a worker in the loop of the test; it runs in `make oldest`, beside the redis-py that arq needs."""
+
+import asyncio
+from types import ModuleType
+
+import arq
+import pytest
+
+from tests.examples.conftest import ITEMS, Audience, Load, Tries, Work
+
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")  # arq's, when it ends
+
+TRIES = Tries("chapters")
+
+
+@pytest.fixture
+def example(load: Load, work: Work, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    example = load("arq_worker")
+
+    async def write(chapter: str) -> None:
+        await asyncio.to_thread(work, chapter)
+
+    monkeypatch.setattr(example, "write", write)
+    monkeypatch.setattr(example, "Retry", lambda defer: arq.Retry(defer=defer / 1000))  # nobody waits for seconds here
+    return example
+
+
+async def run(example: ModuleType, project: str) -> None:
+    settings = example.WorkerSettings
+    queue = await arq.create_pool(settings.redis_settings)
+    await queue.enqueue_job("write_script", project, ITEMS)
+    worker = arq.Worker(
+        settings.functions, redis_pool=queue, max_tries=settings.max_tries, burst=True, poll_delay=0.01,
+        handle_signals=False,
+    )  # fmt: skip
+    await worker.main()
+    await worker.close()
+
+
+async def test_success(example: ModuleType, audience: Audience) -> None:
+    await run(example, audience.project)
+    assert audience.story() == TRIES.success(1)
+
+
+async def test_a_retry_and_then_success(example: ModuleType, audience: Audience, work: Work) -> None:
+    work.failures = 1
+    await run(example, audience.project)
+    assert audience.story() == TRIES.retry(1) + TRIES.success(2)
+
+
+async def test_a_failure_when_no_try_is_left(example: ModuleType, audience: Audience, work: Work) -> None:
+    work.failures = 4
+    await run(example, audience.project)
+    assert audience.story() == TRIES.retry(1) + TRIES.retry(2) + TRIES.retry(3) + TRIES.failure(4)
+
+
+async def test_an_error_that_is_not_tried_again_is_a_failure_at_once(
+    example: ModuleType, audience: Audience, work: Work
+) -> None:
+    work.failures, work.error = 1, LookupError
+    await run(example, audience.project)
+    assert audience.story() == TRIES.failure(1, "LookupError: no answer")
