@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
-from publisher.events import Progress
+from publisher.events import Progress, event_to_json
 from publisher.job import EndOf
 from publisher.job_state import JobState, Schedule
 from publisher.publication import Publication
@@ -177,6 +177,7 @@ class Sender:
             self._changed.notify_all()
 
     def _start_thread(self) -> None:
+        _load()
         self._flush_at_exit_of_a_child()
         self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
         try:
@@ -219,6 +220,16 @@ class Sender:
             for state in states:
                 batches.setdefault(state.settings, []).append(state)
             return [(batch, self._take(batch)) for batch in batches.values()]
+
+
+def _load() -> None:
+    """What pydantic looks up when it writes its first numbers, before a thread does so.
+
+    A child that is forked while a thread looks it up waits for it for ever. (So it is with modules; the thread imports
+    none, see `publisher.wire`.)
+    """
+    for number in (0, 0.5):
+        event_to_json(Progress(job_id="j", job_type="audio", progress=number))
 
 
 sender = Sender()

@@ -23,6 +23,7 @@ from publisher.settings import PublisherSettings
 from publisher.tracking import TrackedJob
 from tests.conftest import forget_jobs
 from tests.contract.deadlines import wait_for
+from tests.contract.processes import RedisServer, environment, run_python
 
 PATIENCE = 10.0
 
@@ -136,6 +137,24 @@ def test_where_no_thread_is_to_be_had_the_end_is_sent_all_the_same_and_the_next_
     assert fake.bars() == [10, "job_complete"]
     other.progress(20)
     wait_for(lambda: 20 in fake.bars(job="other"), "the other job's progress")
+
+
+LOADED = """
+import sys, threading, time
+from publisher import track_job
+loaded = []
+threading.Thread.start = lambda self, start=threading.Thread.start: (loaded.append(set(sys.modules)), start(self))
+with track_job(sys.argv[1], "j", "audio") as job:
+    job.progress(0.5)
+    time.sleep(0.3)
+print(sorted(set(sys.modules) - loaded[0]))
+"""
+
+
+def test_the_thread_imports_nothing(redis_server: RedisServer, project: str) -> None:
+    """A child that is forked meanwhile would never get it; test_tracked_exits.py forks at that moment."""
+    done = run_python(LOADED, environment(redis_server.url), project)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 # Order

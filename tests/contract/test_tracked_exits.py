@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.listener import Listener
 
 from .deadlines import wait_for
-from .processes import RedisServer, environment
+from .processes import RedisServer, environment, run_python
 
 BOUND_SECONDS = 15.0  # for a Python that starts beside many others
 
@@ -117,6 +117,7 @@ def hammer():
         job.progress(30)
 def work(percent):
     job.progress(percent)
+    time.sleep(0.3)  # so that each is sent before the next; another worker's last word may follow
 with track_job(project, "j", "audio", heartbeat=0.1) as job:
     job.progress(5)
     {here}
@@ -183,6 +184,33 @@ def test_however_a_fork_ends_the_job_ends_once_and_is_its_parents(redis_server: 
         assert 30 in heard.bars, (name, heard)
         assert heard.bars.count("job_complete") == 1, (name, heard)
         assert heard.bars[-2:] == [90, "job_complete"], f"{name}: what a child held went on after the end: {heard}"
+
+
+FORKED_EARLY = """
+for number in range(15):
+    first = os.fork()
+    if first == 0:  # a process that has never connected
+        with track_job(project, f"job_{number}", "audio") as job:
+            time.sleep(number / 4_000)
+            if os.fork() == 0:
+                job.progress(30)
+                sys.exit(0)
+            os.wait()
+        sys.exit(0)
+    os.wait()
+"""
+
+
+def test_a_fork_while_the_thread_connects_for_the_first_time_is_none_in_the_middle_of_an_import(
+    redis_server: RedisServer, project: str
+) -> None:
+    """The child of such a fork had no IDNA: it could not connect, and sometimes waited for ever."""
+    listener = Listener(redis_server, project)
+    done = run_python(PREFIX + FORKED_EARLY, environment(redis_server.url), project)
+    assert (done.returncode, done.stderr) == (0, "")
+    for number in range(15):
+        wait_for(lambda job=f"job_{number}": 30 in listener.bars(job=job), f"the child's word of job {number}")  # type: ignore[misc]
+    listener.close()
 
 
 def test_a_process_that_exits_while_redis_is_frozen_takes_a_bound(own_redis: RedisServer, project: str) -> None:

@@ -20,6 +20,7 @@ from .processes import RedisServer, environment, free_port
 
 AWAY_SECONDS = 3.0
 GIVE_UP_SECONDS = 5.0
+SPARE_SECONDS = 3.0  # for a machine that is busy with a dozen of Pythons
 LATE_SECONDS = 8.0
 
 SYNC = """
@@ -236,16 +237,16 @@ async def test_three_seconds_without_redis_lose_nothing(outages: Outages, launch
 def test_redis_gone_for_good_delays_one_job_once_and_is_one_line_in_the_log(outages: Outages) -> None:
     for_good = outages.for_good.result(60)
     for first, second, third in for_good.seconds:
-        assert first < GIVE_UP_SECONDS + 1.5
-        assert second < 1
-        assert third < 1
+        assert first < GIVE_UP_SECONDS + SPARE_SECONDS
+        assert second < SPARE_SECONDS
+        assert third < SPARE_SECONDS
     assert [len(log) for log in for_good.logs] == [1] * 2 * len(KINDS)
 
 
 def test_an_end_that_redis_missed_arrives_when_it_is_back_while_the_process_lives(outages: Outages) -> None:
     """Also where the event loop of the job ended long before."""
     at_the_end = outages.at_the_end.result(60)
-    assert at_the_end.seconds_of_the_end < GIVE_UP_SECONDS + 2
-    assert at_the_end.seconds_until_sent < 3
+    assert at_the_end.seconds_of_the_end < GIVE_UP_SECONDS + SPARE_SECONDS
+    assert at_the_end.seconds_until_sent < SPARE_SECONDS
     assert at_the_end.last_of_the_dead is None
     assert [len(log) for log in at_the_end.logs] == [1] * len(KINDS)
