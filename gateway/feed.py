@@ -268,7 +268,9 @@ class Feed(asyncio.Protocol):
         return cast(bytes, hiredis.pack_command(words))  # type: ignore[arg-type]
 
     def _write(self, commands: bytes) -> None:
-        if self._transport is not None:
+        # Until `run` has its turn, a connection that was lost is still here; uvloop's raises when it is written to, and
+        # a client that subscribes in that moment would pay for it.
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(commands)
 
     def _schedule_flush(self) -> None:

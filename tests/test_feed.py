@@ -399,6 +399,42 @@ async def test_a_killed_connection_is_lost_and_everything_is_loaded_again(own_st
     assert await stage.subscribers() == 1
 
 
+def test_what_is_asked_for_in_the_turn_after_the_link_was_lost_is_had_when_it_is_back(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On uvloop, as in production: its transports raise when they are written to after their end."""
+    uvloop = pytest.importorskip("uvloop")
+    errors: list[dict[str, Any]] = []
+
+    async def ask_between() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: errors.append(context))
+        async with running(own_redis.url) as stage:
+            feed = stage.feed
+            lose = feed.connection_lost
+
+            def ask() -> None:
+                assert feed._transport is not None, "the feed has noticed the loss: this tests nothing"
+                feed.after_round_trip(lambda: None)
+                stage.listener.channels.append(stage.channel)
+                feed.subscribe(stage.channel)
+
+            def ask_then_lose(exc: Exception | None) -> None:
+                monkeypatch.undo()
+                loop.call_soon(ask)  # before the feed's own task is woken
+                lose(exc)
+
+            monkeypatch.setattr(feed, "connection_lost", ask_then_lose)
+            await stage.kill()
+            await eventually(lambda: stage.listener.count("lost") == 1, "the loss")
+            await stage.live()
+            assert stage.channel in stage.listener.states
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask_between())
+    assert not errors, [repr(error.get("exception")) for error in errors]
+
+
 async def test_many_losses_in_a_row_are_each_mended(own_stage: Stage) -> None:
     await own_stage.watch()
     for number in range(1, 6):

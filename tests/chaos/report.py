@@ -12,6 +12,8 @@ HEADS = ("fault", "times", "`stale` after", "`live` after", "current after")
 def table(runs: Sequence[Run]) -> str:
     """By kind of fault, the longest times of any client, in seconds; and the sums."""
     rounds = [round_ for run in runs for round_ in run.rounds]
+    answer = max((round_.longest_answer for round_ in rounds), default=0.0)
+    stall = max((round_.stall for round_ in rounds), default=0.0)
     lines = [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
     for kind in KINDS:
         timings = [timing for round_ in rounds for timing in round_.timings if timing.fault.kind == kind.kind]
@@ -25,9 +27,9 @@ def table(runs: Sequence[Run]) -> str:
         f"{sum(round_.verdict.held for round_ in rounds):,} last events held, "
         f"{sum(round_.verdict.doubtful for round_ in rounds):,} in doubt and known to be, "
         f"lost = {sum(run.lost for run in runs)}",
-        f"longest wait for `subscribed` or `stale` {max(round_.longest_answer for round_ in rounds):.1f} s; "
+        f"longest wait for `subscribed` or `stale` {answer:.1f} s; "
         f"older after newer, and known to be in doubt: {sum(run.backward for run in runs)}; "
-        f"longest stall of the machine {max(round_.stall for round_ in rounds):.2f} s",
+        f"longest stall of the machine {stall:.2f} s",
     ]
     return "\n".join([*lines, *(f"LATE: {complaint}" for run in runs for complaint in run.late)])
 

@@ -28,10 +28,6 @@ class Round:
     longest_answer: float = 0.0
     """The longest that a client waited for `subscribed`, or else for `stale`."""
 
-    @property
-    def is_good(self) -> bool:
-        return not self.verdict.lost and not self.late
-
     def line(self) -> str:
         faults = ", ".join(
             f"{timing.fault.kind} {''.join(map(str, timing.fault.replicas))} {timing.ended - timing.began:.1f} s"
@@ -65,7 +61,7 @@ async def play(stage: Stage, lanes: list[Lane], number: int) -> Round:
     result = Round(number, timings, judge(stage.viewers, remembered, stage.taken), events, late)
     result.stall = stage.longest_stall
     for timing in timings:
-        timing.measure(timings, f"lifted {number}")
+        timing.measure(timings, str(number))
         result.late += timing.complaints(result.stall)
         timing.links.clear()
     result.longest_answer = max(viewer.longest_answer for viewer in stage.viewers)

@@ -20,10 +20,12 @@ class Run:
     connections: int = 0
     backward: int = 0
     catch_ups: int = 0
+    broken: str = ""
+    """Why it ended early, if not by a loss: a traceback in a replica's log, say."""
 
     @property
     def events(self) -> int:
-        return self.rounds[-1].events
+        return self.rounds[-1].events if self.rounds else 0
 
     @property
     def lost(self) -> int:
@@ -31,11 +33,12 @@ class Run:
 
     @property
     def late(self) -> list[str]:
-        return [complaint for round_ in self.rounds for complaint in round_.late]
+        complaints = [complaint for round_ in self.rounds for complaint in round_.late]
+        return [*complaints, self.broken] if self.broken else complaints
 
     @property
     def is_good(self) -> bool:
-        return all(round_.is_good for round_ in self.rounds)
+        return not self.lost and not self.late
 
 
 async def run(options: Options, seed: int, plan: Iterable[list[Lane]], say: Callable[[str], None]) -> Run:
@@ -52,10 +55,12 @@ async def run(options: Options, seed: int, plan: Iterable[list[Lane]], say: Call
                     say(f"           {loss}")
                 if result.rounds[-1].verdict.lost:
                     break  # what comes after a loss would only repeat it
-            result.connections = sum(viewer.connections for viewer in stage.viewers)
             stage.kill_replicas()
-            result.catch_ups = stage.catch_ups
-            result.backward = sum(viewer.backward for viewer in stage.viewers)
+        except AssertionError as error:
+            result.broken = str(error)
         finally:
+            result.connections = sum(viewer.connections for viewer in stage.viewers)
+            result.backward = sum(viewer.backward for viewer in stage.viewers)
+            result.catch_ups = stage.catch_ups
             await asyncio.shield(stage.end())
     return result

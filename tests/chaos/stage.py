@@ -22,6 +22,7 @@ from tests.contract.processes import Process, Replica, environment, free_port
 REPLICA_PROGRAM = Path(__file__).with_name("replica.py")
 JOBS_PROGRAM = Path(__file__).with_name("jobs.py")
 JOB_PROCESSES = ("a", "b")
+MARKER = "marker"  # a job process that publishes what it is told to, only
 START_SECONDS = 60.0
 ANSWER_SECONDS = 30.0  # a publisher may be in the middle of its 5 seconds of trying
 STARTED = "Listening:"  # in the log of a replica that takes connections
@@ -103,8 +104,7 @@ class Stage:
         self.proxies = [Proxy(self.redis.port, random.Random(f"{seed} {number}")) for number in range(replicas)]
         self.replicas: list[ChaosReplica | None] = [None] * replicas
         self.ports = [free_port() for _ in range(replicas)]
-        self.jobs: list[JobProcess] = []
-        self.marker: JobProcess
+        self.jobs: dict[str, JobProcess] = {}
         self.viewers = [self._new_viewer(number) for number in range(options.clients)]
         self.taken: dict[tuple[str, str], int] = {}
         """The seq of the last event of each job that a publisher was told."""
@@ -122,14 +122,13 @@ class Stage:
             await proxy.start()
         for number in range(len(self.replicas)):
             self.start_replica(number)
-        for name in (*JOB_PROCESSES, "marker"):
+        for name in (*JOB_PROCESSES, MARKER):
             amounts = {
                 "projects": len(self.projects),
                 "rate": self.options.rate / len(JOB_PROCESSES),
                 "seed": self._seed,
             }
-            self.jobs.append(JobProcess(name, self.redis.url, amounts, self._directory / "jobs.log"))
-        self.marker = self.jobs.pop()
+            self.jobs[name] = JobProcess(name, self.redis.url, amounts, self._directory / "jobs.log")
         for number in range(len(self.replicas)):
             await self.replica_is_ready(number)
         self._tasks.append(asyncio.create_task(self._notice_stalls()))
@@ -189,16 +188,16 @@ class Stage:
 
     async def mark(self, text: str) -> None:
         """An event in each project, behind all that was published before."""
-        answer = await asyncio.to_thread(self.marker.ask, mark=text, seconds=ANSWER_SECONDS - 5)
+        answer = await asyncio.to_thread(self.jobs[MARKER].ask, mark=text, seconds=ANSWER_SECONDS - 5)
         self._take(answer)
         assert answer["done"], f"Redis did not take the marker {text!r}"
 
     async def let_jobs_run(self) -> None:
-        await asyncio.gather(*(asyncio.to_thread(job.ask, go=True) for job in self.jobs))
+        await asyncio.gather(*(asyncio.to_thread(self.jobs[name].ask, go=True) for name in JOB_PROCESSES))
 
     async def pause_jobs(self) -> int:
         """How many events they have published, all in all."""
-        answers = await asyncio.gather(*(asyncio.to_thread(job.ask, pause=True) for job in self.jobs))
+        answers = await asyncio.gather(*(asyncio.to_thread(self.jobs[name].ask, pause=True) for name in JOB_PROCESSES))
         for answer in answers:
             self._take(answer)
         return sum(answer["events"] for answer in answers)
@@ -244,7 +243,7 @@ class Stage:
         for viewer in self.viewers:
             if viewer.link is not None:
                 viewer.link.close()
-        for job in [*self.jobs, self.marker]:
+        for job in self.jobs.values():
             job.end()
         for replica in self.replicas:
             if replica is not None:

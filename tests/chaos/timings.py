@@ -45,7 +45,7 @@ class Timing:
         return due is Due.ALWAYS or (due is Due.IF_LONG and seconds > STALE_SECONDS)
 
     def measure(self, others: Iterable["Timing"], marker: str) -> None:
-        """After the round, when everything is current again; `marker` was published at the end of its last fault."""
+        """After the round, when everything is current again; `marker` was published after the end of its last fault."""
         rivals = [other for other in others if other is not self and {*other.fault.replicas} & {*self.fault.replicas}]
         for viewer, link in self.links:
             stale_at = next((moment for moment in link.stale_at if moment >= self.began), None)

@@ -53,7 +53,7 @@ class Viewer:
         # When it was last told that something may be missing: as a seq, which is a clock in microseconds.
         self.doubt_since = dict.fromkeys(projects, 0)
         self.markers = dict.fromkeys(projects, "")
-        self.marker_at: dict[str, dict[str, float]] = {}  # by text, then by project
+        self.marker_at: dict[str, dict[str, float]] = {}  # by the text's last word, then by project
         self.connections = 0
         self.backward = 0  # times that an older event of a job came after a newer one, something having been lost
         self.longest_answer = 0.0  # the longest wait for `subscribed`, or else for `stale`
@@ -145,4 +145,6 @@ class Viewer:
         self.cursors[event.project] = event.seq
         if event.message["jobId"] == "marker":
             text = self.markers[event.project] = event.message["message"]
-            self.marker_at.setdefault(text, {}).setdefault(event.project, asyncio.get_running_loop().time())
+            self.marker_at.setdefault(text.rpartition(" ")[2], {}).setdefault(
+                event.project, asyncio.get_running_loop().time()
+            )
