@@ -118,6 +118,9 @@ _SAME = {
     "reset by peer": "closed",
     "eof occurred": "closed",
     "broken pipe": "closed",
+    # redis-py, of a connection on which something stands to be read before anything was asked: a last word of TLS
+    "connection not ready": "closed",
+    "connection has data": "closed",
     "timed out": "timeout",
     "no answer": "timeout",
 }

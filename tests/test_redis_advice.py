@@ -38,6 +38,7 @@ from publisher.redis_advice import UNKNOWN, advice_for, text_of, with_advice
         (TimeoutError("no probe came back within 3 s"), "silent"),
         (exceptions.ConnectionError("Connection closed by server."), "closed"),
         (ConnectionResetError(104, "Connection reset by peer"), "closed"),
+        (exceptions.ConnectionError("Connection not ready"), "closed"),
         (exceptions.ConnectionError("Error 8 while writing to socket. EOF occurred (_ssl.c:2427)."), "closed"),
         (exceptions.ConnectionError("Error 111 connecting to 127.0.0.1:1. Connect call failed"), "away"),
         (exceptions.ConnectionError("Error 111 connecting to 127.0.0.1:1. Connection refused."), "away"),
