@@ -176,9 +176,8 @@ async def test_the_events_of_many_jobs_at_once_are_all_there(
 @pytest.mark.parametrize("language", ["sh", "js"])
 async def test_the_example_of_the_document_publishes(replica: Replica, tmp_path: Path, language: str) -> None:
     program = {"sh": "bash", "js": "node"}[language]
-    needed = shutil.which("curl") and shutil.which(program)
-    if not needed:
-        pytest.skip(f"curl or {program} is not here")
+    for needed in ("curl", program):
+        assert shutil.which(needed), f"{needed} is not here; `make test` installs it, or says how"
     script = tmp_path / ("example.sh" if language == "sh" else "example.mjs")
     script.write_text(EXAMPLES[language])
     env = environment(None, GATEWAY_URL=replica.http, GATEWAY_KEY=KEY)
