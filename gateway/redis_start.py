@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import redis
 from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 
-from gateway.feed import connection_to, is_replica
+from gateway.link import connection_to, is_replica
 from publisher.redis_advice import advice_for, with_advice
 from publisher.settings import DEFAULT_REDIS_URL, mask_url
 
