@@ -24,7 +24,7 @@ from publisher.outage import SEND_ERRORS, Circuit, NotAsked, Redirected, circuit
 from publisher.publication import SCRIPT, SCRIPT_SHA, Answer, Publication
 from publisher.redis_url import RedisUrl
 from publisher.sentinels import Place
-from publisher.settings import PublisherSettings
+from publisher.settings import PublisherSettings, mask_url
 from publisher.slot_map import Span, read_epoch, read_slots, slot_of
 
 MOST_ASKED = 3  # nodes that are asked for the map in a try: each may take a second
@@ -124,7 +124,10 @@ class Routes:
 @lru_cache(maxsize=16)
 def routes_of(url: str) -> Routes | None:
     """What this process knows of the servers behind a URL; None where it names one server. Raises `ValueError`."""
-    parsed = RedisUrl.parse(url)
+    try:
+        parsed = RedisUrl.parse(url)
+    except ValueError as error:
+        raise ValueError(f"REDIS_URL is {mask_url(url)!r}, which is no Redis URL: {error}") from None
     return None if parsed.kind == "server" else Routes(parsed)
 
 

@@ -53,7 +53,6 @@ COVERED_ELSEWHERE = {
     "publisher/aio_client.py": "test_aio.py",
     "publisher/delivery.py": "test_broadcast_many.py",
     "publisher/wire.py": "test_client.py",
-    "publisher/routes.py": "test_delivery.py",
     "publisher/job.py": "test_tracking.py",  # what ordinary and async jobs share, tested in both
     "publisher/settings.py": "test_publisher_settings.py",  # test_settings.py is the gateway's
 }
