@@ -10,12 +10,16 @@ from publisher.redis_url import RedisUrl
 from publisher.sentinels import locate_async
 
 LOCATE_SECONDS = 1.0  # between two questions where the primary is
+# From the answer that it is another one until it is left: publishers find that out themselves within half a second, and
+# what they said to the old one until then is thrown away, and so heard here or never.
+LEAVE_SECONDS = 1.0
 
 
 class SentinelFeed(Feed):
     """Asks for each connection where the primary is, and goes on asking while there is one.
 
-    A primary that was cut off from its Sentinels answers on, and hears nothing of what the new one publishes.
+    A primary that was cut off from its Sentinels, or that they have not told yet, answers on, and hears nothing of what
+    the new one publishes.
     """
 
     def __init__(self, url: RedisUrl, listener: Listener, *, probe_channel: str) -> None:
@@ -44,4 +48,5 @@ class SentinelFeed(Feed):
                     place = await locate_async(self._sentinels)
             except (RedisError, OSError, TimeoutError):
                 pass  # who cannot be asked says nothing against this server
+        await asyncio.sleep(LEAVE_SECONDS)
         self._fail(ConnectionResetError("another server is the primary now"))

@@ -48,6 +48,7 @@ def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Place:
     place = Place(redis_server)
     monkeypatch.setattr(module, "locate_async", place.locate)
     monkeypatch.setattr(module, "LOCATE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "LEAVE_SECONDS", 0.3)
     monkeypatch.setattr(RedisUrl, "at", lambda url, host, port: f"redis://{host}:{port}/0")
     return place
 
@@ -86,6 +87,21 @@ async def test_the_feed_goes_where_the_primary_is_and_tells_the_loss(place: Plac
         assert publish(before, channel, "of a primary that was cut off") == 0, "nobody listens there any more"
         assert publish(other_redis, channel, "news") == 1
         await eventually(lambda: listener.payloads(channel) == [b"news"], "the news")
+
+
+async def test_a_primary_that_is_none_any_more_is_heard_until_publishers_have_left_it(
+    place: Place, other_redis: RedisServer
+) -> None:
+    async with running() as (feed, listener):
+        channel = f"project:{uuid4().hex}"
+        feed.subscribe(channel)
+        await eventually(lambda: channel in listener.states, "the state")
+        before, asked = place.server, place.asked
+        place.server = other_redis
+        await eventually(lambda: place.asked > asked, "the question")
+        assert publish(before, channel, "late") == 1
+        await eventually(lambda: listener.payloads(channel) == [b"late"], "what is heard there only")
+        await eventually(lambda: listener.count("live") == 2, "the other server")
 
 
 async def test_sentinels_that_cannot_be_asked_say_nothing_against_a_primary_that_answers(place: Place) -> None:
