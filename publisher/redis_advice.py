@@ -84,6 +84,13 @@ _BY_WORDS: Sequence[tuple[str, Advice]] = (
     ("only hello messages are accepted by sentinel", Advice(
         "sentinel", "It is a Sentinel. Name the service: REDIS_URL=redis+sentinel://host:26379/service."
     )),
+    ("cluster support disabled", Advice(
+        "no cluster", "It is a single server, no node of a Cluster. Use redis:// or rediss:// in REDIS_URL."
+    )),
+    ("no sentinel tells", Advice(
+        "sentinels",
+        "Name the Sentinels that run, and the service that they watch: REDIS_URL=redis+sentinel://host:26379,host2/service.",
+    )),
     ("unknown command", Advice(
         "old", "It lacks a command. Use Redis 6 or newer, or Valkey, with no command renamed and no proxy before it."
     )),

@@ -234,8 +234,8 @@ def publish(
         answers[index] = error or _nobody()
         routes.is_stale = True
     asked: dict[str, list[int]] = {}
-    for node, indexes in groups.items():
-        if has_time():
+    for number, (node, indexes) in enumerate(groups.items()):
+        if number == 0 or has_time():
             circuit = routes.circuit_name(batch[indexes[0]].key)
             yield from _publish_at(Request(node, (), circuit), routes, batch, indexes, answers, replay=replay)
         for index in indexes:
