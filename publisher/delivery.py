@@ -85,7 +85,7 @@ class Delivery:
             failed = {index: error for index, error in again.items() if not isinstance(error, NotAsked)}
             self._away = [self._publications[index] for index in failed]
             raise next(iter((failed or again).values()))
-        if self._seconds is None:  # a Redis that answered is given its time anew
+        if self._waiting and self._seconds is None:  # a Redis that answered is given its time anew
             self._patience = Patience(self)
 
     def _seq_of(self, publication: Publication, answer: Answer) -> int | None:

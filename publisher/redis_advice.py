@@ -64,6 +64,7 @@ _BY_CODE = {
 # By what an error says, in lower case; the first that is found counts.
 _BY_WORDS: Sequence[tuple[str, Advice]] = (
     ("it is a replica", _BY_CODE["READONLY"]),
+    ("the user executing the script", _BY_CODE["NOPERM"]),
     ("certificate_verify_failed", Advice(
         "certificate",
         "The certificate of Redis is not trusted. Name the authority that signed it in the URL: "

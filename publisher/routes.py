@@ -96,7 +96,7 @@ class Routes:
         """The URLs of nodes that may be asked for the map, in this order, and the host of each."""
         known = list({*self._slots.values(), *(self.url.at(*place) for place in self.url.hosts)})
         random.shuffle(known)
-        known.sort(key=lambda node: (node != self._knowing, node in self._failing))
+        known.sort(key=lambda node: (node in self._failing, node != self._knowing))
         return [(node, self._hosts[node]) for node in known[:MOST_ASKED]]
 
     def target(self, node: str, answer: AskError) -> str:
@@ -213,8 +213,8 @@ def publish(
         answers[index] = error or _nobody()
         routes.is_stale = True
     asked: dict[str, list[int]] = {}
-    for node, indexes in groups.items():
-        if has_time():
+    for number, (node, indexes) in enumerate(groups.items()):
+        if number == 0 or has_time():
             circuit = routes.circuit_name(batch[indexes[0]].key)
             yield from _publish_at(Request(node, (), circuit), routes, batch, indexes, answers, replay=replay)
         for index in indexes:

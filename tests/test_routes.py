@@ -265,10 +265,14 @@ def test_a_shard_that_is_away_keeps_no_other() -> None:
     assert routes.is_stale
 
 
-def test_no_server_is_asked_when_there_is_no_time_left_for_an_answer() -> None:
-    answers, log = send(cluster(), [publication()], answers={}, has_time=lambda: False)
-    assert isinstance(answers[0], NotAsked)
-    assert log == []
+def test_no_second_server_is_asked_when_there_is_no_time_left_for_an_answer() -> None:
+    routes = cluster()
+    routes._slots[slot_of("project:other")] = B
+    batch = [publication(), publication("2", "other")]
+    answers, log = send(routes, batch, answers={A: [AWAY]}, has_time=lambda: False)
+    assert answers[0] is AWAY
+    assert isinstance(answers[1], NotAsked)
+    assert len(log) == 1
 
 
 def test_what_is_cancelled_while_a_server_is_silent_is_that_servers_fault() -> None:
