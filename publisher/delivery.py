@@ -32,18 +32,15 @@ class Delivery:
         self.circuit = circuit_of(settings.redis_url)
         self._settings = settings
         self._publications = publications
-        self._waiting = list(range(len(publications)))
+        self.batch = publications[:BATCH]
+        """What is to be sent next; empty when all was sent or given up."""
+        self._waiting = list(range(len(publications)))  # the indexes of the batch, and of what comes after it
         self._away: list[Publication] = []  # whose node failed in the last try
         self._strict = strict
         self._probe = probe
         self._circuit_name = circuit_name
         self._seconds = seconds
         self._patience = Patience(self, seconds)
-
-    @property
-    def batch(self) -> Sequence[Publication]:
-        """What is to be sent next; empty when all was sent or given up."""
-        return [self._publications[index] for index in self._waiting[:BATCH]]
 
     @property
     def seconds_left(self) -> float:
@@ -68,25 +65,29 @@ class Delivery:
         """
         again: dict[int, Exception] = {}
         jobs: set[tuple[str, str]] = set()
-        for index, answer in zip(self._waiting[:BATCH], answers, strict=True):
+        for index, publication, answer in zip(self._waiting, self.batch, answers, strict=False):
             if not jobs and isinstance(answer, int):  # nearly always
                 self.seqs[index] = answer
-                continue
-            publication = self._publications[index]
-            if isinstance(answer, Exception) and (self._strict or is_worth_retrying(answer)):
+            elif isinstance(answer, Exception) and (self._strict or is_worth_retrying(answer)):
                 again[index] = answer
                 jobs.add((publication.key, publication.field))
             elif (publication.key, publication.field) in jobs:
                 again[index] = NotAsked()
             else:
                 self.seqs[index] = self._seq_of(publication, answer)
-        self._waiting[:BATCH] = again
+        self._wait_for([*again, *self._waiting[len(self.batch) :]])
+        if not self.batch:
+            return
         if again:
             failed = {index: error for index, error in again.items() if not isinstance(error, NotAsked)}
             self._away = [self._publications[index] for index in failed]
             raise next(iter((failed or again).values()))
         if self._seconds is None:  # a Redis that answered is given its time anew
             self._patience = Patience(self)
+
+    def _wait_for(self, indexes: list[int]) -> None:
+        self._waiting = indexes
+        self.batch = [self._publications[index] for index in indexes[:BATCH]] if indexes else ()
 
     def _seq_of(self, publication: Publication, answer: Answer) -> int | None:
         if isinstance(answer, Exception):
@@ -103,13 +104,12 @@ class Delivery:
         delay = self._patience.delay_after(error)
         if delay is not None:
             return delay
-        batch = self.batch
         if is_worth_retrying(error) and not isinstance(error, NotAsked):
-            for circuit, publication in {self.circuit_for(one): one for one in self._away or batch}.items():
+            for circuit, publication in {self.circuit_for(one): one for one in self._away or self.batch}.items():
                 circuit.open(functools.partial(self._probe, publication))
-        unsent.report(batch[0], len(self._waiting), self._settings, error, self._patience.seconds)
+        unsent.report(self.batch[0], len(self._waiting), self._settings, error, self._patience.seconds)
         self.given_up = set(self._waiting)
-        self._waiting = []
+        self._wait_for([])
         if self._strict:
             raise error
         return 0.0

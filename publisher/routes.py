@@ -112,7 +112,7 @@ class Routes:
         """The URLs of nodes that may be asked for the map, in this order, and the host of each."""
         known = list({*self._slots.values(), *(self.url.at(*place) for place in self.url.hosts)})
         random.shuffle(known)
-        known.sort(key=lambda node: (node != self._knowing, node in self._failing))
+        known.sort(key=lambda node: (node in self._failing, node != self._knowing))
         return [(node, self._hosts[node]) for node in known[:MOST_ASKED]]
 
     def target(self, node: str, answer: AskError) -> str:

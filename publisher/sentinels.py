@@ -61,7 +61,7 @@ async def locate_async(url: RedisUrl) -> Place:
 def _ask(url: str, service: str) -> Known | Exception:
     try:
         with redis.Redis.from_url(url, **redis_options(redis.Redis)) as client:
-            return read(_questions(client.pipeline(transaction=False), service).execute())
+            return read(_questions(client.pipeline(transaction=False), service).execute(raise_on_error=False))
     except (RedisError, OSError, TypeError, AttributeError, ValueError, IndexError) as error:
         return error
 
@@ -70,7 +70,7 @@ async def _ask_async(url: str, service: str) -> Known | Exception:
     try:
         async with asyncio.timeout(2 * SENTINEL_SECONDS):  # a host that is looked up, too
             async with redis.asyncio.Redis.from_url(url, **redis_options(redis.asyncio.Redis)) as client:
-                return read(await _questions(client.pipeline(transaction=False), service).execute())
+                return read(await _questions(client.pipeline(transaction=False), service).execute(raise_on_error=False))
     except (RedisError, OSError, TypeError, AttributeError, ValueError, IndexError) as error:
         return error
 
@@ -83,7 +83,9 @@ def _questions(pipeline: Any, service: str) -> Any:
 
 
 def read(answers: Sequence[Any]) -> Known:
-    """Read what a Sentinel answered; raises `ValueError` or `TypeError` for what no Sentinel would."""
+    """Read what a Sentinel answered; raises its error, and `ValueError` or `TypeError` for what none would say."""
+    if error := next((answer for answer in answers if isinstance(answer, Exception)), None):
+        raise error
     state, (host, port) = answers
     words = [text_of(word) for word in state]
     return Known(int(words[words.index("config-epoch") + 1]), text_of(host), int(port))
