@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tests.chaos.run import Run
 from tests.chaos.timings import Timing
 
-HEADS = ("fault", "times", "`stale` after", "`live` after", "current after")
+HEADS = ("fault", "times", "`stale` after", "`live` after its begin", "`live` after its end", "current after its end")
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -38,6 +38,7 @@ def table(runs: Sequence[Run]) -> str:
 def _longest_of(timings: Iterable[Timing]) -> list[str]:
     columns: tuple[Callable[[Timing], list[float]], ...] = (
         lambda timing: timing.stale_seconds,
+        lambda timing: timing.return_seconds,
         lambda timing: timing.live_seconds,
         lambda timing: timing.current_seconds,
     )
