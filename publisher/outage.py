@@ -41,7 +41,8 @@ LOG_PAUSE_SECONDS = 60.0
 SEND_ERRORS = (RedisError, AttributeError, IndexError, TypeError)
 
 
-_PASSING_CODES = ("NOREPLICAS", "BUSY ")  # of errors that have no class of their own in redis-py
+# Of errors that have no class of their own in redis-py, or not in older ones.
+_PASSING_CODES = ("NOREPLICAS ", "BUSY ", "TRYAGAIN ", "CLUSTERDOWN ", "MASTERDOWN ")
 
 
 def is_worth_retrying(error: Exception) -> bool:

@@ -74,6 +74,7 @@ _BY_CODE = {
 _BY_WORDS: Sequence[tuple[str, Advice]] = (
     ("it is a replica", _BY_CODE["READONLY"]),
     ("the user executing the script", _BY_CODE["NOPERM"]),
+    ("acl failure in script", _BY_CODE["NOPERM"]),
     ("certificate_verify_failed", Advice(
         "certificate",
         "The certificate of Redis is not trusted. Name the authority that signed it in the URL: "

@@ -18,6 +18,7 @@ from redis.exceptions import (
     MovedError,
     NoScriptError,
     ReadOnlyError,
+    ResponseError,
     TimeoutError,
 )
 
@@ -33,6 +34,9 @@ MOST_ASKED = 3  # nodes that are asked for the map in a try: each may take a sec
 # more, and throws them away when it is told; replicas of the gateway listen to it for longer than this.
 LOCATED_SECONDS = 0.5
 MOST_ROUNDS = 3  # of asking for one thing, at one server after the other
+
+# redis-py before 6 knows these in its own client of a Cluster only.
+_CLASSES = {"MOVED": MovedError, "ASK": AskError, "CLUSTERDOWN": ClusterDownError}
 
 Words = tuple[Any, ...]
 
@@ -199,7 +203,7 @@ def ask(routes: Routes, key: str, *words: Any) -> Generator[Step, Any, Any]:
             routes.is_stale = True
             continue
         try:
-            (answer,) = yield Request(node, [words])
+            answer = _typed((yield Request(node, [words]))[0])
             if isinstance(answer, AskError) and not isinstance(answer, MovedError):
                 _, answer = yield Request(routes.target(node, answer), [("ASKING",), words])
         except SEND_ERRORS as failure:
@@ -276,7 +280,7 @@ def _publish_at(
         else:
             given = given[1::2] if is_asked else given
         for index, answer in zip(indexes, given, strict=True):
-            answers[index] = answer if replay or isinstance(answer, Exception) else None
+            answers[index] = _typed(answer) if replay or isinstance(answer, Exception) else None
         # The first events since the server started, or after SCRIPT FLUSH; EVAL loads the script for those that follow.
         indexes = [index for index, answer in zip(indexes, given, strict=True) if isinstance(answer, NoScriptError)]
         if not indexes:
@@ -294,6 +298,15 @@ def _command(verb: str, publication: Publication, script: str | None) -> Words:
 
 def _asking(commands: Sequence[Words]) -> list[Words]:
     return [words for command in commands for words in (("ASKING",), command)]
+
+
+def _typed(answer: Any) -> Any:
+    """An answer; where it is an error of a Cluster, of the class that redis-py has for it."""
+    if type(answer) is ResponseError:
+        code, _, text = str(answer).partition(" ")
+        if code in _CLASSES:
+            return _CLASSES[code](text)
+    return answer
 
 
 def _nobody() -> ConnectionError:

@@ -36,6 +36,7 @@ from publisher.redis_url import RedisUrl
             "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1.",
             "rights",
         ),
+        ("ERR ACL failure in script: User jobs has no permissions to run the 'spublish' command", "rights"),
         ("no Sentinel tells where 'm' is: No such master with that name", "sentinel name"),
         ("no Sentinel tells where 'm' is: Error 111 connecting to h:26379. Connection refused.", "sentinels"),
         (exceptions.AuthenticationError("no Sentinel tells where 'm' is: Authentication required."), "sentinels"),

@@ -317,6 +317,15 @@ def test_a_slot_that_nobody_owns_is_an_error_that_may_pass() -> None:
     assert routes.is_stale
 
 
+@pytest.mark.parametrize(("text", "node"), [(f"MOVED {slot_of('project:p')} h:2", B), ("CLUSTERDOWN x", A)])
+def test_errors_that_an_older_redis_py_does_not_know_are_known(text: str, node: str) -> None:
+    routes = cluster()
+    answers, _ = send(routes, [publication()], answers={A: [[ResponseError(text)]]})
+    assert isinstance(answers[0], Redirected | ClusterDownError)
+    assert routes.is_stale
+    assert routes.node_of("project:p") == node
+
+
 # A command of one key
 
 

@@ -180,7 +180,7 @@ class Cluster:
     def fail_over(self, primary: Node) -> Node:
         """By hand, without loss: its replica takes over."""
         replica = self.replica_of(primary)
-        replica.command("CLUSTER", "FAILOVER")
+        wait_for(lambda: _begin_failover(replica), "the failover to begin", START_SECONDS)
         self.wait_for_owner(replica)
         return replica
 
@@ -196,6 +196,8 @@ class Cluster:
         """Until all slots are served and each primary has its replica, and that is up to date."""
 
         def is_whole() -> bool:
+            if not all(node.answers() for node in self.nodes):  # one was started again just now
+                return False
             roles = [node.command("ROLE") for node in self.nodes]
             fed = [role for role in roles if role[0] == b"slave" and role[3] == b"connected"]
             return len({role[2] for role in fed}) == len(fed) == 3 and all(
@@ -208,6 +210,13 @@ class Cluster:
         for node in self.nodes:
             node.end()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _begin_failover(replica: Node) -> bool:
+    try:
+        return bool(replica.command("CLUSTER", "FAILOVER"))
+    except redis.ResponseError:  # it has not heard of its primary since that came back
+        return False
 
 
 def _replicate(replica: Node, primary_id: str) -> bool:
