@@ -540,6 +540,22 @@ async def test_a_server_that_was_made_a_replica_is_given_up(own_stage: Stage, ow
     await own_stage.arrives(b"after")
 
 
+async def test_a_server_that_was_made_a_replica_is_given_up_while_it_brings_events(
+    own_stage: Stage, own_redis: RedisServer, redis_server: RedisServer
+) -> None:
+    """It repeats what is published at its primary, but for what was while it took over the primary's data."""
+    await own_stage.watch()
+    own_redis.command("REPLICAOF", "127.0.0.1", redis_server.port)
+    async with redis.asyncio.Redis.from_url(redis_server.url) as primary:
+        end = asyncio.get_running_loop().time() + module.ROLE_SECONDS + module.PROBE_SECONDS
+        while own_stage.listener.count("lost") == 0:
+            assert asyncio.get_running_loop().time() < end, "it was not found out"
+            await primary.publish(own_stage.channel, b"news")
+            await asyncio.sleep(0.05)
+    assert own_stage.listener.payloads(own_stage.channel), "the replica brought no events: this tests nothing"
+    assert "replica" in error_of(own_stage.feed)
+
+
 async def test_control_without_a_look_at_the_role_a_replica_is_taken_for_alive(
     own_stage: Stage, own_redis: RedisServer, hurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
