@@ -18,7 +18,7 @@ from .servers import program
 
 START_SECONDS = 30.0
 NODE_TIMEOUT_MS = 1_500
-_HIGHEST_PORT = 55_000  # the bus of a node listens 10,000 above
+_HIGHEST_PORT = 22_000  # the bus of a node listens 10,000 above
 
 
 class Node:
