@@ -42,9 +42,10 @@ example: frontend/node_modules/.installed  ## a React page beside `make run`
 bench: $(VENV)/.dev  ## the figures of bench/README.md
 	$(BIN)/python -m bench
 
-chaos: $(VENV)/.dev  ## half an hour of faults: docs/chaos.md; make chaos SEEDS="1 2 3" ROUNDS=50 CLIENTS=200
+chaos: $(VENV)/.dev  ## an hour of faults: docs/chaos.md; make chaos SEEDS="1 2 3" ROUNDS=50 CLIENTS=200
 	@tests/system-packages redis-server
-	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --rounds $(ROUNDS) --clients $(CLIENTS)
+	for redis in any cluster sentinel; do \
+		$(BIN)/python -m tests.chaos --redis $$redis --seeds $(SEEDS) --rounds $(ROUNDS) --clients $(CLIENTS) || exit; done
 	$(BIN)/python -m tests.chaos --many-projects 10000
 	@echo "The controls, which have to lose something:"
 	! $(CONTROL) no-probe --only "lose from Redis"

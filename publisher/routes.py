@@ -6,6 +6,7 @@ that was taken is not sent again, nor the order of a job's events.
 """
 
 import random
+import time
 from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -29,6 +30,9 @@ from publisher.settings import PublisherSettings, mask_url
 from publisher.slot_map import Span, read_epoch, read_slots, slot_of
 
 MOST_ASKED = 3  # nodes that are asked for the map in a try: each may take a second
+# For how long the word of the Sentinels holds. After a failover by hand the old primary takes events for ten seconds
+# more, and throws them away when it is told; replicas of the gateway listen to it for longer than this.
+LOCATED_SECONDS = 0.5
 MOST_ROUNDS = 3  # of asking for one thing, at one server after the other
 
 # redis-py before 6 knows these in its own client of a Cluster only.
@@ -66,6 +70,7 @@ class Routes:
         self._hosts = {url.at(*place): place[0] for place in url.hosts}  # by the URL of a node
         self._slots: dict[int, str] = {}  # to the URL of the node
         self._primary = ""
+        self._located_at = float("-inf")
         self._failing: set[str] = set()  # they are asked for the map last
         self._knowing = ""  # the node to which a slot moved; it surely knows that, others perhaps not yet
 
@@ -77,9 +82,20 @@ class Routes:
         """Each node of a Cluster fails by itself; Sentinels find another primary for all."""
         return self.node_of(key) if self.url.kind == "cluster" else self.url.url
 
+    @property
+    def is_due(self) -> bool:
+        """To be asked about before the next use; what is known may be right."""
+        is_old = self.url.kind == "sentinel" and time.monotonic() - self._located_at > LOCATED_SECONDS
+        return self.is_stale or is_old
+
+    def put_off(self) -> None:
+        """Sentinels are asked now, and not again at once if none of them answers."""
+        self._located_at = time.monotonic()
+
     def set_primary(self, place: Place) -> None:
         """What the Sentinels said."""
         self._primary = self.url.at(*place)
+        self._located_at = time.monotonic()
         self.is_stale = False
 
     def set_slots(self, spans: Sequence[Span], epoch: int) -> None:
@@ -143,10 +159,15 @@ def circuit_for(settings: PublisherSettings, key: str) -> Circuit:
 
 def learn(routes: Routes) -> Generator[Step, Any, None]:
     """Ask where what is, if that is not known; raises what the last one raised."""
-    if not routes.is_stale:
+    if not routes.is_due:
         return
     if routes.url.kind == "sentinel":
-        routes.set_primary((yield routes.url))
+        routes.put_off()
+        try:
+            routes.set_primary((yield routes.url))
+        except SEND_ERRORS:
+            if routes.is_stale:
+                raise
         return
     newest: tuple[int, Sequence[Span]] | None = None
     error: Exception = ConnectionError("its nodes own no slots: it is no Cluster yet")

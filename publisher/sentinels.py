@@ -4,6 +4,7 @@ redis-py takes the first answer, which may be that of a Sentinel that was cut of
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from publisher.slot_map import text_of
 
 Place = tuple[str, int]
 
+SILENT_SECONDS = 10.0
+_silent_until: dict[str, float] = {}  # Sentinels that did not answer; the others are enough meanwhile
+
 
 class Known(NamedTuple):
     """What a Sentinel says."""
@@ -29,7 +33,23 @@ class Known(NamedTuple):
 
 def locate(url: RedisUrl) -> Place:
     """Host and port of the primary; raises redis-py's `ConnectionError` if no Sentinel knows it."""
-    return newest(url, [_ask(url.at_sentinel(*place), url.service) for place in url.hosts])
+    now = time.monotonic()
+    # One after the other, and one that is frozen takes its time: it is left out for a while, if others answer.
+    places = sorted((url.at_sentinel(*place) for place in url.hosts), key=lambda place: _is_silent(place, now))
+    answers: list[Known | Exception] = []
+    for place in places:
+        if _is_silent(place, now) and any(isinstance(answer, Known) for answer in answers):
+            break
+        answers.append(answer := _ask(place, url.service))
+        if isinstance(answer, Exception):
+            _silent_until[place] = now + SILENT_SECONDS
+        else:
+            _silent_until.pop(place, None)
+    return newest(url, answers)
+
+
+def _is_silent(place: str, now: float) -> bool:
+    return _silent_until.get(place, now) > now
 
 
 async def locate_async(url: RedisUrl) -> Place:
