@@ -203,7 +203,10 @@ def test_a_shard_that_is_away_is_given_up_once_and_costs_the_others_nothing(
     wait_for(lambda: publisher.broadcast_to_project(away, progress("job")) is not None, "the shard to be used again")
 
 
-async def test_many_tasks_that_wait_for_a_silent_shard_keep_none_from_another(cluster: Cluster, project: str) -> None:
+async def test_many_tasks_that_wait_for_a_silent_shard_keep_none_from_another(
+    cluster: Cluster, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 2.0)
     by_node = cluster.projects(project, 1)
     primary = next(iter(by_node))
     (away,), here = by_node[primary], next(name for node, (name,) in by_node.items() if node is not primary)
