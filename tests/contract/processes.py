@@ -1,7 +1,9 @@
 """The processes of the product and its Redis, started and ended as an operator would."""
 
+import contextlib
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -26,10 +28,12 @@ PUBLISHER_PROGRAM = Path(__file__).with_name("publisher_process.py")
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below the ports of outgoing connections (32,768 and above), of which one may take it before its server does."""
+    while True:
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:
