@@ -26,7 +26,6 @@ class View(NamedTuple):
         """
         epochs: dict[str, int] = {}
         node = ""
-        migrating: set[int] = set()
         for line in text_of(nodes).splitlines():
             words = line.removeprefix("txt:").split()
             if len(words) < 8 or not words[6].isdecimal():
@@ -34,8 +33,13 @@ class View(NamedTuple):
             epochs[words[0]] = int(words[6])
             if "myself" in words[2].split(","):
                 node = words[0]
-                migrating |= {int(slot) for slot in re.findall(r"\[(\d{1,5})->-", line)}
-        return cls(read_slots(slots, host), epochs, node, frozenset(migrating))
+        return cls(read_slots(slots, host), epochs, node, read_migrating(nodes))
+
+
+def read_migrating(nodes: Any) -> frozenset[int]:
+    """The slots that a node is giving away, from its answer to CLUSTER NODES: the rest of that may be very long."""
+    own = re.search(r"^\S+ \S+ \S*myself.*", text_of(nodes), re.MULTILINE)
+    return frozenset(int(slot) for slot in re.findall(r"\[(\d{1,5})->-", own[0])) if own else frozenset()
 
 
 def owners(views: Iterable[View]) -> dict[int, str]:
