@@ -23,6 +23,7 @@ from gateway.connection import Connection
 from gateway.feed import FeedState
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive
+from gateway.loop_lag import watch_loop
 from gateway.metrics import exposition, registry
 from gateway.openapi import document
 from gateway.origins import is_allowed
@@ -123,7 +124,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(hub.feed.run()), asyncio.create_task(Keepalive(hub).run())]
+        forever = (hub.feed.run(), Keepalive(hub).run(), watch_loop(hub.figures.loop_lag))
+        tasks = [asyncio.create_task(work) for work in forever]
         try:
             # Events can be had from the first connection on; a Redis that is away does not keep the replica from
             # starting here (the command line decides that), its clients are told `stale`.
@@ -164,12 +166,16 @@ def _publish_routes(publishing: Publishing) -> list[BaseRoute]:
 
 def _refusal(websocket: WebSocket, hub: Hub) -> Response | None:
     """Why this upgrade is refused, or None. A script cannot see the reason, but an operator's tools can."""
+    refused = hub.figures.refused
     if hub.is_draining:
+        refused["draining"] += 1
         return PlainTextResponse("This replica is shutting down; try again, another will answer.\n", 503)
     if len(hub.viewers) >= hub.settings.max_connections:
+        refused["full"] += 1
         return PlainTextResponse("This replica has as many connections as it takes.\n", 503, {"Retry-After": "5"})
     origin = websocket.headers.get("origin")
     if not is_allowed(origin, websocket.headers.get("host"), hub.settings.origins):
+        refused["origin"] += 1
         return PlainTextResponse("Pages of this origin may not connect; GATEWAY_ORIGINS names those that may.\n", 403)
     return None
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
 from gateway.feed import Feed, Remembered
+from gateway.figures import Figures
 from gateway.settings import Settings
 from publisher.names import channel_name
 
@@ -65,13 +66,17 @@ class Hub:
         self.is_stale = True
         self.is_draining = False
         self.viewers: set[Viewer] = set()
-        self.accepted = 0
         self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
         # Counted for each batch, never for each delivery.
+        self.figures = Figures()
+        self.accepted = 0
         self.events_received = 0
         self.payloads_dropped = 0
-        self.deliveries = 0
         self.catch_ups = 0
+        self.drains = 0
+        self.drain_forced_closes = 0
+        self._stale_seconds = 0.0  # that are over
+        self._stale_since = time.monotonic()
 
     # What sessions ask for
 
@@ -110,12 +115,16 @@ class Hub:
             if project is None:
                 continue
             self.events_received += len(payloads)
-            frames = project.channel.receive(payloads)
-            if frames:
-                keeping_up = [socket for socket in project.viewers if not socket.is_behind]
+            self.figures.received_bytes += sum(map(len, payloads))
+            channel = project.channel
+            position = channel.position
+            frames = channel.receive(payloads)
+            if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
                 for socket in keeping_up:
                     socket.write(frames)
-                self.deliveries += len(keeping_up)
+                seq, arrived = channel.batch_seq, channel.position - position
+                age_us = None if seq is None else time.time_ns() // 1_000 - seq
+                self.figures.on_delivered(frames, sockets=len(keeping_up), events=arrived, age_us=age_us)
 
     def on_loaded(self, name: str, remembered: Remembered) -> None:
         project = self._projects.get(name.encode())
@@ -128,6 +137,7 @@ class Hub:
             self.catch_ups += 1
             for socket in project.viewers:
                 if not socket.is_behind:
+                    self.figures.sent_bytes += len(frames)
                     socket.write(frames)
         for viewer in list(project.waiting):
             viewer.on_ready(project)
@@ -146,12 +156,15 @@ class Hub:
         return [project.name for project in self._projects.values()]
 
     def on_lost(self) -> None:
+        if not self.is_stale:
+            self._stale_since = time.monotonic()
         self.is_stale = True
         for project in self._projects.values():
             project.channel.begin_load()
         self._tell_all()
 
     def on_live(self) -> None:
+        self._stale_seconds = self.stale_seconds
         self.is_stale = False
         self._tell_all()
 
@@ -167,6 +180,11 @@ class Hub:
         load balancer that takes all of them out for a blip would end the service for it."""
         lost = self.feed.lost_seconds
         return not self.is_draining and lost is not None and lost <= self.settings.redis_grace_seconds
+
+    @property
+    def stale_seconds(self) -> float:
+        """For how long, in all, clients were told `stale`; also before the first `live`."""
+        return self._stale_seconds + (time.monotonic() - self._stale_since if self.is_stale else 0.0)
 
     @property
     def projects(self) -> int:

@@ -98,8 +98,9 @@ class RecordingConversation:
     def on_writable(self) -> None:
         self.told.append("writable")
 
-    def on_close(self) -> None:
+    def on_close(self, code: int) -> None:
         self.told.append("close")
+        self.code = code
 
 
 class FakeFeed:

@@ -20,16 +20,17 @@ LAYERS = [
     ["server", "demo", "watch"],
     ["protocols", "redis_start", "watch_views"],
     ["app", "job_board"],
-    ["session", "keepalive", "metrics", "publishing", "openapi"],
+    ["session", "keepalive", "loop_lag", "metrics", "publishing", "openapi"],
     ["hub", "channel", "feed"],
     ["connection", "asgi_connection", "frames", "outages"],
+    ["figures"],
     ["schema"],
     ["messages", "settings", "origins", "allowance", "publish_answers"],
     ["codes"],
 ]
 RANK = {module: rank for rank, line in enumerate(reversed(LAYERS)) for module in line}
 
-SANS_IO = {"channel", "frames", "messages", "codes", "allowance", "publish_answers"}
+SANS_IO = {"figures", "channel", "frames", "messages", "codes", "allowance", "publish_answers"}
 IO = {"asyncio", "redis", "starlette", "uvicorn", "socket", "threading", "time"}
 
 # Which test covers a module that has no test file of its own name, and why.
