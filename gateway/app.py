@@ -79,7 +79,10 @@ class PublishEndpoint:
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
-    """A replica as an ASGI application. `gateway.server` runs it best; any ASGI server runs it."""
+    """A replica as an ASGI application. `gateway.server` runs it best; any ASGI server runs it.
+
+    With a port for operators, what they alone are to see is another application: `app.state.admin`.
+    """
     settings = settings or Settings()
     hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
     publishing = Publishing(settings, lambda: hub.is_draining) if settings.publish_keys else None
@@ -139,19 +142,21 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    health = [Route("/healthz", healthz), Route("/readyz", readyz)]
+    operators = [Route("/metrics", metrics_endpoint), *([] if publishing is None else _publish_routes(publishing))]
+    has_admin_port = settings.admin_port is not None
     app = Starlette(
         routes=[
             WebSocketRoute("/ws", websocket_endpoint),
             Route("/", dashboard),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics_endpoint),
             Mount("/static", DashboardFiles(directory=STATIC)),
-            *([] if publishing is None else _publish_routes(publishing)),
+            *health,
+            *([] if has_admin_port else operators),
         ],
         lifespan=lifespan,
     )
     app.state.hub = hub
+    app.state.admin = Starlette(routes=[*health, *operators]) if has_admin_port else None
     return app
 
 

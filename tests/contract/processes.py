@@ -38,14 +38,17 @@ def listens(port: int) -> bool:
 
 
 def environment(redis_url: str | None, **variables: object) -> dict[str, str]:
-    """The test's own environment without any setting of the product, and then these."""
+    """The test's own environment without any setting of the product, and then these; logs are for people."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(OURS) and name.upper() not in PROXIES and name != "PYTHONPATH"
     }
     given = {name: str(value) for name, value in variables.items()}
-    return kept | ({} if redis_url is None else {"REDIS_URL": redis_url}) | {"PYTHONUNBUFFERED": "1"} | given
+    ours = {"PYTHONUNBUFFERED": "1", "GATEWAY_LOG_FORMAT": "text"} | (
+        {} if redis_url is None else {"REDIS_URL": redis_url}
+    )
+    return kept | ours | given
 
 
 class Process:

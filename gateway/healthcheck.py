@@ -1,0 +1,44 @@
+"""Asks a replica for its health, as Docker's HEALTHCHECK and people do; with nothing but the standard library."""
+
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import urlsplit
+
+from gateway.logs import printable
+
+LONGEST_ANSWER = 300  # characters of it that are shown
+
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 addresses to listen on, and to call
+
+
+class Unhealthy(Exception):
+    """The replica is not well, or nobody is there; the message says which."""
+
+
+def address_of(host: str, port: int) -> str:
+    """The URL of a replica that listens there."""
+    host = _ANY.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def check(url: str, path: str, seconds: float) -> None:
+    """Raise `Unhealthy` unless the path is answered with 200 in time. No proxy is asked, and no redirect followed."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Unhealthy(f"{printable(url)} is no URL ({error})") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise Unhealthy(f"{printable(url)} is no URL; use http://127.0.0.1:3001")
+    connection = (HTTPSConnection if parts.scheme == "https" else HTTPConnection)(host, port, timeout=seconds)
+    where = printable(f"{parts.scheme}://{host}:{connection.port}{path}")
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        text = answer.read(LONGEST_ANSWER).decode(errors="replace").strip()
+    except (OSError, HTTPException) as error:
+        said = printable(str(error).strip() or type(error).__name__)[:LONGEST_ANSWER]
+        raise Unhealthy(f"{where} does not answer ({said})") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise Unhealthy(f"{where} answers {answer.status}: {printable(text)}")
