@@ -120,6 +120,12 @@ def test_nobody_can_forge_a_line(text: str, formatter: Any) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
+def test_control_with_the_usual_formatter_anybody_can(text: str) -> None:
+    line = logging.Formatter("%(message)s").format(logging.makeLogRecord({"msg": text}))
+    assert not line.isprintable() or '"level":"error"' in line.replace("\\", "")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
 def test_a_traceback_cannot_forge_a_line_either(text: str) -> None:
     try:
         raising(text)
