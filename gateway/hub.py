@@ -7,8 +7,9 @@ from typing import Protocol
 
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
-from gateway.feed import Feed, Remembered
+from gateway.feed import Feed
 from gateway.figures import Figures
+from gateway.listener import AnyFeed, Remembered
 from gateway.settings import Settings
 from publisher.names import channel_name
 
@@ -62,7 +63,7 @@ class Hub:
         self.settings = settings
         # `~` begins no project id, and a user with rights to `project:*` has them to this channel too.
         probe_channel = channel_name(f"~probe:{replica_id}", settings.namespace)
-        self.feed = Feed(redis_url, self, probe_channel=probe_channel)
+        self.feed: AnyFeed = Feed(redis_url, self, probe_channel=probe_channel)
         self.is_stale = True
         self.is_draining = False
         self.viewers: set[Viewer] = set()
@@ -152,16 +153,17 @@ class Hub:
             project.linger.cancel()
             self._let_go(project)
 
-    def on_connected(self) -> Iterable[str]:
-        return [project.name for project in self._projects.values()]
-
-    def on_lost(self) -> None:
+    def on_lost(self, names: Iterable[str]) -> None:
         if not self.is_stale:
             self._stale_since = time.monotonic()
         self.is_stale = True
-        for project in self._projects.values():
-            project.channel.begin_load()
+        self.on_moved(names)
         self._tell_all()
+
+    def on_moved(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (project := self._projects.get(name.encode())) is not None:
+                project.channel.begin_load()
 
     def on_live(self) -> None:
         self._stale_seconds = self.stale_seconds

@@ -12,7 +12,7 @@ import redis
 from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 
 from gateway.exit_status import ExitStatus
-from gateway.feed import connection_to, is_replica
+from gateway.link import connection_to, is_replica
 from publisher.redis_advice import advice_for, with_advice
 from publisher.settings import DEFAULT_REDIS_URL, mask_url
 

@@ -23,6 +23,7 @@ LAYERS = [
     ["app", "job_board"],
     ["session", "keepalive", "loop_lag", "metrics", "publishing", "openapi"],
     ["hub", "channel", "feed"],
+    ["link", "listener"],
     ["connection", "asgi_connection", "frames", "outages"],
     ["figures"],
     ["schema"],
@@ -42,6 +43,8 @@ COVERED_ELSEWHERE = {
     "gateway/publish_answers.py": "test_publishing.py",  # what is said to the requests that are tested there
     "gateway/job_board.py": "test_watch.py",  # what `watch` knows of the jobs, and how it shows them
     "gateway/watch_views.py": "test_watch.py",
+    "gateway/link.py": "test_feed.py",
+    "gateway/listener.py": "test_feed.py",  # types alone
     "publisher/aio_client.py": "test_aio.py",
     "publisher/delivery.py": "test_broadcast_many.py",
     "publisher/wire.py": "test_client.py",

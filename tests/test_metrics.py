@@ -10,12 +10,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.codes import CloseCode
-from gateway.feed import FeedState
 from gateway.figures import BROKEN_OFF
 from gateway.hub import Hub
+from gateway.listener import FeedState
 from gateway.metrics import exposition, registry
 from gateway.settings import Settings
-from tests.fakes import FakeClient, progress
+from tests.fakes import FakeClient, FakeFeed, progress
 
 ALL_ZERO = {
     "gateway_connections",
@@ -44,10 +44,16 @@ HISTOGRAMS = {"gateway_delivery_seconds", "gateway_event_loop_lag_seconds"}
 
 @pytest.fixture
 async def hub() -> Hub:
-    """A hub with a feed that was never begun."""
+    """A hub with a feed that is down."""
     hub = Hub(Settings(max_connections=77), "redis://unused", "test")
+    hub.feed = FakeFeed()
     hub.on_live()
     return hub
+
+
+def feed_of(hub: Hub) -> FakeFeed:
+    assert isinstance(hub.feed, FakeFeed)
+    return hub.feed
 
 
 def shown(hub: Hub) -> dict[str, float]:
@@ -88,7 +94,7 @@ async def test_the_figures_are_those_of_the_hub(hub: Hub) -> None:
     sent = hub.figures.sent_bytes - sent
     written = sum(client.socket.bytes_written for client in clients) - written
     clients[2].session.behind_since = 1.0
-    hub.feed.reconnects = 4
+    feed_of(hub).reconnects = 4
     hub.drains, hub.drain_forced_closes, hub.is_draining = 1, 2, True
     figures = shown(hub)
     expected: dict[str, Any] = {
@@ -122,7 +128,7 @@ async def test_sent_bytes_are_all_that_is_said_to_clients(hub: Hub) -> None:
     client.say("ping")
     client.say("nonsense")
     client.say("unsubscribe", projectId="p")
-    hub.on_lost()
+    hub.on_lost([])
     hub.on_live()
     assert client.kinds() == ["connected", "subscribed", "pong", "error", "unsubscribed", "stale", "live"]
     assert hub.figures.sent_bytes == client.socket.bytes_written
@@ -179,9 +185,9 @@ async def test_stale_seconds_grow_while_the_feed_is_lost_only(hub: Hub, monkeypa
     monkeypatch.setattr("gateway.hub.time.monotonic", lambda: clock)
     clock += 10
     assert hub.stale_seconds == start
-    hub.on_lost()
+    hub.on_lost([])
     clock += 3
-    hub.on_lost()  # connected, and lost again before all was loaded
+    hub.on_lost([])  # connected, and lost again before all was loaded
     clock += 4
     assert hub.stale_seconds == pytest.approx(start + 7)
     hub.on_live()
@@ -191,7 +197,7 @@ async def test_stale_seconds_grow_while_the_feed_is_lost_only(hub: Hub, monkeypa
 
 @pytest.mark.parametrize(("state", "value"), [(FeedState.LIVE, 1), (FeedState.LOADING, 0), (FeedState.DOWN, 0)])
 async def test_redis_is_connected_while_every_event_arrives(hub: Hub, state: FeedState, value: float) -> None:
-    hub.feed.state = state
+    feed_of(hub).state = state
     assert shown(hub)["gateway_redis_connected"] == value
 
 
