@@ -1,4 +1,4 @@
-"""The command `progress-gateway`: serve, demo, publish, watch, healthcheck."""
+"""The command `progress-gateway`: serve, demo, publish, watch, healthcheck, canary."""
 
 import asyncio
 import json
@@ -271,9 +271,33 @@ def healthcheck(url: str | None, ready: bool, seconds: float) -> None:
             settings = configure({}).settings
             port = settings.port if settings.admin_port is None else settings.admin_port
             host = settings.host if settings.admin_port is None else settings.admin_host or settings.host
-            if port == 0:
-                raise Unhealthy("its port is 0, any free one: say which with --url")
             url = address_of(host, port)
         check(url, "/readyz" if ready else "/healthz", seconds)
     except (Unhealthy, WrongConfiguration) as error:
+        _stop(str(error))
+
+
+@main.command()
+@click.argument("project", default="canary")
+@click.option("--url", help="The gateway, as ws://host:port/ws, if not the replica of GATEWAY_PORT.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), default=5, show_default=True, help="Patience."
+)
+def canary(project: str, url: str | None, seconds: float) -> None:
+    """Publish an event to PROJECT and wait for it at /ws, as a job and a page would.
+
+    Prints the milliseconds that it took. Exits 1 with a line that says where the event was lost.
+    """
+    from gateway.canary import Dead
+    from gateway.canary import canary as fly
+    from gateway.healthcheck import Unhealthy, address_of
+
+    _check_project(project)
+    logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
+    try:
+        if url is None:
+            settings = configure({}).settings
+            url = address_of(settings.host, settings.port, "ws") + "/ws"
+        click.echo(f"{asyncio.run(fly(url, project, seconds)) * 1000:.1f}")
+    except (Dead, Unhealthy, WrongConfiguration) as error:
         _stop(str(error))

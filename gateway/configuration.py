@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gateway.logs import printable
+from gateway.logs import escaped
 from gateway.settings import PREFIX, SECRET, Settings
 from publisher.settings import mask_url
 
@@ -43,8 +43,8 @@ class Configuration(NamedTuple):
     def lines(self) -> Iterator[str]:
         """Each setting as a line of an environment file, without secrets."""
         for field in Settings.model_fields:
-            value = printable(shown(field, getattr(self.settings, field)))
-            yield f"{variable_of(field)}={value}  # {printable(self.sources[field])}"
+            value = escaped(shown(field, getattr(self.settings, field)))
+            yield f"{variable_of(field)}={value}  # {escaped(self.sources[field])}"
 
 
 def variable_of(field: str) -> str:
@@ -122,10 +122,10 @@ def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tupl
         else:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else "; see progress-gateway serve --help"
-            problems.append(f"{printable(name)} is no setting{hint}")
+            problems.append(f"{escaped(name)} is no setting{hint}")
     if not links:
         return problems, []
-    names = printable(", ".join(links))
+    names = escaped(", ".join(links))
     return problems, [f"Ignored, since Kubernetes set them for a Service: {names}. To be rid of them, {LINKS_HINT}."]
 
 
@@ -150,7 +150,7 @@ def _problem(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
 
 
 def _quoted(value: object) -> str:
-    text = printable(str(value))
+    text = escaped(str(value))
     return f"'{text[:80]}{'...' if len(text) > 80 else ''}'"
 
 

@@ -3,7 +3,7 @@
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-from gateway.logs import printable
+from gateway.logs import escaped
 
 LONGEST_ANSWER = 300  # characters of it that are shown
 
@@ -14,10 +14,12 @@ class Unhealthy(Exception):
     """The replica is not well, or nobody is there; the message says which."""
 
 
-def address_of(host: str, port: int) -> str:
-    """The URL of a replica that listens there."""
+def address_of(host: str, port: int, scheme: str = "http") -> str:
+    """The URL of a replica that listens there; raises `Unhealthy` for any free port."""
+    if port == 0:
+        raise Unhealthy("its port is 0, any free one: say which with --url")
     host = _ANY.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def check(url: str, path: str, seconds: float) -> None:
@@ -26,19 +28,19 @@ def check(url: str, path: str, seconds: float) -> None:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise Unhealthy(f"{printable(url)} is no URL ({error})") from None
+        raise Unhealthy(f"{escaped(url)} is no URL ({error})") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise Unhealthy(f"{printable(url)} is no URL; use http://127.0.0.1:3001")
+        raise Unhealthy(f"{escaped(url)} is no URL; use http://127.0.0.1:3001")
     connection = (HTTPSConnection if parts.scheme == "https" else HTTPConnection)(host, port, timeout=seconds)
-    where = printable(f"{parts.scheme}://{host}:{connection.port}{path}")
+    where = escaped(f"{parts.scheme}://{host}:{connection.port}{path}")
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
         text = answer.read(LONGEST_ANSWER).decode(errors="replace").strip()
     except (OSError, HTTPException) as error:
-        said = printable(str(error).strip() or type(error).__name__)[:LONGEST_ANSWER]
+        said = escaped(str(error).strip() or type(error).__name__)[:LONGEST_ANSWER]
         raise Unhealthy(f"{where} does not answer ({said})") from None
     finally:
         connection.close()
     if answer.status != 200:
-        raise Unhealthy(f"{where} answers {answer.status}: {printable(text)}")
+        raise Unhealthy(f"{where} answers {answer.status}: {escaped(text)}")

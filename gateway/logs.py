@@ -55,7 +55,7 @@ def secrets_of(redis_url: str | None, keys: Iterable[str]) -> list[str]:
     return [*keys, password, unquote(password)]
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """The text in one line, without characters that move a cursor, end a line or turn the direction of writing."""
     if text.isprintable():
         return text
@@ -92,10 +92,10 @@ class TextFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
-        words = [time, record.levelname, printable(self._message(record))]
-        words += [f"{printable(name)}={printable(str(value))}" for name, value in self._extras(record).items()]
+        words = [time, record.levelname, escaped(self._message(record))]
+        words += [f"{escaped(name)}={escaped(str(value))}" for name, value in self._extras(record).items()]
         lines = [" ".join(words)]
-        lines += [f"    {printable(line)}" for line in self._exception(record).split("\n") if line]
+        lines += [f"    {escaped(line)}" for line in self._exception(record).split("\n") if line]
         return "\n".join(lines)
 
 

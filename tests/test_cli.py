@@ -38,7 +38,11 @@ def fails(status: int, *arguments: str, stdin: str | None = None) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["-h"], *([name, "--help"] for name in ("serve", "demo", "publish", "watch", "healthcheck"))],
+    [
+        ["--help"],
+        ["-h"],
+        *([name, "--help"] for name in ("serve", "demo", "publish", "watch", "healthcheck", "canary")),
+    ],
 )
 def test_help_is_shown(arguments: list[str]) -> None:
     result = gateway(*arguments)
@@ -47,7 +51,7 @@ def test_help_is_shown(arguments: list[str]) -> None:
 
 
 def test_the_commands_are_there() -> None:
-    assert set(cli.main.commands) == {"serve", "demo", "publish", "watch", "healthcheck"}
+    assert set(cli.main.commands) == {"serve", "demo", "publish", "watch", "healthcheck", "canary"}
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["server", "demo", "watch", "healthcheck"],
+    ["server", "demo", "watch", "healthcheck", "canary"],
     ["admin"],
     ["protocols", "redis_start", "watch_views", "configuration"],
     ["app", "job_board"],

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.logs import LONGEST, JsonFormatter, Mask, TextFormatter, printable, secrets_of, start_logging
+from gateway.logs import LONGEST, JsonFormatter, Mask, TextFormatter, escaped, secrets_of, start_logging
 
 HOSTILE = [
     "a\n12:00:00 INFO forged",
@@ -232,5 +232,5 @@ def test_a_thread_that_ends_by_an_error_is_logged(records: Any) -> None:
 
 
 def test_what_can_be_read_is_left_alone() -> None:
-    assert printable("Größe 3 → 漢字") == "Größe 3 → 漢字"
-    assert printable("a\tb\n") == "a\\tb\\n"
+    assert escaped("Größe 3 → 漢字") == "Größe 3 → 漢字"
+    assert escaped("a\tb\n") == "a\\tb\\n"

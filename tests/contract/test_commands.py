@@ -28,7 +28,7 @@ from .processes import (
     run_gateways,
 )
 
-COMMANDS = ["serve", "demo", "publish", "watch", "healthcheck"]
+COMMANDS = ["serve", "demo", "publish", "watch", "healthcheck", "canary"]
 BAD_URLS = ["nonsense", "http://127.0.0.1:6379", "redis://127.0.0.1:port/0", "redis://127.0.0.1:99999/0", "://"]
 EVENT = json.dumps(progress("job"))
 
