@@ -111,21 +111,22 @@ class Hub:
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
         """The hot path: what one read from Redis brought is framed once, and each socket is given it in one write."""
+        figures = self.figures
         for name, payloads in events.items():
             project = self._projects.get(name)
             if project is None:
                 continue
             self.events_received += len(payloads)
-            self.figures.received_bytes += sum(map(len, payloads))
+            figures.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
             channel = project.channel
             position = channel.position
             frames = channel.receive(payloads)
             if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
                 for socket in keeping_up:
                     socket.write(frames)
-                seq, arrived = channel.batch_seq, channel.position - position
-                age_us = None if seq is None else time.time_ns() // 1_000 - seq
-                self.figures.on_delivered(frames, sockets=len(keeping_up), events=arrived, age_us=age_us)
+                seq = channel.batch_seq
+                age = None if seq is None else time.time() - seq / 1_000_000
+                figures.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
 
     def on_loaded(self, name: str, remembered: Remembered) -> None:
         project = self._projects.get(name.encode())
