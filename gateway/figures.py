@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.codes import CloseCode
+from publisher.redis_advice import MEANINGS
 
 # Bounds of the buckets, in seconds.
 DELIVERY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -32,6 +33,16 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+
+class FeedFigures:
+    """The counts of a feed; those to the nodes of a Cluster count into one."""
+
+    __slots__ = ("probe", "reconnects")
+
+    def __init__(self) -> None:
+        self.probe = Histogram(LAG_SECONDS)
+        self.reconnects = dict.fromkeys(MEANINGS, 0)
 
 
 class Figures:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Protocol
 
+from gateway.figures import FeedFigures
 from gateway.outages import Trouble
 
 Remembered = Mapping[bytes, bytes]
@@ -52,6 +53,8 @@ class AnyFeed(Protocol):
 
     @property
     def reconnects(self) -> int: ...
+    @property
+    def figures(self) -> FeedFigures: ...
     @property
     def lost_seconds(self) -> float | None:
         """For how long it is not sure that events arrive: 0 while it is, None if they never did."""

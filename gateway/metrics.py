@@ -72,7 +72,6 @@ class HubCollector(Collector):
                 figures.sent_bytes,
             ),
             ("catch_ups", "Times that a connection or a project was given what it had missed", hub.catch_ups),
-            ("redis_reconnects", "Times that the connection to Redis was lost", hub.feed.reconnects),
             ("stale_seconds", "Seconds in which clients were told that the feed is lost", hub.stale_seconds),
             ("drains", "Times that this replica began to drain", hub.drains),
             ("drain_forced_closes", "Connections that a drain closed by force", hub.drain_forced_closes),
@@ -80,6 +79,8 @@ class HubCollector(Collector):
             yield CounterMetricFamily(f"gateway_{name}", text, counter)
         closed = "Connections closed, by the code of whoever closed first; 1006: it broke off"
         yield labelled("connections_closed", closed, "code", figures.closed)
+        lost = "Times that the connection to Redis was lost, by what its last error means"
+        yield labelled("redis_reconnects", lost, "reason", hub.feed.figures.reconnects)
         handshakes = {"accepted": hub.accepted} | figures.refused
         yield labelled("handshakes", "Upgrades to a WebSocket that were asked for", "outcome", handshakes)
 
@@ -91,6 +92,11 @@ class HubCollector(Collector):
                 "From the publication of a batch's oldest event, by Redis' clock, to its write to the last connection; "
                 "once for a batch and project",
                 figures.delivery,
+            ),
+            (
+                "redis_probe",
+                "From a probe that is published to its return on the feed, which is asked for in silence",
+                self._hub.feed.figures.probe,
             ),
             ("event_loop_lag", "By how much a timer came too late, ten times a second", figures.loop_lag),
         ):

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from gateway.figures import FeedFigures
 from gateway.frames import Opcode, payloads
 from gateway.hub import Hub
 from gateway.listener import FeedState
@@ -116,6 +117,7 @@ class FakeFeed:
         self.is_proven = True
         self.state = FeedState.DOWN
         self.reconnects = 0
+        self.figures = FeedFigures()
 
     def subscribe(self, channel: str) -> None:
         self.asked.append(("subscribe", channel))

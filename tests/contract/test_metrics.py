@@ -85,7 +85,7 @@ async def viewers(replica: Replica, projects: list[str]) -> AsyncIterator[list[C
 async def test_under_load_the_figures_are_what_the_clients_counted(
     launch: Launch, redis_server: RedisServer, publisher: PublisherProcess, project: str
 ) -> None:
-    replica = launch(log_level="warning")
+    replica = launch(ping_seconds=3_600)
     projects = [f"{project}_{number}" for number in range(PROJECTS)]
     plain = [progress(f"job_{number % 7}", number % 100) for number in range(400)]
     events = [progress("job", percent) for percent in range(50)] + [complete("job")]
@@ -187,6 +187,11 @@ async def test_an_outage_is_in_the_figures(lost: Replica, own_redis: RedisServer
         after = await asyncio.to_thread(scrape, lost.port)
     assert (before("redis_connected"), during("redis_connected"), after("redis_connected")) == (1, 0, 1)
     assert 0.9 < during("stale_seconds_total") - before("stale_seconds_total") < 5
+    assert before("redis_probe_seconds_count") >= 1
+    assert before("redis_probe_seconds_sum") > 0
+    assert before.nonzero("redis_reconnects_total") == {}
+    assert sum(during.nonzero("redis_reconnects_total").values()) == 1
+    assert set(during.nonzero("redis_reconnects_total")) <= {"closed", "away"}
     assert after("stale_seconds_total") >= during("stale_seconds_total")
     await asyncio.sleep(0.2)
     assert (await asyncio.to_thread(scrape, lost.port))("stale_seconds_total") == after("stale_seconds_total")
