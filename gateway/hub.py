@@ -11,6 +11,7 @@ from gateway.feed import Feed
 from gateway.figures import Figures
 from gateway.listener import AnyFeed, Remembered
 from gateway.settings import Settings
+from gateway.tracing import tracing
 from publisher.names import channel_name
 
 
@@ -68,6 +69,7 @@ class Hub:
         self.is_draining = False
         self.viewers: set[Viewer] = set()
         self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
+        self._tracing = tracing()
         # Counted for each batch, never for each delivery.
         self.figures = Figures()
         self.accepted = 0
@@ -120,6 +122,7 @@ class Hub:
             figures.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
             channel = project.channel
             position = channel.position
+            started_ns = 0 if self._tracing is None else time.time_ns()
             frames = channel.receive(payloads)
             if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
                 for socket in keeping_up:
@@ -127,6 +130,8 @@ class Hub:
                 seq = channel.batch_seq
                 age = None if seq is None else time.time() - seq / 1_000_000
                 figures.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
+                if self._tracing is not None:
+                    self._tracing.on_delivered(payloads, len(keeping_up), started_ns)
 
     def on_loaded(self, name: str, remembered: Remembered) -> None:
         project = self._projects.get(name.encode())

@@ -25,7 +25,7 @@ LAYERS = [
     ["hub", "channel", "feed"],
     ["link", "listener"],
     ["connection", "asgi_connection", "frames", "outages"],
-    ["figures"],
+    ["figures", "tracing"],
     ["schema"],
     ["messages", "settings", "origins", "allowance", "publish_answers"],
     ["codes", "exit_status", "logs"],
