@@ -85,6 +85,7 @@ class RecordingConversation:
 
     def __init__(self, answer: Callable[[bytes], None] | None = None) -> None:
         self.told: list[str | bytes] = []
+        self.code: int | None = None  # of the close
         self.answer = answer
 
     def on_text(self, text: bytes) -> None:
