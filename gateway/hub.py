@@ -7,9 +7,9 @@ from typing import Protocol
 
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
-from gateway.feed import Feed
+from gateway.feeds import feed_for
 from gateway.figures import Figures
-from gateway.listener import AnyFeed, Remembered
+from gateway.listener import Remembered
 from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.names import channel_name
@@ -64,7 +64,7 @@ class Hub:
         self.settings = settings
         # `~` begins no project id, and a user with rights to `project:*` has them to this channel too.
         probe_channel = channel_name(f"~probe:{replica_id}", settings.namespace)
-        self.feed: AnyFeed = Feed(redis_url, self, probe_channel=probe_channel)
+        self.feed = feed_for(redis_url, self, probe_channel)
         self.is_stale = True
         self.is_draining = False
         self.viewers: set[Viewer] = set()

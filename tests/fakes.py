@@ -117,7 +117,6 @@ class FakeFeed:
         self.trouble: Trouble | None = None
         self.is_proven = True
         self.state = FeedState.DOWN
-        self.reconnects = 0
         self.figures = FeedFigures()
 
     def subscribe(self, channel: str) -> None:

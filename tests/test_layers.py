@@ -22,7 +22,12 @@ LAYERS = [
     ["protocols", "redis_start", "watch_views", "configuration"],
     ["app", "job_board"],
     ["session", "keepalive", "loop_lag", "metrics", "publishing", "openapi"],
-    ["hub", "channel", "feed"],
+    ["hub"],
+    ["feeds", "channel"],
+    ["cluster", "sentinel_feed"],
+    ["shard", "nodes"],
+    ["shard_feed", "slots"],
+    ["feed"],
     ["link", "listener"],
     ["connection", "asgi_connection", "frames", "outages"],
     ["figures", "tracing"],
@@ -45,6 +50,9 @@ COVERED_ELSEWHERE = {
     "gateway/watch_views.py": "test_watch.py",
     "gateway/link.py": "test_feed.py",
     "gateway/listener.py": "test_feed.py",  # types alone
+    "gateway/nodes.py": "test_cluster.py",  # questions to nodes, and what is kept of one
+    "gateway/shard.py": "test_cluster.py",
+    "gateway/shard_feed.py": "test_cluster.py",
     "publisher/aio_client.py": "test_aio.py",
     "publisher/delivery.py": "test_broadcast_many.py",
     "publisher/wire.py": "test_client.py",
