@@ -199,6 +199,8 @@ async def test_a_shard_that_is_gone_costs_the_others_nothing(own_stage: Stage) -
     assert stage.feed.state is not FeedState.LIVE
     assert stage.feed.trouble is not None
     assert stage.feed.trouble.error.startswith(f"{second.address}: ")
+    assert sum(stage.feed.figures.reconnects.values()) >= 1
+    assert sum(stage.feed.figures.probe.counts) >= 2, "each shard's first, in one histogram"
     assert first.client.execute_command("SPUBLISH", stage.first, "news") == 1
     await eventually(lambda: stage.listener.payloads(stage.first) == [b"news"], "the other shard's news")
     await eventually(lambda: (stage.feed.lost_seconds or 0) > 0.5, "the time to be told")
