@@ -72,6 +72,10 @@ class Hub:
         self.payloads_dropped = 0
         self.deliveries = 0
         self.catch_ups = 0
+        # Counted by gateway.drain.
+        self.drains = 0
+        self.drain_closes = 0  # clients that had not moved when their time was over: told 1012
+        self.drain_forced_closes = 0  # of those, the ones that did not answer
 
     # What sessions ask for
 

@@ -20,11 +20,11 @@ LAYERS = [
     ["server", "demo", "watch"],
     ["protocols", "redis_start", "watch_views"],
     ["app", "job_board"],
-    ["session", "keepalive", "metrics", "publishing", "openapi"],
+    ["session", "keepalive", "drain", "metrics", "publishing", "openapi"],
     ["hub", "channel", "feed"],
     ["connection", "asgi_connection", "frames", "outages"],
     ["schema"],
-    ["messages", "settings", "origins", "allowance", "publish_answers"],
+    ["messages", "settings", "origins", "allowance", "publish_answers", "systemd"],
     ["codes"],
 ]
 RANK = {module: rank for rank, line in enumerate(reversed(LAYERS)) for module in line}
@@ -48,6 +48,7 @@ COVERED_ELSEWHERE = {
 READS_THE_ENVIRONMENT = {
     "gateway/cli.py",  # `publish --redis-url` and `--namespace` set variables for this one process
     "gateway/demo.py",  # hands the whole environment on to its job processes
+    "gateway/systemd.py",  # NOTIFY_SOCKET and WATCHDOG_*: what systemd says to the process, no setting of ours
     "publisher/settings.py",
 }
 
