@@ -61,6 +61,7 @@ class Stage:
         self.replicas: dict[int, Replica] = {}
         self.balancer: Balancer | None = None
         self.viewers: list[Viewer] = []
+        self.ended: dict[str, set[str]] = {}  # jobs, by project; known when the job process has ended
         self._tasks: list[asyncio.Task[None]] = []
         self._jobs: subprocess.Popen[str] | None = None
 
@@ -140,13 +141,12 @@ class Stage:
             await eventually(lambda: differences(self.viewers, remembered) == 0, "all to see what Redis remembers", 10)
         except AssertionError:
             pass  # it stands in the figures
-        ends: dict[str, set[str]] = {f"p{number}": set() for number in range(PROJECTS)}
         for project, job in said["ends"]:
-            ends[project].add(job)
+            self.ended.setdefault(project, set()).add(job)
         assert len(said["ends"]) > PROJECTS
         return Figures(
             events=said["events"],
-            ends_lost=sum(len(ends[viewer.project] - viewer.ends) for viewer in self.viewers),
+            ends_lost=sum(len(self.ended.get(viewer.project, set()) - viewer.ends) for viewer in self.viewers),
             differences=differences(self.viewers, remembered),
             longest_gap_obeying=self.longest_gap(obey=True),
             longest_gap_waiting=self.longest_gap(obey=False),

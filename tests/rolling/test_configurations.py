@@ -25,10 +25,10 @@ KEY = "0123456789abcdef"
 EVENT = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
 IDLE = {
     "nginx": {
-        "proxy_read_timeout 75s;": "proxy_read_timeout 1500ms;",
-        "proxy_send_timeout 75s;": "proxy_send_timeout 1500ms;",
+        "proxy_read_timeout 75s;": "proxy_read_timeout 2500ms;",
+        "proxy_send_timeout 75s;": "proxy_send_timeout 2500ms;",
     },
-    "haproxy": {"timeout tunnel          75s": "timeout tunnel          1500ms"},
+    "haproxy": {"timeout tunnel          75s": "timeout tunnel          2500ms"},
 }
 
 
@@ -136,11 +136,11 @@ async def test_one_address_cannot_take_all_connections(kind: str, build: Build) 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_pings_keep_a_silent_connection_and_without_them_it_is_cut(kind: str, build: Build) -> None:
-    """In a fiftieth of the time. The control: pings that are rarer than the idle time, as others' defaults are."""
+    """In a thirtieth of the time. The control: pings that are rarer than the idle time, as others' defaults are."""
     for ping_seconds, is_kept in ((0.5, True), (25, False)):
         front = build(kind, IDLE[kind], ping_seconds=ping_seconds)
         async with watching(front.balancer.ws, "p") as client:
-            await asyncio.sleep(3.5)
+            await asyncio.sleep(4.5)
             assert (client.socket.state.name == "OPEN") == is_kept
         for process in build.processes:
             process.end()
