@@ -1,5 +1,6 @@
 """nginx and HAProxy, started with the files of deploy/: only addresses, ports and certificates are put in."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -90,6 +91,16 @@ def program(name: str, package: str) -> str:
 class Nginx(Balancer):
     files = ("nginx/nginx.conf", "nginx/progress-gateway.conf", "nginx/progress-gateway-tls.conf")
     listens_at = "listen 80"
+
+    def _configure(
+        self, ports: Sequence[int], changes: Mapping[str, str], certificate: tuple[Path, Path] | None
+    ) -> None:
+        """Started by another user than root, it may not write where its package has it write."""
+        if os.getuid():
+            kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            places = " ".join(f"{kind}_temp_path {self.directory}/{kind};" for kind in kinds)
+            changes = {**changes, "http {": f"http {{ {places}"}
+        super()._configure(ports, changes, certificate)
 
     def with_tls(self, text: str, certificate: Path, key: Path) -> str:
         text = text.replace("# include progress-gateway-tls.conf;", "include progress-gateway-tls.conf;")
