@@ -7,7 +7,8 @@ from typing import Protocol
 
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
-from gateway.feed import Feed, Remembered
+from gateway.feeds import feed_for
+from gateway.listener import Remembered
 from gateway.settings import Settings
 from publisher.names import channel_name
 
@@ -61,7 +62,7 @@ class Hub:
         self.settings = settings
         # `~` begins no project id, and a user with rights to `project:*` has them to this channel too.
         probe_channel = channel_name(f"~probe:{replica_id}", settings.namespace)
-        self.feed = Feed(redis_url, self, probe_channel=probe_channel)
+        self.feed = feed_for(redis_url, self, probe_channel)
         self.is_stale = True
         self.is_draining = False
         self.viewers: set[Viewer] = set()
@@ -146,14 +147,15 @@ class Hub:
             project.linger.cancel()
             self._let_go(project)
 
-    def on_connected(self) -> Iterable[str]:
-        return [project.name for project in self._projects.values()]
-
-    def on_lost(self) -> None:
+    def on_lost(self, names: Iterable[str]) -> None:
         self.is_stale = True
-        for project in self._projects.values():
-            project.channel.begin_load()
+        self.on_moved(names)
         self._tell_all()
+
+    def on_moved(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (project := self._projects.get(name.encode())) is not None:
+                project.channel.begin_load()
 
     def on_live(self) -> None:
         self.is_stale = False

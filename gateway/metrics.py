@@ -8,8 +8,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from gateway.feed import FeedState
 from gateway.hub import Hub
+from gateway.listener import FeedState
 from gateway.publishing import Publishing
 
 

@@ -21,7 +21,13 @@ LAYERS = [
     ["protocols", "redis_start", "watch_views"],
     ["app", "job_board"],
     ["session", "keepalive", "drain", "metrics", "publishing", "openapi"],
-    ["hub", "channel", "feed"],
+    ["hub"],
+    ["feeds", "channel"],
+    ["cluster", "sentinel_feed"],
+    ["shard", "nodes"],
+    ["shard_feed", "slots"],
+    ["feed"],
+    ["link", "listener"],
     ["connection", "asgi_connection", "frames", "outages"],
     ["schema"],
     ["messages", "settings", "origins", "allowance", "publish_answers", "systemd"],
@@ -39,6 +45,11 @@ COVERED_ELSEWHERE = {
     "gateway/publish_answers.py": "test_publishing.py",  # what is said to the requests that are tested there
     "gateway/job_board.py": "test_watch.py",  # what `watch` knows of the jobs, and how it shows them
     "gateway/watch_views.py": "test_watch.py",
+    "gateway/link.py": "test_feed.py",
+    "gateway/listener.py": "test_feed.py",  # types alone
+    "gateway/nodes.py": "test_cluster.py",  # questions to nodes, and what is kept of one
+    "gateway/shard.py": "test_cluster.py",
+    "gateway/shard_feed.py": "test_cluster.py",
     "publisher/aio_client.py": "test_aio.py",
     "publisher/delivery.py": "test_broadcast_many.py",
     "publisher/wire.py": "test_client.py",

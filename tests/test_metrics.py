@@ -5,19 +5,25 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.feed import FeedState
 from gateway.hub import Hub
+from gateway.listener import FeedState
 from gateway.metrics import exposition, registry
 from gateway.settings import Settings
-from tests.fakes import FakeClient, progress
+from tests.fakes import FakeClient, FakeFeed, progress
 
 
 @pytest.fixture
 async def hub() -> Hub:
-    """A hub with a feed that was never begun."""
+    """A hub with a feed that is down."""
     hub = Hub(Settings(max_connections=77), "redis://unused", "test")
+    hub.feed = FakeFeed()
     hub.on_live()
     return hub
+
+
+def feed_of(hub: Hub) -> FakeFeed:
+    assert isinstance(hub.feed, FakeFeed)
+    return hub.feed
 
 
 def shown(hub: Hub) -> dict[str, float]:
@@ -32,7 +38,7 @@ async def test_the_figures_are_those_of_the_hub(hub: Hub) -> None:
     hub.on_loaded("project:p", {})
     hub.on_events({b"project:p": [progress("a", 1, 1), b"junk"]})
     clients[2].session.behind_since = 1.0
-    hub.feed.reconnects = 4
+    feed_of(hub).reconnects = 4
     figures = shown(hub)
     expected: dict[str, Any] = {
         "gateway_connections": 3,
@@ -53,7 +59,7 @@ async def test_the_figures_are_those_of_the_hub(hub: Hub) -> None:
 
 @pytest.mark.parametrize(("state", "value"), [(FeedState.LIVE, 1), (FeedState.LOADING, 0), (FeedState.DOWN, 0)])
 async def test_redis_is_connected_while_every_event_arrives(hub: Hub, state: FeedState, value: float) -> None:
-    hub.feed.state = state
+    feed_of(hub).state = state
     assert shown(hub)["gateway_redis_connected"] == value
 
 
