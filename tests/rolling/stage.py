@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import redis
-
 from tests.chaos.verdict import remembered_by
 from tests.contract.deadlines import eventually
 from tests.contract.processes import RedisServer, Replica, environment, free_port
@@ -134,9 +132,10 @@ class Stage:
         output, _ = await asyncio.to_thread(self._jobs.communicate, timeout=20)
         said = json.loads(output)
         await self.all_watch()
-        client = redis.Redis(port=self.redis.port)
-        remembered = remembered_by(client, [f"p{number}" for number in range(PROJECTS)])
-        client.close()
+        projects = [f"p{number}" for number in range(PROJECTS)]
+        remembered = remembered_by(
+            (project, self.redis.command("HGETALL", f"{{project:{project}}}:jobs")) for project in projects
+        )
         try:
             await eventually(lambda: differences(self.viewers, remembered) == 0, "all to see what Redis remembers", 10)
         except AssertionError:

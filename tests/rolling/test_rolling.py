@@ -53,7 +53,7 @@ async def test_both_replicas_are_rolled_and_one_is_killed(kind: str, tmp_path: P
             assert drained.status == 0
             assert drained.took < longest_seconds(DRAIN["drain_seconds"]) + 3
             log = made.replicas[number].log
-            (said,) = re.findall(r"Drained in [\w., ]*", log)
+            (said,) = re.findall(r"Drained in [\w.,: ]*", log)
             show(f"rolled in {drained.took:.1f} s, {check_spread(made, drained.began_at)}; {said}")
             assert "0 of them by force" in said
             made.start(number)
