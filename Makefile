@@ -12,7 +12,7 @@ run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
 
 test: lint types frontend $(OLDEST)/.installed  ## everything CI runs
-	@tests/system-packages redis-server openssl curl
+	@tests/system-packages redis-server openssl curl nginx-light haproxy systemd prometheus
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from redis.exceptions import RedisError
 
+from gateway.figures import FeedFigures
 from gateway.link import end_if_cancelled
 from gateway.listener import FeedState, Listener, Remembered
 from gateway.nodes import migrated_states, view_of
@@ -53,7 +54,7 @@ class ClusterFeed:
         # Of the question who owns what; the shards have outages of their own.
         self._outages = Outages(url.url)
         self._is_answered = False
-        self._gone_reconnects = 0
+        self.figures = FeedFigures()  # of all shards, also of those that are gone
 
     # What the hub asks for
 
@@ -83,10 +84,6 @@ class ClusterFeed:
     @property
     def is_proven(self) -> bool:
         return self._is_live and all(shard.feed.is_proven for shard in self._shards.values())
-
-    @property
-    def reconnects(self) -> int:
-        return self._gone_reconnects + sum(shard.feed.reconnects for shard in self._shards.values())
 
     @property
     def lost_seconds(self) -> float | None:
@@ -289,7 +286,6 @@ class ClusterFeed:
     def _end(self, shard: Shard) -> None:
         """Its slots are others'."""
         shard.end()
-        self._gone_reconnects += shard.feed.reconnects
         self._unsettle([channel for channel, home in self._homes.items() if home is shard])
 
     async def _fetch_asked(self) -> None:

@@ -8,6 +8,7 @@ read right behind its SUBSCRIBE, in the same write, with nothing to be merged bu
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -16,6 +17,7 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from gateway.figures import FeedFigures
 from gateway.link import (
     CONNECT_SECONDS,
     PLAIN,
@@ -62,7 +64,7 @@ class Feed(asyncio.Protocol):
         self._probe_name = probe_channel.encode()
         self._channels: dict[str, None] = {}  # what is asked for, whether there is a connection or not
         self.state = FeedState.DOWN  # only `_enter` changes it
-        self.reconnects = 0
+        self.figures = FeedFigures()
         self._outages = Outages(url)
         self._live_until: float | None = None  # when events last came for sure, before the feed was lost
         # The connection, while there is one.
@@ -83,6 +85,7 @@ class Feed(asyncio.Protocol):
         self._proven_at = float("-inf")
         self._probe_sent_at: float | None = None
         self._probed_at = float("-inf")
+        self._probe_clock = 0.0  # the same moment by a finer clock
 
     # What the hub asks for
 
@@ -215,6 +218,7 @@ class Feed(asyncio.Protocol):
         reach. HELLO tells, which every user may say.
         """
         self._probe_sent_at = self._probed_at = asyncio.get_running_loop().time()
+        self._probe_clock = time.perf_counter()
         self._write(self._command(Expected("hello"), "HELLO", "3"))
         self._write(self._command(Expected("publish", self.probe_channel), self._verbs.publish, self.probe_channel, ""))
 
@@ -239,7 +243,7 @@ class Feed(asyncio.Protocol):
             self._outages.live(asyncio.get_running_loop().time())
             self._listener.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
-            self.reconnects += 1
+            self.figures.reconnects[self._outages.meaning] += 1
             self._listener.on_lost(list(self._channels))
 
     # What is sent
@@ -323,6 +327,7 @@ class Feed(asyncio.Protocol):
             self._proven_at = asyncio.get_running_loop().time()
             if self._probe_sent_at is not None and events.pop(self._probe_name, None) is not None:
                 self._probe_sent_at = None
+                self.figures.probe.observe(time.perf_counter() - self._probe_clock)
             self._listener.on_events(events)
 
     def _on_push(self, push: list[Any]) -> None:

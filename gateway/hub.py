@@ -8,8 +8,10 @@ from typing import Protocol
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
 from gateway.feeds import feed_for
+from gateway.figures import Figures
 from gateway.listener import Remembered
 from gateway.settings import Settings
+from gateway.tracing import tracing
 from publisher.names import channel_name
 
 
@@ -66,13 +68,20 @@ class Hub:
         self.is_stale = True
         self.is_draining = False
         self.viewers: set[Viewer] = set()
-        self.accepted = 0
         self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
+        self._tracing = tracing()
         # Counted for each batch, never for each delivery.
+        self.figures = Figures()
+        self.accepted = 0
         self.events_received = 0
         self.payloads_dropped = 0
-        self.deliveries = 0
         self.catch_ups = 0
+        self._stale_seconds = 0.0  # that are over
+        self._stale_since = time.monotonic()
+        # Counted by gateway.drain.
+        self.drains = 0
+        self.drain_closes = 0  # clients that had not moved when their time was over: told 1012
+        self.drain_forced_closes = 0  # of those, the ones that did not answer
 
     # What sessions ask for
 
@@ -106,17 +115,25 @@ class Hub:
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
         """The hot path: what one read from Redis brought is framed once, and each socket is given it in one write."""
+        figures = self.figures
         for name, payloads in events.items():
             project = self._projects.get(name)
             if project is None:
                 continue
             self.events_received += len(payloads)
-            frames = project.channel.receive(payloads)
-            if frames:
-                keeping_up = [socket for socket in project.viewers if not socket.is_behind]
+            figures.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
+            channel = project.channel
+            position = channel.position
+            started_ns = 0 if self._tracing is None else time.time_ns()
+            frames = channel.receive(payloads)
+            if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
                 for socket in keeping_up:
                     socket.write(frames)
-                self.deliveries += len(keeping_up)
+                seq = channel.batch_seq
+                age = None if seq is None else time.time() - seq / 1_000_000
+                figures.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
+                if self._tracing is not None:
+                    self._tracing.on_delivered(payloads, len(keeping_up), started_ns)
 
     def on_loaded(self, name: str, remembered: Remembered) -> None:
         project = self._projects.get(name.encode())
@@ -129,6 +146,7 @@ class Hub:
             self.catch_ups += 1
             for socket in project.viewers:
                 if not socket.is_behind:
+                    self.figures.sent_bytes += len(frames)
                     socket.write(frames)
         for viewer in list(project.waiting):
             viewer.on_ready(project)
@@ -144,6 +162,8 @@ class Hub:
             self._let_go(project)
 
     def on_lost(self, names: Iterable[str]) -> None:
+        if not self.is_stale:
+            self._stale_since = time.monotonic()
         self.is_stale = True
         self.on_moved(names)
         self._tell_all()
@@ -154,6 +174,7 @@ class Hub:
                 project.channel.begin_load()
 
     def on_live(self) -> None:
+        self._stale_seconds = self.stale_seconds
         self.is_stale = False
         self._tell_all()
 
@@ -169,6 +190,11 @@ class Hub:
         load balancer that takes all of them out for a blip would end the service for it."""
         lost = self.feed.lost_seconds
         return not self.is_draining and lost is not None and lost <= self.settings.redis_grace_seconds
+
+    @property
+    def stale_seconds(self) -> float:
+        """For how long, in all, clients were told `stale`; also before the first `live`."""
+        return self._stale_seconds + (time.monotonic() - self._stale_since if self.is_stale else 0.0)
 
     @property
     def projects(self) -> int:

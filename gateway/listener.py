@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Protocol
 
+from gateway.figures import FeedFigures
 from gateway.outages import Trouble
 
 Remembered = Mapping[bytes, bytes]
@@ -51,7 +52,7 @@ class AnyFeed(Protocol):
         """True if an event or a probe was received within the last few seconds."""
 
     @property
-    def reconnects(self) -> int: ...
+    def figures(self) -> FeedFigures: ...
     @property
     def lost_seconds(self) -> float | None:
         """For how long it is not sure that events arrive: 0 while it is, None if they never did."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from gateway.figures import FeedFigures
 from gateway.listener import FeedState, Remembered
 from gateway.shard_feed import ShardFeed
 
@@ -13,6 +14,8 @@ ASK_SECONDS = 1.0
 class Owner(Protocol):
     """The feed of the Cluster, as a shard sees it."""
 
+    @property
+    def figures(self) -> FeedFigures: ...
     def on_events(self, shard: "Shard", events: Mapping[bytes, list[bytes]]) -> None: ...
     def on_loaded(self, channel: str, remembered: Remembered) -> None: ...
     def on_refused(self, channel: str) -> None: ...
@@ -30,6 +33,7 @@ class Shard:
         self.address = address
         self._owner = owner
         self.feed = ShardFeed(url, self, probe_channel=probe_channel, on_ask=owner.on_ask)
+        self.feed.figures = owner.figures
         self.task = asyncio.get_running_loop().create_task(self.feed.run())
 
     @property

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from publisher.events import Event, Progress, check_event, event_to_json
 from publisher.names import channel_name, check_project_id, job_field, jobs_key
+from publisher.tracing import with_trace
 
 SCRIPT = files("publisher").joinpath("publish.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -52,8 +53,13 @@ class Publication(NamedTuple):
     event: Event
 
     @classmethod
-    def of(cls, project_id: str, event: BaseModel | Mapping[str, Any], namespace: str) -> "Publication":
-        """Check both; raises pydantic's `ValidationError` (a `ValueError`) before anything is sent."""
+    def of(
+        cls, project_id: str, event: BaseModel | Mapping[str, Any], namespace: str, context: Any = None
+    ) -> "Publication":
+        """Check both; raises pydantic's `ValidationError` (a `ValueError`) before anything is sent.
+
+        `context` is that of OpenTelemetry, if not the caller's.
+        """
         checked = check_event(event)
         channel = channel_name(check_project_id(project_id), namespace)
         if checked.seq is not None:  # the script gives a new one
@@ -61,7 +67,7 @@ class Publication(NamedTuple):
         return cls(
             key=jobs_key(channel),
             channel=channel,
-            payload=event_to_json(checked),
+            payload=with_trace(event_to_json(checked), context),
             field=job_field(checked.job_id, checked.sentence_id),
             attempt="" if checked.attempt is None else checked.attempt,
             progress=checked.progress if isinstance(checked, Progress) else "",

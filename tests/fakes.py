@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from gateway.figures import FeedFigures
 from gateway.frames import Opcode, payloads
 from gateway.hub import Hub
 from gateway.listener import FeedState
@@ -84,6 +85,7 @@ class RecordingConversation:
 
     def __init__(self, answer: Callable[[bytes], None] | None = None) -> None:
         self.told: list[str | bytes] = []
+        self.code: int | None = None  # of the close
         self.answer = answer
 
     def on_text(self, text: bytes) -> None:
@@ -100,8 +102,9 @@ class RecordingConversation:
     def on_writable(self) -> None:
         self.told.append("writable")
 
-    def on_close(self) -> None:
+    def on_close(self, code: int) -> None:
         self.told.append("close")
+        self.code = code
 
 
 class FakeFeed:
@@ -114,7 +117,7 @@ class FakeFeed:
         self.trouble: Trouble | None = None
         self.is_proven = True
         self.state = FeedState.DOWN
-        self.reconnects = 0
+        self.figures = FeedFigures()
 
     def subscribe(self, channel: str) -> None:
         self.asked.append(("subscribe", channel))

@@ -117,11 +117,13 @@ class SimulatedSocket:
         self.is_closed = False
         self.capacity: int | None = None
         self.written: list[dict[str, Any]] = []
+        self.bytes_written = 0
         self.closed_with: int | None = None
         self.session: Session | None = None
 
     def write(self, frames: bytes) -> None:
         assert self.closed_with is None, "written after the close"
+        self.bytes_written += len(frames)
         self.written += [json.loads(payload) for payload in payloads(frames)]
         if self.capacity is not None:
             self.capacity -= 1
@@ -148,7 +150,7 @@ class SimulatedSocket:
     def close(self, code: int, reason: str = "") -> None:
         self.closed_with = code
         if self.session is not None:
-            self.session.on_close()
+            self.session.on_close(code)
 
     def abort(self) -> None:
         self.close(1006)

@@ -42,14 +42,17 @@ def listens(port: int) -> bool:
 
 
 def environment(redis_url: str | None, **variables: object) -> dict[str, str]:
-    """The test's own environment without any setting of the product, and then these."""
+    """The test's own environment without any setting of the product, and then these; logs are for people."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(OURS) and name.upper() not in PROXIES and name != "PYTHONPATH"
     }
     given = {name: str(value) for name, value in variables.items()}
-    return kept | ({} if redis_url is None else {"REDIS_URL": redis_url}) | {"PYTHONUNBUFFERED": "1"} | given
+    ours = {"PYTHONUNBUFFERED": "1", "GATEWAY_LOG_FORMAT": "text"} | (
+        {} if redis_url is None else {"REDIS_URL": redis_url}
+    )
+    return kept | ours | given
 
 
 class Process:
@@ -100,10 +103,10 @@ class Process:
 
 
 class Replica(Process):
-    """`python -m gateway serve` on a free port."""
+    """`python -m gateway serve` on a free port, or on that of the settings."""
 
     def __init__(self, redis_url: str | None, log: Path, *, command: str = "serve", **settings: object) -> None:
-        self.port = free_port()
+        self.port = int(str(settings.pop("port", 0))) or free_port()
         variables = {name if name.isupper() else f"GATEWAY_{name.upper()}": text for name, text in settings.items()}
         env = environment(redis_url, GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=self.port, **variables)
         super().__init__([sys.executable, "-m", "gateway", command], env, log)
@@ -123,6 +126,11 @@ class Replica(Process):
                 return client.get(self.http + path).status_code
         except httpx.TransportError:
             return None
+
+    def metrics(self) -> list[str]:
+        """The lines of /metrics."""
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            return client.get(self.http + "/metrics").text.splitlines()
 
     def ready(self) -> bool:
         assert self.running(), f"the replica ended with {self.popen.returncode}:\n{self.log[-2000:]}"
@@ -202,8 +210,14 @@ class RedisServer:
     """A Valkey that can die and come back, empty, on its port; and the few commands that tests say to it."""
 
     def __init__(self) -> None:
-        self.port = free_port()
-        self.start()
+        for last in (False, False, False, True):
+            self.port = free_port()
+            try:
+                self.start()
+                break
+            except OSError:  # on a busy machine the port may be somebody's connection by now
+                if last:
+                    raise
 
     @property
     def url(self) -> str:
