@@ -1,5 +1,6 @@
 """The processes of the product and its Redis, started and ended as an operator would."""
 
+import contextlib
 import json
 import os
 import random
@@ -27,15 +28,11 @@ PUBLISHER_PROGRAM = Path(__file__).with_name("publisher_process.py")
 
 
 def free_port() -> int:
-    """Below those that Linux gives to outgoing connections: one of them could take it before the process listens, or
-    while that is restarted."""
+    """Below the ports of outgoing connections (32,768 and above), of which one may take it before its server does."""
     while True:
-        port = random.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port
 
 
@@ -213,14 +210,8 @@ class RedisServer:
     """A Valkey that can die and come back, empty, on its port; and the few commands that tests say to it."""
 
     def __init__(self) -> None:
-        for last in (False, False, False, True):
-            self.port = free_port()
-            try:
-                self.start()
-                break
-            except OSError:  # on a busy machine the port may be somebody's connection by now
-                if last:
-                    raise
+        self.port = free_port()
+        self.start()
 
     @property
     def url(self) -> str:
