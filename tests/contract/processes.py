@@ -210,14 +210,8 @@ class RedisServer:
     """A Valkey that can die and come back, empty, on its port; and the few commands that tests say to it."""
 
     def __init__(self) -> None:
-        for last in (False, False, False, True):
-            self.port = free_port()
-            try:
-                self.start()
-                break
-            except OSError:  # on a busy machine the port may be somebody's connection by now
-                if last:
-                    raise
+        self.port = free_port()
+        self.start()
 
     @property
     def url(self) -> str:
