@@ -180,11 +180,11 @@ async def test_who_is_behind_is_told_once_it_reads_again() -> None:
 async def test_who_became_a_client_after_the_signal_is_told_and_closed_like_the_others() -> None:
     """Its upgrade was under way."""
     hub, clients = stage(1)
-    task = asyncio.create_task(draining(hub).run())
+    task = asyncio.create_task(draining(hub, seconds=4).run())  # a second to move
     await asyncio.sleep(0.02)
     clients.append(FakeClient(hub))
     answers(clients[-1])
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(9):
         await task
     assert [len(told(client)) for client in clients] == [1, 1]
     assert [client.socket.closed_with for client in clients] == [CloseCode.RESTART] * 2
