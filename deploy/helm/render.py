@@ -1,7 +1,7 @@
 """Renders the chart with Helm itself, without a cluster and without the `helm` program.
 
-`render.py` writes deploy/k8s/ anew; `render.py --values JSON` prints each template's text, as JSON; `--lint` what Helm's
-lint finds. It runs in the environment of the deployment's checks: `make manifests`, `make deploy-check`.
+`render.py` writes deploy/k8s/ anew; `--values` and `--manifests` print, as JSON, what is rendered, and `--lint` what
+Helm's lint finds. It runs in the environment of the deployment's checks: `make manifests`, `make deploy-check`.
 """
 
 import argparse
