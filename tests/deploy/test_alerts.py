@@ -26,7 +26,7 @@ def unit_tests() -> list[dict[str, Any]]:
 
 
 def test_the_rules_and_the_configuration_are_right() -> None:
-    for words in (["check", "rules", RULES], ["check", "config", FOLDER / "prometheus.yml"]):
+    for words in (("check", "rules", RULES.name), ("check", "config", "prometheus.yml")):
         checked = promtool(*words)
         assert checked.returncode == 0, checked.stdout + checked.stderr
 

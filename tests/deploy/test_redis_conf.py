@@ -92,7 +92,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def denials(server: Redis) -> list[str]:
-    """What was refused since the last call. redis-py tells its own name to Redis 7.2 and newer, and minds no refusal."""
+    """What was refused since the last call. redis-py tells Redis 7.2 and newer its name, and minds no refusal."""
     log = server.ask("operator", "ACL", "LOG")
     server.ask("operator", "ACL", "LOG", "RESET")
     return [text for entry in log if "client|setinfo" not in (text := str(entry))]
