@@ -13,8 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 OURS = re.compile(r"\b(?:gateway|process|python)_[a-z_]+")
-LABEL = re.compile(r'\b([a-z_]+)\s*(?:=~|!~|!=|=)\s*"')
-BY_PROMETHEUS = {"up", "job", "instance", "namespace", "le"}
+BY_PROMETHEUS = {"job", "instance", "namespace", "le"}
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -48,17 +47,30 @@ def expressions() -> dict[str, str]:
 
 
 def named(expression: str) -> set[str]:
+    """The metrics of an expression."""
     return set(OURS.findall(expression))
 
 
-def scraped(exposition: str) -> dict[str, set[str]]:
-    """The names of all series of a scrape, each with the labels that it has."""
-    names: dict[str, set[str]] = {}
+def selections(expression: str) -> Iterator[tuple[str, str, str, str]]:
+    """What is chosen by label: the metric, the label, the operator and the value; not what Prometheus itself adds."""
+    for metric, labels in re.findall(r"\b([a-z_]+)\{([^}]*)\}", expression):
+        for label, operator, value in re.findall(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"', labels):
+            if label not in BY_PROMETHEUS:
+                yield metric, label, operator, value
+
+
+def grouped(expression: str) -> set[str]:
+    """The labels of all `by (...)`, less what Prometheus itself adds."""
+    found = re.findall(r"\bby \(([^)]*)\)", expression)
+    return {label.strip() for labels in found for label in labels.split(",")} - BY_PROMETHEUS
+
+
+def scraped(exposition: str) -> dict[str, dict[str, set[str]]]:
+    """The series of a scrape by name, with the values that each label has."""
+    names: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
-            names.setdefault(sample.name, set()).update(sample.labels)
-        # A family whose labels have been counted under no value yet has no series, but is there.
-        ends = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
-        for end in ends:
-            names.setdefault(family.name + end, set())
+            labels = names.setdefault(sample.name, {})
+            for label, value in sample.labels.items():
+                labels.setdefault(label, set()).add(value)
     return names
