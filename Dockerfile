@@ -12,10 +12,7 @@ RUN pip wheel --no-cache-dir --no-deps --require-hashes --only-binary :all: --wh
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway/ gateway/
 COPY publisher/ publisher/
-RUN python -m venv /build \
-    && /build/bin/pip install --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes \
-        -r requirements.lock \
-    && /build/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /dist .
+RUN pip wheel --no-cache-dir --no-deps --no-index --find-links /wheels --wheel-dir /dist .
 # A venv with what a replica needs and nothing else: neither pip nor what the project was built with.
 RUN python -m venv --without-pip /opt/gateway \
     && pip --python /opt/gateway/bin/python install --no-cache-dir --no-index --find-links /wheels \

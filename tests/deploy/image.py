@@ -100,7 +100,7 @@ class Image:
 
     def _mapped(self, text: str) -> str:
         """Each absolute path of the image is one below the directory; those of this machine stay."""
-        return re.sub(r"(?<![\w/.}])/(?=(base|src|wheels|dist|build|opt)\b)", f"{self.root}/", text)
+        return re.sub(r"(?<![\w/.}])/(?=(base|src|wheels|dist|opt)\b)", f"{self.root}/", text)
 
     # --- The instructions; one that is not here fails the build ---
 
