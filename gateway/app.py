@@ -20,9 +20,10 @@ from starlette.websockets import WebSocket
 
 from gateway.asgi_connection import AsgiConnection
 from gateway.connection import Connection
-from gateway.feed import FeedState
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive
+from gateway.listener import FeedState
+from gateway.loop_lag import watch_loop
 from gateway.metrics import exposition, registry
 from gateway.openapi import document
 from gateway.origins import is_allowed
@@ -78,7 +79,10 @@ class PublishEndpoint:
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
-    """A replica as an ASGI application. `gateway.server` runs it best; any ASGI server runs it."""
+    """A replica as an ASGI application. `gateway.server` runs it best; any ASGI server runs it.
+
+    With a port for operators, what they alone are to see is another application: `app.state.admin`.
+    """
     settings = settings or Settings()
     hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
     publishing = Publishing(settings, lambda: hub.is_draining) if settings.publish_keys else None
@@ -123,7 +127,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(hub.feed.run()), asyncio.create_task(Keepalive(hub).run())]
+        forever = (hub.feed.run(), Keepalive(hub).run(), watch_loop(hub.figures.loop_lag))
+        tasks = [asyncio.create_task(work) for work in forever]
         try:
             # Events can be had from the first connection on; a Redis that is away does not keep the replica from
             # starting here (the command line decides that), its clients are told `stale`.
@@ -137,19 +142,21 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    health = [Route("/healthz", healthz), Route("/readyz", readyz)]
+    operators = [Route("/metrics", metrics_endpoint), *([] if publishing is None else _publish_routes(publishing))]
+    has_admin_port = settings.admin_port is not None
     app = Starlette(
         routes=[
             WebSocketRoute("/ws", websocket_endpoint),
             Route("/", dashboard),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics_endpoint),
             Mount("/static", DashboardFiles(directory=STATIC)),
-            *([] if publishing is None else _publish_routes(publishing)),
+            *health,
+            *([] if has_admin_port else operators),
         ],
         lifespan=lifespan,
     )
     app.state.hub = hub
+    app.state.admin = Starlette(routes=[*health, *operators]) if has_admin_port else None
     return app
 
 
@@ -164,12 +171,16 @@ def _publish_routes(publishing: Publishing) -> list[BaseRoute]:
 
 def _refusal(websocket: WebSocket, hub: Hub) -> Response | None:
     """Why this upgrade is refused, or None. A script cannot see the reason, but an operator's tools can."""
+    refused = hub.figures.refused
     if hub.is_draining:
+        refused["draining"] += 1
         return PlainTextResponse("This replica is shutting down; try again, another will answer.\n", 503)
     if len(hub.viewers) >= hub.settings.max_connections:
+        refused["full"] += 1
         return PlainTextResponse("This replica has as many connections as it takes.\n", 503, {"Retry-After": "5"})
     origin = websocket.headers.get("origin")
     if not is_allowed(origin, websocket.headers.get("host"), hub.settings.origins):
+        refused["origin"] += 1
         return PlainTextResponse("Pages of this origin may not connect; GATEWAY_ORIGINS names those that may.\n", 403)
     return None
 

@@ -7,6 +7,7 @@ from starlette.websockets import WebSocket
 
 from gateway.codes import CloseCode
 from gateway.connection import CLOSE_SECONDS, Conversation
+from gateway.figures import BROKEN_OFF
 from gateway.frames import payloads
 
 
@@ -27,6 +28,7 @@ class AsgiConnection:
         self._writable = asyncio.Event()
         self._writable.set()
         self._end: tuple[int, str] | None = None
+        self._code = BROKEN_OFF
         self._receiver: asyncio.Task[None] | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._was_aborted = False
@@ -50,6 +52,7 @@ class AsgiConnection:
     def close(self, code: int, reason: str = "") -> None:
         if self._end is None:
             self._end = (code, reason)
+            self._code = code
             self._end_session()
             self._filled.set()
             # The sender may wait for a client that never reads again.
@@ -89,6 +92,7 @@ class AsgiConnection:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
+                self._code = message.get("code", BROKEN_OFF)
                 return
             await self._writable.wait()  # a client that does not read is not read from
             if self._session is None:
@@ -120,4 +124,4 @@ class AsgiConnection:
     def _end_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            session.on_close()
+            session.on_close(self._code)

@@ -63,6 +63,8 @@ class Channel:
         """The newest seq that was seen."""
         self.position = 0
         """How many events have arrived."""
+        self.batch_seq: int | None = None
+        """The seq of the oldest event of the last batch that `receive` returned."""
         self.bad_payloads = 0
         # The seq from which on `_last` is complete, and the position from which on clients have been given everything.
         self._from = 0
@@ -82,7 +84,7 @@ class Channel:
         While the state loads, nothing is returned: the events are kept and merged by `load`. A payload that is no event
         is counted and dropped.
         """
-        frames = []
+        frames: list[bytes] = []
         for payload in payloads:
             try:
                 if len(payload) > MAX_PAYLOAD_BYTES:
@@ -97,8 +99,10 @@ class Channel:
                 self._arrived[job] = event
                 if len(self._arrived) > MAX_JOBS:
                     self._arrived.pop(next(iter(self._arrived)))
-            else:
-                frames.append(self._remember(job, event).frame)
+                continue
+            if not frames:
+                self.batch_seq = event.seq
+            frames.append(self._remember(job, event).frame)
         return b"".join(frames)
 
     def begin_load(self) -> None:

@@ -1,26 +1,28 @@
-"""The command `progress-gateway`: serve, demo, publish, watch."""
+"""The command `progress-gateway`: serve, demo, publish, watch, healthcheck, canary."""
 
 import asyncio
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 
-from gateway.redis_start import RedisUnusable, redis_for
+from gateway.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
+from gateway.exit_status import ExitStatus
+from gateway.logs import LogFormat, secrets_of, start_logging
 from gateway.settings import Settings
 from publisher.redis_advice import with_advice
 
-USAGE, FAILURE = 2, 1  # exit statuses; 0 is an orderly end
+logger = logging.getLogger("gateway")
 
 
-def _stop(message: str, status: int = FAILURE) -> NoReturn:
+def _stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:
     """End with one line that says what to do."""
     click.echo(f"progress-gateway: {message}", err=True)
     sys.exit(status)
@@ -35,31 +37,27 @@ def _explain(error: ValidationError, name_of: Callable[[str], str]) -> str:
     return "; ".join(dict.fromkeys(lines))
 
 
-def _setting_name(field: str) -> str:
-    return field if field.isupper() else f"GATEWAY_{field.upper()} or --{field.replace('_', '-')}"
-
-
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """A flag for each setting, made from the settings class: one place to add one."""
     for field, info in reversed(Settings.model_fields.items()):
-        variable = str(info.validation_alias or f"GATEWAY_{field.upper()}")
         default = "" if info.default in (None, "", ()) else f"default {info.default}; "
-        text = f"{info.description}  [{default}{variable}]"
-        command = click.option(f"--{field.replace('_', '-')}", field, default=None, metavar="VALUE", help=text)(command)
+        text = f"{info.description}  [{default}{variable_of(field)}]"
+        command = click.option(flag_of(field), field, default=None, metavar="VALUE", help=text)(command)
     return command
 
 
-def _read_settings(flags: dict[str, Any]) -> Settings:
+def _configure(flags: dict[str, Any]) -> Configuration:
     try:
-        return Settings(**{field: value for field, value in flags.items() if value is not None})
-    except ValidationError as error:
-        _stop(_explain(error, _setting_name), USAGE)
+        return configure(flags)
+    except WrongConfiguration as wrong:
+        problems = wrong.problems
+        heading = "" if len(problems) == 1 else f"{len(problems)} settings are wrong:\n  "
+        _stop(heading + "\n  ".join(problems), ExitStatus.CONFIGURATION)
 
 
-def _start_logging(level: str) -> None:
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", level=level.upper(), stream=sys.stderr
-    )
+def _start_logging(settings: Settings) -> LogFormat:
+    keys = [key.get_secret_value() for key in settings.publish_keys]
+    return start_logging(settings.log_level, settings.log_format, secrets_of(settings.redis_url, keys))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -69,51 +67,91 @@ def main() -> None:
 
 
 @main.command()
+@click.option("--check-config", is_flag=True, help="Only say what is wrong with the settings, or ok.")
+@click.option("--print-config", is_flag=True, help="Only show each setting and where it comes from, without secrets.")
 @_settings_options
-def serve(**flags: Any) -> None:
+def serve(check_config: bool, print_config: bool, **flags: Any) -> None:
     """Run a replica of the gateway. Each setting is a flag and an environment variable; the flag wins."""
-    _serve(_read_settings(flags), with_demo=False)
+    configuration = _configure(flags)
+    if not (check_config or print_config):
+        _serve(configuration.settings, configuration.remarks, with_demo=False)
+        return
+    for remark in configuration.remarks:
+        click.echo(f"progress-gateway: {remark}", err=True)
+    _check_redis_url(configuration.settings.redis_url)
+    click.echo("ok" if check_config else "\n".join(configuration.lines()))
 
 
 @main.command()
 @_settings_options
 def demo(**flags: Any) -> None:
     """Run a replica, jobs of the project `demo` that publish for ever, and a page to watch them."""
-    _serve(_read_settings(flags), with_demo=True)
+    configuration = _configure(flags)
+    _serve(configuration.settings, configuration.remarks, with_demo=True)
 
 
-def _serve(settings: Settings, *, with_demo: bool) -> None:
-    # Imported here, so that `publish` and `watch` start fast.
+def _check_redis_url(url: str | None) -> None:
+    from gateway.redis_start import RedisUnusable, check_url
+
+    try:
+        if url is not None:
+            check_url(url)
+    except RedisUnusable as error:
+        _stop(str(error), error.status)
+
+
+def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
+    # Imported here, so that the other commands start fast.
     import contextlib
 
-    from gateway.server import listen, serve
+    from gateway.redis_start import RedisUnusable, redis_for
+    from gateway.server import serve
 
-    _start_logging(settings.log_level)
+    # From here on all that is said is a record of the log.
+    is_text = _start_logging(settings) == "text"
+    stop = _stop if is_text else _log_and_stop
+    for remark in remarks:
+        logger.warning("%s", remark)
     # Until the server takes the signals over: they end what was started so far, and the process with status 0.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    try:
-        listener = listen(settings)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        _stop(f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another with --host and --port")
-    with listener:
+    with contextlib.ExitStack() as stack:
         try:
-            with (
-                redis_for(settings.redis_url, settings.redis_wait_seconds) as redis_url,
-                contextlib.ExitStack() as stack,
-            ):
-                if with_demo:
-                    from gateway.demo import DemoJobs
+            listener = stack.enter_context(_listen(settings, "", stop))
+            admin_listener = None
+            if settings.admin_port is not None:
+                where = {"host": settings.admin_host or settings.host, "port": settings.admin_port}
+                admin_listener = stack.enter_context(_listen(settings.model_copy(update=where), "admin-", stop))
+            redis_url = stack.enter_context(redis_for(settings.redis_url, settings.redis_wait_seconds))
+            if with_demo:
+                from gateway.demo import DemoJobs
 
-                    stack.enter_context(DemoJobs(redis_url, settings.namespace))
-                    port = listener.getsockname()[1]
-                    click.echo(f"\n  Watch the demo jobs:  http://127.0.0.1:{port}/?project=demo\n", err=True)
-                serve(settings.model_copy(update={"redis_url": redis_url}), listener)
+                stack.enter_context(DemoJobs(redis_url, settings.namespace))
+                page = f"http://127.0.0.1:{listener.getsockname()[1]}/?project=demo"
+                if is_text:
+                    click.echo(f"\n  Watch the demo jobs:  {page}\n", err=True)
+                else:
+                    logger.info("Watch the demo jobs: %s", page)
+            serve(settings.model_copy(update={"redis_url": redis_url}), listener, admin_listener)
         except RedisUnusable as error:
-            _stop(str(error), USAGE if error.is_usage else FAILURE)
+            stop(str(error), error.status)
         except KeyboardInterrupt:
-            sys.exit(0)
+            sys.exit(ExitStatus.OK)
+
+
+def _listen(settings: Settings, flags: str, stop: Callable[..., NoReturn]) -> socket.socket:
+    from gateway.server import listen
+
+    try:
+        return listen(settings)
+    except OSError as error:
+        where, reason = f"{settings.host}:{settings.port}", error.strerror or str(error)
+        stop(f"cannot listen on {where} ({reason}); choose another with --{flags}host and --{flags}port")
+
+
+def _log_and_stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:
+    logger.critical("%s", message, extra={"status": int(status)})
+    sys.exit(status)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
@@ -126,7 +164,9 @@ def _check_project(project: str) -> None:
     try:
         check_project_id(project)
     except ValidationError:
-        _stop("PROJECT is 1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit", USAGE)
+        _stop(
+            "PROJECT is 1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit", ExitStatus.USAGE
+        )
 
 
 _EVENT_TYPES = ["script", "audio", "image", "video", "export"]
@@ -153,6 +193,8 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
 
     Prints the event's seq. Exits 1 if it was refused or could not be sent, 2 if it is no event.
     """
+    from redis.exceptions import RedisError
+
     from publisher import broadcast_to_project
     from publisher.settings import PublisherSettings
 
@@ -165,9 +207,9 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     try:
         seq = broadcast_to_project(project, _event_of(event, flags), strict=True)
     except ValidationError as error:
-        _stop(_explain(error, lambda field: field.split(".", 1)[-1]), USAGE)
+        _stop(_explain(error, lambda field: field.split(".", 1)[-1]), ExitStatus.USAGE)
     except ValueError as error:
-        _stop(str(error), USAGE)
+        _stop(str(error), ExitStatus.USAGE)
     except RedisError as error:
         _stop(f"not sent: {with_advice(error)}")
     if seq is not None:
@@ -179,13 +221,13 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
 def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     if text is not None:
         if given := [name for name, value in flags.items() if value and name != "jobType"]:
-            _stop(f"give an EVENT as JSON or by flags, not both ({', '.join(given)})", USAGE)
+            _stop(f"give an EVENT as JSON or by flags, not both ({', '.join(given)})", ExitStatus.USAGE)
         try:
             event = json.loads(sys.stdin.read() if text == "-" else text)
         except (ValueError, RecursionError) as error:
-            _stop(f"EVENT is not JSON: {error}", USAGE)
+            _stop(f"EVENT is not JSON: {error}", ExitStatus.USAGE)
         if not isinstance(event, dict):
-            _stop("EVENT is one JSON object", USAGE)
+            _stop("EVENT is one JSON object", ExitStatus.USAGE)
         return event
     if flags.pop("complete"):
         kind = "job_complete"
@@ -194,7 +236,7 @@ def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     elif flags["progress"] is not None:
         kind = "progress"
     else:
-        _stop("give an EVENT as JSON, or --progress, --complete or --fail; see --help", USAGE)
+        _stop("give an EVENT as JSON, or --progress, --complete or --fail; see --help", ExitStatus.USAGE)
     result = {name: value for name in ("file", "duration") if (value := flags.pop(name)) is not None}
     event = {name: value for name, value in flags.items() if value is not None}
     if (progress := event.get("progress")) is not None and progress.is_integer():
@@ -212,3 +254,50 @@ def watch(project: str, url: str, as_json: bool) -> None:
 
     _check_project(project)
     sys.exit(asyncio.run(watch_project(url, project, as_json=as_json)))
+
+
+@main.command()
+@click.option("--url", help="The replica, as http://host:port, if not the one of GATEWAY_ADMIN_PORT or GATEWAY_PORT.")
+@click.option("--ready", is_flag=True, help="Whether it can deliver (/readyz), not only whether it lives (/healthz).")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), default=3, show_default=True, help="Patience."
+)
+def healthcheck(url: str | None, ready: bool, seconds: float) -> None:
+    """Exit 0 if the replica of this environment is well, and 1 with a line that says why not: for HEALTHCHECK."""
+    from gateway.healthcheck import Unhealthy, address_of, check
+
+    try:
+        if url is None:
+            settings = configure({}).settings
+            port = settings.port if settings.admin_port is None else settings.admin_port
+            host = settings.host if settings.admin_port is None else settings.admin_host or settings.host
+            url = address_of(host, port)
+        check(url, "/readyz" if ready else "/healthz", seconds)
+    except (Unhealthy, WrongConfiguration) as error:
+        _stop(str(error))
+
+
+@main.command()
+@click.argument("project", default="canary")
+@click.option("--url", help="The gateway, as ws://host:port/ws, if not the replica of GATEWAY_PORT.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), default=5, show_default=True, help="Patience."
+)
+def canary(project: str, url: str | None, seconds: float) -> None:
+    """Publish an event to PROJECT and wait for it at /ws, as a job and a page would.
+
+    Prints the milliseconds that it took. Exits 1 with a line that says where the event was lost.
+    """
+    from gateway.canary import Dead
+    from gateway.canary import canary as fly
+    from gateway.healthcheck import Unhealthy, address_of
+
+    _check_project(project)
+    logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
+    try:
+        if url is None:
+            settings = configure({}).settings
+            url = address_of(settings.host, settings.port, "ws") + "/ws"
+        click.echo(f"{asyncio.run(fly(url, project, seconds)) * 1000:.1f}")
+    except (Dead, Unhealthy, WrongConfiguration) as error:
+        _stop(str(error))

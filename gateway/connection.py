@@ -10,6 +10,7 @@ import os
 from enum import Enum
 from typing import Protocol
 
+from gateway.figures import BROKEN_OFF
 from gateway.frames import (
     PING,
     Fragments,
@@ -39,8 +40,8 @@ class Conversation(Protocol):
     def on_writable(self) -> None:
         """The socket has drained; catch up."""
 
-    def on_close(self) -> None:
-        """The connection is closing or gone, by whichever side; called once."""
+    def on_close(self, code: int) -> None:
+        """The connection is closing or gone, by whichever side and with which code; called once."""
 
 
 class Outgoing(Protocol):
@@ -145,18 +146,18 @@ class Connection(asyncio.Protocol):
         if self._state is not State.OPEN:
             return
         self.write(close_frame(code, reason))
-        self._end(State.CLOSING)
+        self._end(State.CLOSING, code)
         if not self._transport.is_closing():
             self._transport.resume_reading()  # of a client that was behind: its answer is still to be seen
 
-    def _end(self, state: State) -> None:
+    def _end(self, state: State, code: int) -> None:
         """Nothing more is said. A client whose socket is full may never see our close frame: the timer sees to that."""
         self._state = state
         if self._close_timer is None and state is not State.CLOSED:
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
         session, self._session = self._session, None
         if session is not None:
-            session.on_close()
+            session.on_close(code)
 
     def abort(self) -> None:
         self._leave_socket()
@@ -226,7 +227,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave_socket()
-        self._end(State.CLOSED)
+        self._end(State.CLOSED, BROKEN_OFF)
         if self._close_timer is not None:
             self._close_timer.cancel()
 
@@ -263,7 +264,8 @@ class Connection(asyncio.Protocol):
             self._session.on_binary()
 
     def _on_close_frame(self, frame: Frame) -> None:
+        code = code_to_echo(frame)
         if self._state is State.OPEN:
-            self.write(close_frame(code_to_echo(frame)))
-        self._end(State.DEAF)
+            self.write(close_frame(code))
+        self._end(State.DEAF, code)
         self._transport.close()

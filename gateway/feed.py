@@ -8,22 +8,32 @@ read right behind its SUBSCRIBE, in the same write, with nothing to be merged bu
 import asyncio
 import logging
 import random
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 
+from gateway.figures import FeedFigures
+from gateway.link import (
+    CONNECT_SECONDS,
+    PLAIN,
+    REFUSALS,
+    Expected,
+    Verbs,
+    connection_to,
+    end_if_cancelled,
+    is_replica,
+    pack,
+)
+from gateway.listener import FeedState, Listener
 from gateway.outages import Outages, Trouble
 from publisher.names import jobs_key
 
 logger = logging.getLogger("gateway.feed")
-
-Remembered = Mapping[bytes, bytes]
 
 MOST_LOADS_AT_ONCE = 64  # states that are asked for before their answers have come
 LOAD_BYTES_AT_ONCE = 4 << 20
@@ -32,104 +42,71 @@ SILENCE_SECONDS = 1.0  # without an event; then the link is asked to prove itsel
 PROBE_SECONDS = 3.0  # a probe that takes longer means that the link is dead
 TICK_SECONDS = 0.25
 PROVEN_SECONDS = 5.0  # SILENCE + PROBE + a few ticks: a live link is never silent for longer
-CONNECT_SECONDS = 3.0
 RECONNECT_MIN_SECONDS = 0.05
 RECONNECT_MAX_SECONDS = 2.0
 
-
-class FeedState(Enum):
-    """Where the one connection to Redis stands; only `Feed._enter` changes it."""
-
-    DOWN = "down"  # no connection; the next try is waited for or under way
-    LOADING = "loading"  # connected; projects are being subscribed and loaded again
-    LIVE = "live"  # every event of every watched project arrives
-    CLOSED = "closed"
-
-
-class Listener(Protocol):
-    """Who is told what the feed brings; all calls come from the event loop, none may block."""
-
-    def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
-        """All payloads that one read from Redis brought, by Redis channel."""
-
-    def on_loaded(self, channel: str, remembered: Remembered) -> None:
-        """Redis confirmed the subscription, and this was remembered at that moment."""
-
-    def on_refused(self, channel: str) -> None:
-        """Redis will not let this replica subscribe to the channel."""
-
-    def on_lost(self) -> None:
-        """Events may be missed from now on."""
-
-    def on_connected(self) -> Iterable[str]:
-        """The channels that are to be subscribed again."""
-
-    def on_live(self) -> None:
-        """All channels were loaded; what is shown is current again."""
-
-
-class _Expected(NamedTuple):
-    """An answer that Redis owes; answers come in the order of the commands."""
-
-    kind: str
-    channel: str = ""
-    then: Callable[[], None] | None = None
-
-
 _NOTHING = object()  # what the reader returns when no whole reply is there
-_REFUSALS = ("NOPERM", "WRONGTYPE")  # errors that concern one project; all others, such as LOADING, the whole link
 
 
 class Feed(asyncio.Protocol):
-    """The supervised connection of one replica. Lives as long as the replica; used by one event loop only."""
+    """The supervised connection to one server. Lives as long as the replica; used by one event loop only.
 
-    def __init__(self, url: str, listener: Listener, *, probe_channel: str) -> None:
-        connection_to(url)  # raises ValueError for a URL that is none
+    `SentinelFeed` and `ShardFeed` are for a server that may be another one tomorrow, and for one that may lose channels
+    to another.
+    """
+
+    def __init__(self, url: str, listener: Listener, *, probe_channel: str, verbs: Verbs = PLAIN) -> None:
         self._url = url
         self._listener = listener
-        self._probe_channel = probe_channel
+        self._verbs = verbs
+        self.probe_channel = probe_channel
         self._probe_name = probe_channel.encode()
-        self.state = FeedState.DOWN
+        self._channels: dict[str, None] = {}  # what is asked for, whether there is a connection or not
+        self.state = FeedState.DOWN  # only `_enter` changes it
         self.reconnects = 0
+        self.figures = FeedFigures()
         self._outages = Outages(url)
         self._live_until: float | None = None  # when events last came for sure, before the feed was lost
         # The connection, while there is one.
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._expected: deque[_Expected] = deque()
+        self._expected: deque[Expected] = deque()
         self._lost = asyncio.Event()
         # Channels that are to be subscribed, and those whose state is on its way. A channel that was let go and wanted
         # again has two answers coming: only the one that stands here counts, since the first belongs to a subscription
         # that has ended.
         self._wanted: dict[str, None] = {}
-        self._loads: dict[str, _Expected] = {}
+        self._loads: dict[str, Expected] = {}
         self._load_bytes = FIRST_LOAD_BYTES  # a guess at the size of the next state: the largest of late
         self._unwanted: list[str] = []
         self._flush_scheduled = False
         # Proof of life: when an event or a probe came last, and when the probe was sent that has not come back.
         self._proven_at = float("-inf")
         self._probe_sent_at: float | None = None
+        self._probe_clock = 0.0  # the same moment by a finer clock
 
     # What the hub asks for
 
     def subscribe(self, channel: str) -> None:
-        """Subscribe and load; `on_loaded` or `on_refused` follows. A feed that is down asks by `on_connected` later."""
+        """Subscribe and load; `on_loaded` or `on_refused` follows, from a feed that is down later."""
+        self._channels[channel] = None
         if self._transport is not None:
             self._wanted[channel] = None
             self._schedule_flush()
 
     def unsubscribe(self, channel: str) -> None:
         """Let go of a channel; nothing more of it is handed on."""
+        self._channels.pop(channel, None)
         self._loads.pop(channel, None)
         if self._wanted.pop(channel, "sent") == "sent" and self._transport is not None:
             self._unwanted.append(channel)
             self._schedule_flush()
 
-    def after_round_trip(self, then: Callable[[], None]) -> None:
+    def after_round_trip(self, channel: str, then: Callable[[], None]) -> None:
         """Call `then` once all that was published before now has been handed on; never, if the link is lost before."""
         if self._transport is not None:
-            self._write(self._command(_Expected("ping", then=then), "PING"))
+            self._write(self._command(Expected("ping", then=lambda _: then()), "PING"))
 
     @property
     def is_proven(self) -> bool:
@@ -157,7 +134,7 @@ class Feed(asyncio.Protocol):
             while True:
                 try:
                     await self._connect()
-                    self._end_if_cancelled()
+                    end_if_cancelled()
                     await self._watch()
                 except (RedisError, OSError, TimeoutError) as error:
                     self._fail(error)
@@ -165,7 +142,7 @@ class Feed(asyncio.Protocol):
                     # redis-py's, of a server that is no Redis, or a bug: the replica must come back from both.
                     self._fail(error)
                     logger.debug("Unexpected", exc_info=True)
-                self._end_if_cancelled()
+                end_if_cancelled()
                 self._disconnect()
                 self._enter(FeedState.DOWN)
                 # Full jitter, so that replicas do not come back in step.
@@ -175,15 +152,9 @@ class Feed(asyncio.Protocol):
             self._disconnect()
             self._enter(FeedState.CLOSED)
 
-    def _end_if_cancelled(self) -> None:
-        """Before Python 3.12 `asyncio.wait_for`, which redis-py connects with, may swallow a cancellation."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError
-
     async def _connect(self) -> None:
         """Let redis-py open the connection (TLS, passwords, version), then take its transport over."""
-        connection = connection_to(self._url)
+        connection = connection_to(await self._place())
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.connect()  # type: ignore[no-untyped-call]
@@ -193,22 +164,24 @@ class Feed(asyncio.Protocol):
         writer = connection._writer
         assert writer is not None
         self._connection, self._transport = connection, cast(asyncio.Transport, writer.transport)
+        self._begin(self._transport)
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        """Ask on a new link for all that is asked for."""
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._expected.clear()
         self._loads.clear()
         self._unwanted.clear()
         self._lost.clear()
-        self._transport.set_protocol(self)
+        transport.set_protocol(self)
         self._enter(FeedState.LOADING)
-        self._write(self._command(_Expected("subscribe", self._probe_channel), "SUBSCRIBE", self._probe_channel))
-        self._look()
-        self._send_probe()
-        self._wanted = dict.fromkeys(self._listener.on_connected())
+        self._subscribe_to_probe()
+        self._wanted = dict.fromkeys(self._channels)
         self._flush()
 
-    def _look(self) -> None:
-        """Read what is nowhere: a server that still loads its data is found out before it is called live."""
-        self._write(self._command(_Expected("look"), "HGETALL", jobs_key(self._probe_channel)))
+    async def _place(self) -> str:
+        """The URL of the server."""
+        return self._url
 
     async def _watch(self) -> None:
         """Return when the link is lost, or when it was silent and did not bring a probe back."""
@@ -227,6 +200,16 @@ class Feed(asyncio.Protocol):
             # A link may bring events and take no commands any more: then who subscribes would wait for ever.
             self._send_probe()
 
+    def _subscribe_to_probe(self) -> None:
+        subscribe = self._verbs.subscribe
+        self._write(self._command(Expected(subscribe, self.probe_channel), subscribe, self.probe_channel))
+        self._look()
+        self._send_probe()
+
+    def _look(self) -> None:
+        """Read what is nowhere: a server that still loads its data is found out before it is called live."""
+        self._write(self._command(Expected("look", self.probe_channel), "HGETALL", jobs_key(self.probe_channel)))
+
     def _send_probe(self) -> None:
         """Publish to a channel of our own: its return proves that events arrive, which a PING would not.
 
@@ -234,8 +217,9 @@ class Feed(asyncio.Protocol):
         reach. HELLO tells, which every user may say.
         """
         self._probe_sent_at = asyncio.get_running_loop().time()
-        self._write(self._command(_Expected("hello"), "HELLO", "3"))
-        self._write(self._command(_Expected("publish"), "PUBLISH", self._probe_channel, ""))
+        self._probe_clock = time.perf_counter()
+        self._write(self._command(Expected("hello"), "HELLO", "3"))
+        self._write(self._command(Expected("publish", self.probe_channel), self._verbs.publish, self.probe_channel, ""))
 
     def _fail(self, error: Exception) -> None:
         """Give the link up; `run` does the rest."""
@@ -259,13 +243,14 @@ class Feed(asyncio.Protocol):
             self._listener.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
             self.reconnects += 1
-            self._listener.on_lost()
+            self.figures.reconnects[self._outages.meaning] += 1
+            self._listener.on_lost(list(self._channels))
 
     # What is sent
 
-    def _command(self, expected: _Expected, *words: str) -> bytes:
+    def _command(self, expected: Expected, *words: str) -> bytes:
         self._expected.append(expected)
-        return cast(bytes, hiredis.pack_command(words))  # type: ignore[arg-type]
+        return pack(*words)
 
     def _write(self, commands: bytes) -> None:
         # Until `run` has its turn, a connection that was lost is still here; uvloop's raises when it is written to, and
@@ -281,19 +266,23 @@ class Feed(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        commands = [self._command(_Expected("unsubscribe", name), "UNSUBSCRIBE", name) for name in self._unwanted]
-        self._unwanted.clear()
+        subscribe, commands = self._verbs.subscribe, self._unsubscribe_commands()
         # Answers that are not read yet count against Redis' limit for a pub/sub client (32 MB by default), above
         # which it would cut us off; and live events wait behind them.
         most = max(1, min(MOST_LOADS_AT_ONCE, LOAD_BYTES_AT_ONCE // self._load_bytes))
         while self._wanted and len(self._loads) < most:
             channel = next(iter(self._wanted))
             del self._wanted[channel]
-            self._loads[channel] = load = _Expected("load", channel)
-            commands.append(self._command(_Expected("subscribe", channel), "SUBSCRIBE", channel))
+            self._loads[channel] = load = Expected("load", channel)
+            commands.append(self._command(Expected(subscribe, channel), subscribe, channel))
             commands.append(self._command(load, "HGETALL", jobs_key(channel)))
         if commands:
             self._write(b"".join(commands))
+
+    def _unsubscribe_commands(self) -> list[bytes]:
+        unwanted, self._unwanted = self._unwanted, []
+        verb = self._verbs.unsubscribe
+        return [self._command(Expected(verb, name), verb, name) for name in unwanted]
 
     # What arrives
 
@@ -315,11 +304,11 @@ class Feed(asyncio.Protocol):
             self._fail(exc or ConnectionResetError("it closed the connection"))
 
     def _read_replies(self) -> None:
-        next_reply = self._reader.gets
+        next_reply, message = self._reader.gets, self._verbs.message
         events: dict[bytes, list[bytes]] = {}
         while (reply := next_reply()) is not _NOTHING:
             is_push = type(reply) is hiredis.PushNotification and len(reply) == 3
-            if is_push and reply[0] == b"message":
+            if is_push and reply[0] == message:
                 events.setdefault(reply[1], []).append(reply[2])
                 continue
             # Answers and events are handled in the order in which Redis gave them: a state holds what came before it.
@@ -338,12 +327,12 @@ class Feed(asyncio.Protocol):
             self._proven_at = asyncio.get_running_loop().time()
             if self._probe_sent_at is not None and events.pop(self._probe_name, None) is not None:
                 self._probe_sent_at = None
+                self.figures.probe.observe(time.perf_counter() - self._probe_clock)
             self._listener.on_events(events)
 
     def _on_push(self, push: list[Any]) -> None:
         """SUBSCRIBE and UNSUBSCRIBE have no answer but this."""
-        kind = push[0].decode()
-        if not self._expected or self._expected.popleft().kind != kind:
+        if not self._expected or self._expected.popleft().kind != push[0].decode().upper():
             raise hiredis.ProtocolError(f"a push that was not asked for: {push!r:.80}")
 
     def _on_answer(self, answer: Any) -> None:
@@ -357,42 +346,25 @@ class Feed(asyncio.Protocol):
         elif expected.kind == "hello" and is_replica(answer):
             self._fail(ConnectionResetError("it is a replica"))
         elif expected.then is not None:
-            expected.then()
+            expected.then(answer)
 
-    def _on_error(self, expected: _Expected, error: hiredis.ReplyError) -> None:
+    def _on_error(self, expected: Expected, error: hiredis.ReplyError) -> None:
         """A Redis that refuses one project goes on with the others; for any other error the link is given up."""
-        is_refusal = str(error).startswith(_REFUSALS)
-        if not is_refusal or expected.kind == "publish" or expected.channel == self._probe_channel:
+        is_of_one = expected.kind == "look" or expected.channel not in ("", self.probe_channel)
+        if not is_of_one or not str(error).startswith(REFUSALS):
             self._fail(error)
             return
         if expected.kind == "look":  # the projects' own states may be another matter
             return
-        self._outages.refused(expected.kind, expected.channel, error, asyncio.get_running_loop().time())
+        self._outages.refused(expected.kind.lower(), expected.channel, error, asyncio.get_running_loop().time())
         if expected.kind == "load":
             self._on_state(expected, {})  # live events can be had all the same
-        elif expected.kind == "subscribe" and self._loads.pop(expected.channel, None) is not None:
+        elif expected.kind == self._verbs.subscribe and self._loads.pop(expected.channel, None) is not None:
             self._listener.on_refused(expected.channel)
 
-    def _on_state(self, expected: _Expected, remembered: Any) -> None:
+    def _on_state(self, expected: Expected, remembered: Any) -> None:
         if self._loads.get(expected.channel) is expected:
             del self._loads[expected.channel]
             state = remembered if isinstance(remembered, dict) else {}
             self._load_bytes = max(sum(map(len, state.values())), self._load_bytes * 3 // 4, 1)
             self._listener.on_loaded(expected.channel, state)
-
-
-def is_replica(hello: Any) -> bool:
-    """What the answer to HELLO tells of the server."""
-    return isinstance(hello, dict) and hello.get(b"role") in (b"replica", b"slave")
-
-
-def connection_to(url: str) -> AbstractConnection:
-    """A connection of redis-py that is not open yet; raises `ValueError` for a URL that is none."""
-    pool = ConnectionPool.from_url(
-        url,
-        protocol=3,
-        socket_timeout=CONNECT_SECONDS,
-        socket_connect_timeout=CONNECT_SECONDS,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
-    return cast(AbstractConnection, pool.make_connection())  # type: ignore[no-untyped-call]

@@ -7,7 +7,9 @@ from typing import Protocol
 
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
-from gateway.feed import Feed, Remembered
+from gateway.feed import Feed
+from gateway.figures import Figures
+from gateway.listener import AnyFeed, Remembered
 from gateway.settings import Settings
 from publisher.names import channel_name
 
@@ -61,17 +63,21 @@ class Hub:
         self.settings = settings
         # `~` begins no project id, and a user with rights to `project:*` has them to this channel too.
         probe_channel = channel_name(f"~probe:{replica_id}", settings.namespace)
-        self.feed = Feed(redis_url, self, probe_channel=probe_channel)
+        self.feed: AnyFeed = Feed(redis_url, self, probe_channel=probe_channel)
         self.is_stale = True
         self.is_draining = False
         self.viewers: set[Viewer] = set()
-        self.accepted = 0
         self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
         # Counted for each batch, never for each delivery.
+        self.figures = Figures()
+        self.accepted = 0
         self.events_received = 0
         self.payloads_dropped = 0
-        self.deliveries = 0
         self.catch_ups = 0
+        self.drains = 0
+        self.drain_forced_closes = 0
+        self._stale_seconds = 0.0  # that are over
+        self._stale_since = time.monotonic()
 
     # What sessions ask for
 
@@ -105,17 +111,22 @@ class Hub:
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
         """The hot path: what one read from Redis brought is framed once, and each socket is given it in one write."""
+        figures = self.figures
         for name, payloads in events.items():
             project = self._projects.get(name)
             if project is None:
                 continue
             self.events_received += len(payloads)
-            frames = project.channel.receive(payloads)
-            if frames:
-                keeping_up = [socket for socket in project.viewers if not socket.is_behind]
+            figures.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
+            channel = project.channel
+            position = channel.position
+            frames = channel.receive(payloads)
+            if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
                 for socket in keeping_up:
                     socket.write(frames)
-                self.deliveries += len(keeping_up)
+                seq = channel.batch_seq
+                age = None if seq is None else time.time() - seq / 1_000_000
+                figures.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
 
     def on_loaded(self, name: str, remembered: Remembered) -> None:
         project = self._projects.get(name.encode())
@@ -128,6 +139,7 @@ class Hub:
             self.catch_ups += 1
             for socket in project.viewers:
                 if not socket.is_behind:
+                    self.figures.sent_bytes += len(frames)
                     socket.write(frames)
         for viewer in list(project.waiting):
             viewer.on_ready(project)
@@ -142,16 +154,20 @@ class Hub:
             project.linger.cancel()
             self._let_go(project)
 
-    def on_connected(self) -> Iterable[str]:
-        return [project.name for project in self._projects.values()]
-
-    def on_lost(self) -> None:
+    def on_lost(self, names: Iterable[str]) -> None:
+        if not self.is_stale:
+            self._stale_since = time.monotonic()
         self.is_stale = True
-        for project in self._projects.values():
-            project.channel.begin_load()
+        self.on_moved(names)
         self._tell_all()
 
+    def on_moved(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (project := self._projects.get(name.encode())) is not None:
+                project.channel.begin_load()
+
     def on_live(self) -> None:
+        self._stale_seconds = self.stale_seconds
         self.is_stale = False
         self._tell_all()
 
@@ -167,6 +183,11 @@ class Hub:
         load balancer that takes all of them out for a blip would end the service for it."""
         lost = self.feed.lost_seconds
         return not self.is_draining and lost is not None and lost <= self.settings.redis_grace_seconds
+
+    @property
+    def stale_seconds(self) -> float:
+        """For how long, in all, clients were told `stale`; also before the first `live`."""
+        return self._stale_seconds + (time.monotonic() - self._stale_since if self.is_stale else 0.0)
 
     @property
     def projects(self) -> int:

@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from publisher.redis_advice import advice_for, text_of, with_advice
+from publisher.redis_advice import UNKNOWN, advice_for, text_of, with_advice
 from publisher.settings import mask_url
 
 logger = logging.getLogger("gateway.feed")
@@ -61,6 +61,11 @@ class Outages:
         self._told_at = now
         self._is_live_news = True
         logger.error("Redis at %s: %s Clients are told; trying again.", self._url, with_advice(error))
+
+    @property
+    def meaning(self) -> str:
+        """Of the last error."""
+        return UNKNOWN.meaning if self._error is None else advice_for(self._error).meaning
 
     def live(self, now: float) -> None:
         """The feed brings everything."""

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import redis
 from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 
-from gateway.feed import connection_to, is_replica
+from gateway.exit_status import ExitStatus
+from gateway.link import connection_to, is_replica
 from publisher.redis_advice import advice_for, with_advice
 from publisher.settings import DEFAULT_REDIS_URL, mask_url
 
@@ -19,14 +20,21 @@ logger = logging.getLogger("gateway")
 
 _TRY_SECONDS = 1.0
 _LASTING = {"password", "certificate", "client certificate", "file"}  # troubles that no waiting mends
+_CONFIGURED = _LASTING | {"rights", "cluster", "database", "old", "sentinel"}  # nor a start anew: Redis has answered
 
 
 class RedisUnusable(Exception):
-    """No Redis to work with; the message says what to do. `is_usage` if the URL itself is wrong."""
+    """No Redis to work with; the message says what to do."""
 
-    def __init__(self, message: str, *, is_usage: bool = False) -> None:
+    def __init__(self, message: str, status: ExitStatus = ExitStatus.REDIS_AWAY) -> None:
         super().__init__(message)
-        self.is_usage = is_usage
+        self.status = status
+
+
+def _status_of(url: str, error: RedisError) -> ExitStatus:
+    meaning = advice_for(error).meaning
+    is_socket = meaning == "file" and url.startswith("unix:")  # it comes with the server
+    return ExitStatus.CONFIGURATION if meaning in _CONFIGURED and not is_socket else ExitStatus.REDIS_AWAY
 
 
 @contextlib.contextmanager
@@ -52,9 +60,9 @@ def check_url(url: str) -> None:
     """Raise `RedisUnusable` for a URL that is none."""
     try:
         connection_to(url)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # the second: an option after `?` that redis-py does not know
         message = f"REDIS_URL is {mask_url(url)!r}, which is no Redis URL ({error}); use redis://host:6379/0"
-        raise RedisUnusable(message, is_usage=True) from None
+        raise RedisUnusable(message, ExitStatus.CONFIGURATION) from None
 
 
 def _answers(url: str) -> bool:
@@ -65,10 +73,16 @@ def _answers(url: str) -> bool:
             return False
         if advice_for(error).meaning == "loading":
             return True
-        raise RedisUnusable(f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.") from None
+        raise _answers_but(url, error) from None
     except RedisError as error:
-        raise RedisUnusable(f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.") from None
+        raise _answers_but(url, error) from None
     return True
+
+
+def _answers_but(url: str, error: RedisError) -> RedisUnusable:
+    return RedisUnusable(
+        f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.", _status_of(url, error)
+    )
 
 
 def _wait_for(url: str, wait_seconds: float) -> None:
@@ -84,11 +98,16 @@ def _wait_for(url: str, wait_seconds: float) -> None:
                 longer = f" A larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {wait_seconds:g} s."
             else:
                 longer = ""
-            raise RedisUnusable(f"Redis at {mask_url(url)} cannot be used: {with_advice(error)}{longer}") from None
+            raise _cannot_be_used(url, error, longer) from None
         except RedisError as error:
-            raise RedisUnusable(f"Redis at {mask_url(url)} cannot be used: {with_advice(error)}") from None
+            raise _cannot_be_used(url, error) from None
         else:
             return
+
+
+def _cannot_be_used(url: str, error: RedisError, longer: str = "") -> RedisUnusable:
+    message = f"Redis at {mask_url(url)} cannot be used: {with_advice(error)}{longer}"
+    return RedisUnusable(message, _status_of(url, error))
 
 
 def _ask(url: str) -> None:
@@ -125,7 +144,8 @@ def _embedded_valkey() -> Iterator[None]:
         if _answers(DEFAULT_REDIS_URL):  # another replica that was started at the same moment was faster
             yield
             return
-        raise RedisUnusable(f"The embedded Valkey did not start: {error}. Start a Redis, or set REDIS_URL.") from None
+        message = f"The embedded Valkey did not start: {error}. Start a Redis, or set REDIS_URL."
+        raise RedisUnusable(message, ExitStatus.FAILURE) from None
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     logger.info("No Redis at %s, so an embedded Valkey was started there; set REDIS_URL for another", DEFAULT_REDIS_URL)

@@ -7,10 +7,12 @@ import os
 import resource
 import signal
 import socket
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import FrameType
 
 import uvicorn
 
+from gateway.admin import admin_port
 from gateway.app import create_app
 from gateway.codes import CloseCode
 from gateway.connection import CLOSE_SECONDS
@@ -28,9 +30,17 @@ SPARE_DESCRIPTORS = 64  # for Redis, the listening socket, files
 class Server(uvicorn.Server):
     """uvicorn's server, ended in order by a signal, with status 0; a second signal ends it at once."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+    def __init__(
+        self, config: uvicorn.Config, hub: Hub, admin: AbstractAsyncContextManager[None] | None = None
+    ) -> None:
         super().__init__(config)
         self._hub = hub
+        self._admin = admin or nullcontext()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; the operators' port, if there is one, is open before and after."""
+        async with self._admin:
+            await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's would raise the signal again after the end, which makes an orderly end look like a death."""
@@ -83,8 +93,8 @@ def _raise_descriptor_limit(connections: int) -> None:
         logger.warning("This process may open %d files, too few for %d connections: raise nofile", hard, connections)
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve until a signal."""
+def serve(settings: Settings, listener: socket.socket, admin_listener: socket.socket | None = None) -> None:
+    """Serve until a signal; with a second listener, operators there."""
     app = create_app(settings)
     http, websocket = protocols_for(settings)
     config = uvicorn.Config(
@@ -110,7 +120,8 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", address, address)
-    server = Server(config, app.state.hub)
+    admin = None if admin_listener is None else admin_port(app.state.admin, settings, admin_listener)
+    server = Server(config, app.state.hub, admin)
     signal.signal(signal.SIGHUP, server.handle_exit)  # the terminal was closed
     server.run(sockets=[listener])
     logger.info("Ended in order")

@@ -8,6 +8,7 @@ from gateway import messages
 from gateway.allowance import Allowance
 from gateway.codes import CloseCode, ErrorCode
 from gateway.connection import Outgoing
+from gateway.figures import BROKEN_OFF
 from gateway.frames import text_frame
 from gateway.hub import Hub, Project
 from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
@@ -52,7 +53,11 @@ class Session:
         return self._hub.settings
 
     def _write(self, message: bytes) -> None:
-        self.connection.write(text_frame(message))
+        self._send(text_frame(message))
+
+    def _send(self, frames: bytes) -> None:
+        self._hub.figures.sent_bytes += len(frames)
+        self.connection.write(frames)
 
     # What the client says
 
@@ -64,7 +69,7 @@ class Session:
             elif isinstance(message, Unsubscribe):
                 self._on_unsubscribe(message)
             elif isinstance(message, Ping):
-                self.connection.write(_PONG)
+                self._send(_PONG)
             self._bad_messages = 0
         except BadMessage as bad:
             self._refuse(bad)
@@ -120,7 +125,7 @@ class Session:
         if max(self._subscribing[project]) > project.channel.seq:
             # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
             # everything that was published until now is here, and the cursor can be judged.
-            self._hub.feed.after_round_trip(lambda: self._begin(project))
+            self._hub.feed.after_round_trip(project.name, lambda: self._begin(project))
         else:
             self._begin(project)
 
@@ -134,7 +139,7 @@ class Session:
         """Tell `stale` or `live`, unless it is known; a client that is behind is told after it has caught up."""
         if self._was_told_stale != self._hub.is_stale and not self.connection.is_behind:
             self._was_told_stale = self._hub.is_stale
-            self.connection.write(_STALE if self._was_told_stale else _LIVE)
+            self._send(_STALE if self._was_told_stale else _LIVE)
 
     def _begin(self, project: Project) -> None:
         """`subscribed`, what was missed, and from then on every event: one step, so that nothing falls between."""
@@ -148,7 +153,7 @@ class Session:
         answers = [messages.subscribed(channel.project_id, channel.seq, recovered=channel.recovers(c)) for c in cursors]
         # Before the write: if it fills the socket, on_behind must find the project among the watched ones.
         project.viewers[self.connection] = self
-        self.connection.write(b"".join(map(text_frame, answers)) + channel.replay(min(cursors)))
+        self._send(b"".join(map(text_frame, answers)) + channel.replay(min(cursors)))
 
     # What the connection tells
 
@@ -169,7 +174,7 @@ class Session:
             project, position = cursors.popitem()
             if frames := project.channel.catch_up(position):
                 self._hub.catch_ups += 1
-                self.connection.write(frames)
+                self._send(frames)
                 if self.connection.is_behind:  # on_behind has put every project up to date; these are not
                     self._cursors.update(cursors)
                     return
@@ -177,9 +182,11 @@ class Session:
             self.on_ready(project)
         self.on_feed_changed()
 
-    def on_close(self) -> None:
+    def on_close(self, code: int = BROKEN_OFF) -> None:
         """However it ended: leave no reference behind."""
-        self._hub.viewers.discard(self)
+        if self in self._hub.viewers:
+            self._hub.viewers.remove(self)
+            self._hub.figures.on_closed(code)
         for project in self._projects.values():
             self._forget(project)
         self._projects.clear()

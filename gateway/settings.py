@@ -1,14 +1,20 @@
 """Every knob of a replica: the one class that reads the environment."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
+PREFIX = "GATEWAY_"
+SECRET = {"redis_url", "publish_keys"}  # may come from a file, and are never shown
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
+MOST_OF_A_FILE = 65_536  # bytes
 MIN_KEY_CHARACTERS = 16  # of a key to publish: it is all that stands between the network and every viewer
 
 
@@ -19,15 +25,22 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="GATEWAY_",
+        env_prefix=PREFIX,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
         hide_input_in_errors=True,  # it may be a key, or a URL with a password
     )
 
+    # A file stands before what it holds: a validator sees the fields above its own.
+    redis_url_file: Path | None = Field(
+        default=None,
+        validation_alias="REDIS_URL_FILE",
+        description="A file that holds REDIS_URL, such as a mounted secret; instead of it.",
+    )
     redis_url: str | None = Field(
         default=None,
+        validate_default=True,
         validation_alias="REDIS_URL",
         description=f"Redis, shared with the publishers. Unset: {DEFAULT_REDIS_URL}, and where nothing answers there, "
         "an embedded Valkey on that port.",
@@ -44,6 +57,14 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on; 0 for any free one.")
+    admin_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="A port of its own for /metrics and publishing, which are then no longer on the other; "
+        "/healthz and /readyz are on both.",
+    )
+    admin_host: str = Field(default="", description="Address of that port; none: that of GATEWAY_HOST.")
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins whose pages may connect, comma-separated, such as https://app.example.com; * for all. "
@@ -74,15 +95,19 @@ class Settings(BaseSettings):
         default=2, description="How long a project is kept after its last viewer left, so that a reload costs nothing."
     )
     redis_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
-        default=3, description="How long to wait for Redis at the start; then: exit 1."
+        default=3, description="How long to wait for Redis at the start; then: exit 75."
     )
     redis_grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = Field(
         default=15,
         description="How long after Redis was lost /readyz goes on saying 200, so that a load balancer does not take "
         "all replicas out for a blip.",
     )
+    publish_keys_file: Path | None = Field(
+        default=None, description="A file that holds GATEWAY_PUBLISH_KEYS, such as a mounted secret; instead of it."
+    )
     publish_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
+        validate_default=True,
         description="Keys with which jobs may POST to /projects/<id>/events, comma-separated, each of "
         f"{MIN_KEY_CHARACTERS} or more printable ASCII characters; none: there is no such path.",
     )
@@ -94,7 +119,21 @@ class Settings(BaseSettings):
         default=1_000, description="Events a second with one key, on average; above: 429."
     )
     publish_burst: Count = Field(default=2_000, description="Events with one key at once.")
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="debug to error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="debug to error.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="text, json (an object a line), or auto: text on a terminal, json elsewhere."
+    )
+
+    @model_validator(mode="after")
+    def _has_two_ports(self) -> Self:
+        if self.admin_port and self.admin_port == self.port and (self.admin_host or self.host) == self.host:
+            raise ValueError(f"GATEWAY_ADMIN_PORT and GATEWAY_PORT are both {self.port}; give the first another")
+        return self
+
+    @field_validator("admin_port", "redis_url_file", "publish_keys_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("namespace")
     @classmethod
@@ -110,6 +149,14 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _has_the_form_of_a_redis_url(cls, value: str | None) -> str | None:
+        if value is not None and not _is_redis_url(value):
+            # Never the URL itself: it may hold a password.
+            raise ValueError(f"it is no Redis URL; use redis://host:6379/0, or {', '.join(REDIS_SCHEMES[1:])}")
+        return value
 
     @field_validator("origins", mode="before")
     @classmethod
@@ -138,3 +185,41 @@ class Settings(BaseSettings):
                     "characters without spaces and commas"
                 )
         return keys
+
+    @field_validator("redis_url", "publish_keys", mode="before")  # the last in this class, so the first to be called
+    @classmethod
+    def _from_file(cls, value: object, info: ValidationInfo) -> object:
+        """Where a file is named, what it holds."""
+        path: Path | None = info.data.get(f"{info.field_name}_file")
+        if path is None:
+            return value
+        if value:
+            raise ValueError(f"it is set, and so is the file {path}; set one of them")
+        return _read_secret(path)
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        scheme, host = urlsplit(url).scheme, urlsplit(url).netloc
+        if scheme in ("redis", "rediss"):
+            _ = urlsplit(url).port  # raises for one that is none; the other schemes may name several hosts
+    except ValueError:
+        return False
+    return f"{scheme}://" in REDIS_SCHEMES and url.startswith(f"{scheme}://") and bool(host or urlsplit(url).path)
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_OF_A_FILE + 1)
+    except OSError as error:
+        raise ValueError(f"the file {path} cannot be read ({error.strerror})") from None
+    if len(data) > MOST_OF_A_FILE:
+        raise ValueError(f"the file {path} is longer than {MOST_OF_A_FILE} bytes")
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {path} is not UTF-8") from None
+    if not text:
+        raise ValueError(f"the file {path} is empty")
+    return text

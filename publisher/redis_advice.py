@@ -139,6 +139,10 @@ _CODES = {
 }
 
 
+_ALL = [*_BY_CODE.values(), *(advice for _, advice in _BY_WORDS), UNKNOWN]
+MEANINGS = tuple(dict.fromkeys(advice.meaning for advice in _ALL))
+
+
 def advice_for(error: Exception | str) -> Advice:
     """What an error means: redis-py's, the operating system's, or the text of Redis' own."""
     text = str(error) or type(error).__name__

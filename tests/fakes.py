@@ -5,8 +5,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from gateway.figures import FeedFigures
 from gateway.frames import Opcode, payloads
 from gateway.hub import Hub
+from gateway.listener import FeedState
+from gateway.outages import Trouble
 from gateway.session import Session
 from gateway.settings import Settings
 from publisher.events import check_event, event_to_json
@@ -98,8 +101,9 @@ class RecordingConversation:
     def on_writable(self) -> None:
         self.told.append("writable")
 
-    def on_close(self) -> None:
+    def on_close(self, code: int) -> None:
         self.told.append("close")
+        self.code = code
 
 
 class FakeFeed:
@@ -109,6 +113,11 @@ class FakeFeed:
         self.asked: list[tuple[str, str]] = []
         self.round_trips: list[Callable[[], None]] = []
         self.lost_seconds: float | None = 0.0
+        self.trouble: Trouble | None = None
+        self.is_proven = True
+        self.state = FeedState.DOWN
+        self.reconnects = 0
+        self.figures = FeedFigures()
 
     def subscribe(self, channel: str) -> None:
         self.asked.append(("subscribe", channel))
@@ -116,17 +125,24 @@ class FakeFeed:
     def unsubscribe(self, channel: str) -> None:
         self.asked.append(("unsubscribe", channel))
 
-    def after_round_trip(self, then: Callable[[], None]) -> None:
+    def after_round_trip(self, channel: str, then: Callable[[], None]) -> None:
         self.round_trips.append(then)
+
+    async def run(self) -> None: ...
 
 
 def new_hub(**settings: Any) -> tuple[Hub, FakeFeed]:
     """A hub that is live, on a fake feed."""
     hub = Hub(Settings(**settings), "redis://unused", "test")
     feed = FakeFeed()
-    hub.feed = feed  # type: ignore[assignment]
+    hub.feed = feed
     hub.on_live()
     return hub, feed
+
+
+def lose(hub: Hub) -> None:
+    """The feed is lost, with all that it was asked for."""
+    hub.on_lost([project.name for project in hub._projects.values()])
 
 
 class FakeClient:

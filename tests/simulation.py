@@ -56,11 +56,13 @@ class SimulatedFeed:
         self.redis = redis
         self.hub = hub
         self.is_connected = False
+        self.is_wanted = False  # kept while there is no connection, as the real feed does
         self.is_subscribed = False
         self.wire: list[tuple[str, Any]] = []
         redis.feeds.append(self)
 
     def subscribe(self, channel: str) -> None:
+        self.is_wanted = True
         if self.is_connected:
             self.is_subscribed = True
             self.wire.append(("load", dict(self.redis.hash)))
@@ -68,9 +70,9 @@ class SimulatedFeed:
     def unsubscribe(self, channel: str) -> None:
         # The real feed ignores a load that was on its way.
         self.wire = [item for item in self.wire if item[0] != "load"]
-        self.is_subscribed = False
+        self.is_wanted = self.is_subscribed = False
 
-    def after_round_trip(self, then: Callable[[], None]) -> None:
+    def after_round_trip(self, channel: str, then: Callable[[], None]) -> None:
         if self.is_connected:
             self.wire.append(("pong", then))
 
@@ -78,13 +80,13 @@ class SimulatedFeed:
         if self.is_connected:
             self.is_connected = self.is_subscribed = False
             self.wire.clear()
-            self.hub.on_lost()
+            self.hub.on_lost([CHANNEL] if self.is_wanted else [])
 
     def connect(self) -> None:
         if not self.is_connected:
             self.is_connected = True
-            for channel in self.hub.on_connected():
-                self.subscribe(channel)
+            if self.is_wanted:
+                self.subscribe(CHANNEL)
             self.wire.append(("live", None))
 
     def read(self, items: int) -> None:
@@ -115,11 +117,13 @@ class SimulatedSocket:
         self.is_closed = False
         self.capacity: int | None = None
         self.written: list[dict[str, Any]] = []
+        self.bytes_written = 0
         self.closed_with: int | None = None
         self.session: Session | None = None
 
     def write(self, frames: bytes) -> None:
         assert self.closed_with is None, "written after the close"
+        self.bytes_written += len(frames)
         self.written += [json.loads(payload) for payload in payloads(frames)]
         if self.capacity is not None:
             self.capacity -= 1
@@ -146,7 +150,7 @@ class SimulatedSocket:
     def close(self, code: int, reason: str = "") -> None:
         self.closed_with = code
         if self.session is not None:
-            self.session.on_close()
+            self.session.on_close(code)
 
     def abort(self) -> None:
         self.close(1006)

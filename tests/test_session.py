@@ -9,7 +9,7 @@ import pytest
 from gateway.codes import CloseCode
 from gateway.session import Session
 from gateway.settings import Settings
-from tests.fakes import FakeClient, new_hub, progress, state
+from tests.fakes import FakeClient, lose, new_hub, progress, state
 from tests.simulation import SimulatedSocket
 
 CHANNEL = "project:p"
@@ -62,7 +62,7 @@ async def test_no_two_clients_have_one_id_or_number() -> None:
 
 async def test_a_client_that_comes_while_the_feed_is_lost_is_told_so() -> None:
     hub, _ = new_hub()
-    hub.on_lost()
+    lose(hub)
     assert FakeClient(hub).kinds() == ["connected", "stale"]
 
 
@@ -223,7 +223,7 @@ async def test_a_feed_lost_after_the_socket_was_full_and_drained_during_a_round_
     stage.client.subscribe("p", since=99)
     stage.fill()
     stage.socket.drain()
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.hub.on_loaded(CHANNEL, state(progress("a", 1, 11)))
     for then in stage.feed.round_trips:
         then()
@@ -357,7 +357,7 @@ async def test_a_refused_project_is_told_as_unavailable_and_can_be_asked_for_aga
 
 async def test_a_project_refused_after_the_feed_came_back_is_told_to_its_viewers_once() -> None:
     stage = Stage().watching()
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.client.subscribe("p")
     stage.client.told()
     stage.hub.on_refused(CHANNEL)
@@ -370,8 +370,8 @@ async def test_a_project_refused_after_the_feed_came_back_is_told_to_its_viewers
 async def test_a_lost_feed_and_its_return_are_told_once_each() -> None:
     stage = Stage()
     stage.client.told()
-    stage.hub.on_lost()
-    stage.hub.on_lost()
+    lose(stage.hub)
+    lose(stage.hub)
     assert stage.client.kinds() == ["stale"]
     stage.hub.on_live()
     stage.hub.on_live()
@@ -380,7 +380,7 @@ async def test_a_lost_feed_and_its_return_are_told_once_each() -> None:
 
 async def test_all_that_was_missed_comes_before_live() -> None:
     stage = Stage().watching(progress("a", 1, 11))
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.hub.on_loaded(CHANNEL, state(progress("a", 1, 11), progress("b", 5, 12)))
     stage.hub.on_live()
     assert [message.get("jobId", message["type"]) for message in stage.client.told()] == ["stale", "b", "live"]
@@ -389,7 +389,7 @@ async def test_all_that_was_missed_comes_before_live() -> None:
 async def test_one_that_was_behind_for_the_whole_loss_is_told_neither() -> None:
     stage = Stage().watching(progress("a", 1, 11))
     stage.fill()
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.hub.on_loaded(CHANNEL, state(progress("a", 2, 12)))
     stage.hub.on_live()
     assert stage.client.told() == []
@@ -399,7 +399,7 @@ async def test_one_that_was_behind_for_the_whole_loss_is_told_neither() -> None:
 
 async def test_one_that_fell_behind_during_the_loss_is_told_live_after_it_caught_up() -> None:
     stage = Stage().watching(progress("a", 1, 11))
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.fill()
     stage.hub.on_loaded(CHANNEL, state(progress("a", 2, 12)))
     stage.hub.on_live()
@@ -411,7 +411,7 @@ async def test_one_that_fell_behind_during_the_loss_is_told_live_after_it_caught
 async def test_one_that_drains_while_the_feed_is_lost_is_told_stale_then() -> None:
     stage = Stage()
     stage.fill()
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.socket.drain()
     assert stage.client.kinds() == ["stale"]
 
@@ -502,7 +502,7 @@ async def test_it_begins_even_if_the_feed_was_lost_again_before_it_drained() -> 
     stage.client.subscribe("p")
     stage.fill()
     stage.hub.on_loaded(CHANNEL, {})
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.socket.drain()
     stage.hub.on_loaded(CHANNEL, {})
     stage.hub.on_live()
@@ -514,7 +514,7 @@ async def test_a_project_that_waits_with_a_full_socket_and_is_refused_is_told_as
     stage.client.subscribe("p")
     stage.fill()
     stage.hub.on_loaded(CHANNEL, {})
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.hub.on_refused(CHANNEL)
     stage.socket.drain()
     assert "error" in stage.client.kinds()
@@ -567,7 +567,7 @@ async def test_a_client_that_went_is_told_nothing_more() -> None:
     stage = Stage().watching()
     stage.session.on_close()
     stage.hub.on_events({NAME: [progress("a", 1, 21)]})
-    stage.hub.on_lost()
+    lose(stage.hub)
     stage.hub.on_refused(CHANNEL)
     assert stage.client.told() == []
 

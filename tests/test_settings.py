@@ -4,7 +4,6 @@ import ast
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr, ValidationError
@@ -22,6 +21,8 @@ OTHER: dict[str, tuple[str, object]] = {
     "replay": ("Off", False),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("4000", 4000),
+    "admin_port": ("4001", 4001),
+    "admin_host": ("::1", "::1"),
     "origins": ("https://a.example, HTTPS://B.example/ ,,", ("https://a.example", "https://b.example")),
     "max_connections": ("7", 7),
     "max_projects": ("8", 8),
@@ -43,6 +44,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "publish_rate": ("1.5", 1.5),
     "publish_burst": ("20", 20),
     "log_level": ("debug", "debug"),
+    "log_format": ("json", "json"),
 }
 BAD: dict[str, list[str]] = {
     "namespace": ["-a", "a b", "a{b}", "a" * 129],
@@ -68,11 +70,29 @@ BAD: dict[str, list[str]] = {
     "publish_rate": ["0", "nan"],
     "publish_burst": ["0", "1.5"],
     "log_level": ["loud", "INFO ", ""],
+    "log_format": ["xml", "JSON", ""],
+    "redis_url": [
+        "nonsense",
+        "http://h",
+        "redis://",
+        "redis://h:port",
+        "redis://h:99999",
+        "://",
+        "redis:h",
+        "rediss:/h",
+    ],
+    "admin_port": ["-1", "65536", "http"],
 }
+FILES = {"redis_url_file": "redis_url", "publish_keys_file": "publish_keys"}  # by what they hold; tested on their own
 
 
 def variable_of(field: str) -> str:
-    special = {"redis_url": "REDIS_URL", "namespace": "PROGRESS_NAMESPACE", "replay": "PROGRESS_REPLAY"}
+    special = {
+        "redis_url_file": "REDIS_URL_FILE",
+        "redis_url": "REDIS_URL",
+        "namespace": "PROGRESS_NAMESPACE",
+        "replay": "PROGRESS_REPLAY",
+    }
     return special.get(field, f"GATEWAY_{field.upper()}")
 
 
@@ -83,14 +103,14 @@ def flag_of(field: str) -> str:
 def by_flags(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Settings:
     """The settings with which `serve` would begin."""
     read: list[Settings] = []
-    monkeypatch.setattr(cli, "_serve", lambda settings, **_: read.append(settings))
+    monkeypatch.setattr(cli, "_serve", lambda settings, remarks, **_: read.append(settings))
     result = CliRunner().invoke(cli.main, ["serve", *arguments])
     assert result.exit_code == 0, result.output
     return read[0]
 
 
 def test_every_setting_is_tested_here() -> None:
-    assert set(OTHER) == set(Settings.model_fields)
+    assert set(OTHER) | set(FILES) == set(Settings.model_fields)
     assert set(BAD) <= set(OTHER)
 
 
@@ -113,9 +133,13 @@ def test_a_flag_has_an_effect_on_its_setting_and_on_no_other(monkeypatch: pytest
 def test_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     text, value = OTHER[field]
     default = Settings().model_dump()[field]
-    monkeypatch.setenv(variable_of(field), {"log_level": "error"}.get(field) or str(default or "1") or "1")
-    if field in ("namespace", "redis_url", "origins"):
+    monkeypatch.setenv(
+        variable_of(field), {"log_level": "error", "log_format": "text"}.get(field) or str(default or "1") or "1"
+    )
+    if field in ("namespace", "origins", "admin_host"):
         monkeypatch.setenv(variable_of(field), "a")
+    if field == "redis_url":
+        monkeypatch.setenv(variable_of(field), "redis://another")
     if field == "publish_keys":
         monkeypatch.setenv(variable_of(field), "another key of the environment")
     assert by_flags(monkeypatch, flag_of(field), text).model_dump()[field] == value
@@ -130,9 +154,9 @@ def test_a_bad_value_names_its_variable_and_its_flag_in_one_line(
         Settings()
     monkeypatch.delenv(variable_of(field))
     result = CliRunner().invoke(cli.main, ["serve", f"{flag_of(field)}={text}"])
-    assert result.exit_code == 2
+    assert result.exit_code == 78
     assert result.stderr.count("\n") == 1
-    assert variable_of(field) in result.stderr
+    assert f"{flag_of(field)} ({variable_of(field)})" in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -177,12 +201,15 @@ def test_replay_is_on_as_the_publisher_reads_it(monkeypatch: pytest.MonkeyPatch,
 
 def test_several_bad_values_are_named_at_once() -> None:
     result = CliRunner().invoke(cli.main, ["serve", "--port", "x", "--max-projects", "0"])
-    assert "GATEWAY_PORT" in result.stderr
-    assert "GATEWAY_MAX_PROJECTS" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert result.exit_code == 78
+    assert result.stderr.splitlines() == [
+        "progress-gateway: 2 settings are wrong:",
+        "  --port (GATEWAY_PORT) is 'x'; accepted: a whole number from 0 up to 65535",
+        "  --max-projects (GATEWAY_MAX_PROJECTS) is '0'; accepted: a whole number above 0 up to 10000000",
+    ]
 
 
-@pytest.mark.parametrize("field", OTHER)
+@pytest.mark.parametrize("field", [*OTHER, *FILES])
 def test_a_setting_is_described_once_and_the_help_shows_it(field: str) -> None:
     description = Settings.model_fields[field].description
     assert description
@@ -199,7 +226,7 @@ def test_an_empty_redis_url_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().redis_url is None
 
 
-def test_an_unknown_variable_is_nobodys_business(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_variable_is_the_command_lines_business(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_UNHEARD_OF", "1")
     Settings()
 
@@ -232,7 +259,75 @@ def test_one_class_is_the_only_place_of_settings() -> None:
     assert classes == ["Settings"]
 
 
-def test_no_flag_stands_beside_the_settings() -> None:
-    serve = cli.main.commands["serve"]
-    assert isinstance(serve, click.Command)
-    assert {parameter.name for parameter in serve.params} == set(Settings.model_fields)
+@pytest.mark.parametrize(("command", "others"), [("serve", {"check_config", "print_config"}), ("demo", set())])
+def test_no_flag_stands_beside_the_settings(command: str, others: set[str]) -> None:
+    params = cli.main.commands[command].params
+    assert {parameter.name for parameter in params} == set(Settings.model_fields) | others
+
+
+# Secrets in files
+
+HELD = {"redis_url": "redis://:secret@h/1", "publish_keys": f"{KEY},{OTHER_KEY}"}
+
+
+@pytest.mark.parametrize("field", HELD)
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_a_secret_may_come_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str, by_flag: bool
+) -> None:
+    monkeypatch.setenv(variable_of(field), HELD[field])
+    expected = getattr(Settings(), field)
+    monkeypatch.delenv(variable_of(field))
+    path = tmp_path / "secret"
+    path.write_text(f"  {HELD[field]}\n")
+    if not by_flag:
+        monkeypatch.setenv(variable_of(f"{field}_file"), str(path))
+    settings = by_flags(monkeypatch, *([flag_of(f"{field}_file"), str(path)] if by_flag else []))
+    assert getattr(settings, field) == expected
+
+
+@pytest.mark.parametrize("field", HELD)
+def test_a_flag_wins_over_the_variable_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str) -> None:
+    monkeypatch.setenv(variable_of(f"{field}_file"), str(tmp_path / "nowhere"))
+    assert getattr(by_flags(monkeypatch, flag_of(field), HELD[field]), field)
+
+
+@pytest.mark.parametrize("field", HELD)
+def test_an_empty_name_is_no_file(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    monkeypatch.setenv(variable_of(f"{field}_file"), "")
+    assert not getattr(Settings(), field)
+
+
+@pytest.mark.parametrize("field", HELD)
+@pytest.mark.parametrize("trouble", ["missing", "directory", "empty", "binary", "long", "both", "bad"])
+def test_a_file_that_holds_no_such_secret_is_named_and_what_it_holds_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str, trouble: str
+) -> None:
+    path = tmp_path / "secret"
+    hunter = b"hunter2"
+    content = {"empty": b" \n", "binary": hunter + b"\xff", "long": hunter * 20_000, "both": hunter, "bad": hunter}
+    if trouble == "directory":
+        path.mkdir()
+    elif trouble != "missing":
+        path.write_bytes(content[trouble])
+    monkeypatch.setenv(variable_of(f"{field}_file"), str(path))
+    if trouble == "both":
+        monkeypatch.setenv(variable_of(field), HELD[field])
+    result = CliRunner().invoke(cli.main, ["serve"])
+    assert result.exit_code == 78
+    assert variable_of(field) in result.stderr
+    assert trouble == "bad" or str(path) in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not [word for word in ("hunter2", "secret@", KEY) if word in result.output]
+
+
+def test_the_two_ports_are_two() -> None:
+    with pytest.raises(ValidationError, match="GATEWAY_ADMIN_PORT and GATEWAY_PORT are both 4000"):
+        Settings(port=4000, admin_port=4000)
+    Settings(port=4000, admin_port=4000, admin_host="10.0.0.1")
+    Settings(port=0, admin_port=0)
+
+
+def test_an_empty_admin_port_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_ADMIN_PORT", "")
+    assert Settings().admin_port is None

@@ -38,14 +38,17 @@ def listens(port: int) -> bool:
 
 
 def environment(redis_url: str | None, **variables: object) -> dict[str, str]:
-    """The test's own environment without any setting of the product, and then these."""
+    """The test's own environment without any setting of the product, and then these; logs are for people."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(OURS) and name.upper() not in PROXIES and name != "PYTHONPATH"
     }
     given = {name: str(value) for name, value in variables.items()}
-    return kept | ({} if redis_url is None else {"REDIS_URL": redis_url}) | {"PYTHONUNBUFFERED": "1"} | given
+    ours = {"PYTHONUNBUFFERED": "1", "GATEWAY_LOG_FORMAT": "text"} | (
+        {} if redis_url is None else {"REDIS_URL": redis_url}
+    )
+    return kept | ours | given
 
 
 class Process:
@@ -198,8 +201,14 @@ class RedisServer:
     """A Valkey that can die and come back, empty, on its port; and the few commands that tests say to it."""
 
     def __init__(self) -> None:
-        self.port = free_port()
-        self.start()
+        for last in (False, False, False, True):
+            self.port = free_port()
+            try:
+                self.start()
+                break
+            except OSError:  # on a busy machine the port may be somebody's connection by now
+                if last:
+                    raise
 
     @property
     def url(self) -> str:

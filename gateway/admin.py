@@ -1,0 +1,52 @@
+"""The operators' port: health, metrics and publishing on a listener of their own, in the replica's process and loop."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import uvicorn
+
+from gateway.protocols import protocols_for
+from gateway.settings import Settings
+
+logger = logging.getLogger("gateway")
+
+END_SECONDS = 1  # for requests that are under way when the replica ends
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, without signals: those are the replica's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
+    """Answer there for as long as the context lasts: from before the replica serves until it has drained, so that
+    the last scrape sees the drain."""
+    http, _ = protocols_for(settings)
+    config = uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=END_SECONDS,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    host, port = listener.getsockname()[:2]
+    logger.info("Listening: http://%s/ for operators", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving

@@ -1,0 +1,167 @@
+"""What was configured, by what, and all that is wrong with it: read once, before a port is opened."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from gateway.logs import escaped
+from gateway.settings import PREFIX, SECRET, Settings
+from publisher.settings import mask_url
+
+_KINDS = {int: "a whole number", float: "a number", bool: "on or off"}
+
+# What Kubernetes sets in every pod for each Service of the namespace (enableServiceLinks): GATEWAY_PORT=tcp://10.0.0.1:80
+# for one that is named `gateway`, GATEWAY_REDIS_SERVICE_HOST for `gateway-redis`.
+_LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
+_LINK_URL = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+LINKS_HINT = "set enableServiceLinks: false in the pod's spec"
+
+
+class WrongConfiguration(Exception):
+    """Everything that is wrong, one sentence each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Configuration(NamedTuple):
+    """The settings of this process."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """Where each value comes from, by field."""
+    remarks: list[str]
+    """What is worth a warning."""
+
+    def lines(self) -> Iterator[str]:
+        """Each setting as a line of an environment file, without secrets."""
+        for field in Settings.model_fields:
+            value = escaped(shown(field, getattr(self.settings, field)))
+            yield f"{variable_of(field)}={value}  # {escaped(self.sources[field])}"
+
+
+def variable_of(field: str) -> str:
+    return str(Settings.model_fields[field].validation_alias or PREFIX + field.upper())
+
+
+def flag_of(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
+def configure(flags: Mapping[str, Any]) -> Configuration:
+    """Read flags (by field) and the environment; raises `WrongConfiguration`."""
+    given = {field: value for field, value in flags.items() if value is not None}
+    # A flag wins over the variable of its file, too.
+    given |= {f"{field}_file": None for field in SECRET & given.keys() if f"{field}_file" not in given}
+    environment = {name.upper(): value for name, value in os.environ.items()}
+    problems, remarks = _misplaced(environment, given)
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            if (problem := _problem(details, given)) is not None:
+                problems.append(problem)
+    if problems:
+        raise WrongConfiguration(list(dict.fromkeys(problems)))
+    return Configuration(
+        settings, {field: _source(field, given, environment) for field in Settings.model_fields}, remarks
+    )
+
+
+def _source(field: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    if given.get(field) is not None:
+        return "flag"
+    if variable_of(field) in environment:
+        return "environment"
+    if field in SECRET:
+        file = f"{field}_file"
+        path = given[file] if file in given else environment.get(variable_of(file))
+        if path:
+            return f"file {path}"
+    return "default"
+
+
+def shown(field: str, value: object) -> str:
+    """A value as it is written in the environment; of a secret only that it is there."""
+    if value is None:
+        return ""
+    if field == "redis_url":
+        return mask_url(str(value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return ",".join("***" if isinstance(item, SecretStr) else str(item) for item in value)
+    return str(value)
+
+
+# What is wrong
+
+
+def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Variables that begin as ours do and are none: problems, and what only looks so."""
+    known = {variable_of(field): field for field in Settings.model_fields}
+    problems, links = [], []
+    for name in sorted(environment):
+        if not name.startswith(PREFIX):
+            continue
+        if name in known:
+            if _is_link(name, environment[name]) and known[name] not in given:
+                value = _quoted(environment[name])
+                problems.append(f"{name} is {value}, which Kubernetes set for a Service of that name: {LINKS_HINT}")
+        elif _is_link(name, environment[name]):
+            links.append(name)
+        else:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else "; see progress-gateway serve --help"
+            problems.append(f"{escaped(name)} is no setting{hint}")
+    if not links:
+        return problems, []
+    names = escaped(", ".join(links))
+    return problems, [f"Ignored, since Kubernetes set them for a Service: {names}. To be rid of them, {LINKS_HINT}."]
+
+
+def _is_link(name: str, value: str) -> bool:
+    return bool(_LINK.search(name)) or (name.endswith("_PORT") and bool(_LINK_URL.match(value)))
+
+
+def _problem(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
+    """One error of pydantic's, in our words; None if it is told already."""
+    message = details["msg"].removeprefix("Value error, ")
+    if not details["loc"]:
+        return message
+    place = str(details["loc"][0])
+    field = next(field for field in Settings.model_fields if place in (field, variable_of(field)))
+    is_flag = given.get(field) is not None
+    name = f"{flag_of(field)} ({variable_of(field)})" if is_flag else f"{variable_of(field)} ({flag_of(field)})"
+    if field in SECRET or details["type"] == "value_error":
+        return f"{name}: {message}"
+    if not is_flag and _is_link(variable_of(field), str(details["input"])):
+        return None
+    return f"{name} is {_quoted(details['input'])}; accepted: {accepted(Settings.model_fields[field])}"
+
+
+def _quoted(value: object) -> str:
+    text = escaped(str(value))
+    return f"'{text[:80]}{'...' if len(text) > 80 else ''}'"
+
+
+def accepted(info: FieldInfo) -> str:
+    """Which values a setting takes, in words."""
+    if get_origin(info.annotation) is Literal:
+        return ", ".join(map(str, get_args(info.annotation)))
+    kinds = [kind for kind in (get_args(info.annotation) or (info.annotation,)) if kind in _KINDS]
+    words = [_KINDS[kinds[0]] if kinds else "a text"]
+    for bound in info.metadata:
+        for word, name in (("above", "gt"), ("from", "ge"), ("up to", "le")):
+            if (value := getattr(bound, name, None)) is not None:
+                words.append(f"{word} {value}")
+    return " ".join(words)

@@ -1,0 +1,140 @@
+"""The log: text for people at a terminal, one JSON object a line for programs; in both a record is one that nobody
+can forge, and no secret is in it."""
+
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Literal, TextIO
+from urllib.parse import unquote, urlsplit
+
+logger = logging.getLogger("gateway")
+
+LogFormat = Literal["text", "json"]
+
+LONGEST = 8_000  # characters of one field: container runtimes cut lines at 16 KB
+LEAST_SECRET = 4  # characters; hiding shorter ones would make the log unreadable, and hide nothing
+
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}  # the last: uvicorn's
+_OURS = ("ts", "level", "logger", "message", "exception")
+# What looks like a secret, whoever logs it. All is bounded: a search is not to take quadratic time.
+_PATTERNS = (
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,20}://[^\s:/@]{0,128}:)\S{0,256}@"), r"\1***@"),
+    (re.compile(r"(password=)[^&\s]*", re.IGNORECASE), r"\1***"),
+    (re.compile(r"(bearer\s+)\S+", re.IGNORECASE), r"\1***"),
+)
+
+
+class Mask:
+    """Hides known secrets, and what looks like one."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = {secret for secret in secrets if len(secret) >= LEAST_SECRET}
+        # The longest first: one secret may be a part of another.
+        self._known: Final = sorted(known, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        text = text[: 2 * LONGEST]
+        for secret in self._known:
+            text = text.replace(secret, "***")
+        for pattern, masked in _PATTERNS:
+            text = pattern.sub(masked, text)
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def secrets_of(redis_url: str | None, keys: Iterable[str]) -> list[str]:
+    """What must not be in the log: the keys, and the password of the URL, as it is written and as it is meant."""
+    try:
+        password = urlsplit(redis_url or "").password or ""
+    except ValueError:
+        password = ""
+    return [*keys, password, unquote(password)]
+
+
+def escaped(text: str) -> str:
+    """The text in one line, without characters that move a cursor, end a line or turn the direction of writing."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, mask: Mask) -> None:
+        super().__init__()
+        self._mask = mask
+
+    def _message(self, record: logging.LogRecord) -> str:
+        try:
+            return self._mask(record.getMessage())
+        except Exception:  # arguments that do not fit: the record is worth more than the reason
+            return self._mask(f"{record.msg!r} {record.args!r}")
+
+    def _exception(self, record: logging.LogRecord) -> str:
+        parts = [self.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
+        parts += [self.formatStack(record.stack_info)] if record.stack_info else []
+        return self._mask("\n".join(parts))
+
+    def _extras(self, record: logging.LogRecord) -> dict[str, Any]:
+        extras = {}
+        for name, value in vars(record).items():
+            if name not in _STANDARD and name not in _OURS:
+                is_plain = isinstance(value, bool | int) or value is None
+                extras[name] = value if is_plain else self._mask(value if isinstance(value, str) else repr(value))
+        return extras
+
+
+class TextFormatter(_Formatter):
+    """`12:00:01 INFO message name=value`; a traceback follows, indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        words = [time, record.levelname, escaped(self._message(record))]
+        words += [f"{escaped(name)}={escaped(str(value))}" for name, value in self._extras(record).items()]
+        lines = [" ".join(words)]
+        lines += [f"    {escaped(line)}" for line in self._exception(record).split("\n") if line]
+        return "\n".join(lines)
+
+
+class JsonFormatter(_Formatter):
+    """One object a line, in ASCII."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = {
+            "ts": time.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._message(record),
+        }
+        if exception := self._exception(record):
+            fields["exception"] = exception
+        return json.dumps(fields | self._extras(record))
+
+
+def start_logging(
+    level: str, log_format: Literal["auto", "text", "json"], secrets: Iterable[str] = (), stream: TextIO | None = None
+) -> LogFormat:
+    """Send every record of this process, libraries' and warnings too, to standard error; returns the form chosen."""
+    stream = stream or sys.stderr
+    chosen: LogFormat = log_format if log_format != "auto" else "text" if stream.isatty() else "json"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter((TextFormatter if chosen == "text" else JsonFormatter)(Mask(secrets)))
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_end
+    threading.excepthook = _log_thread_end
+    return chosen
+
+
+def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A crash is a record, too. The process ends with 1 after it."""
+    logger.critical("Ended by an error: %s", kind.__name__, exc_info=(kind, error, trace))
+
+
+def _log_thread_end(end: threading.ExceptHookArgs) -> None:
+    error = end.exc_value or end.exc_type()
+    logger.error("A thread ended by an error: %s", end.exc_type.__name__, exc_info=error)

@@ -1,0 +1,133 @@
+"""The operators' port: what is on it, what is no longer on the other, and how long it stays."""
+
+import asyncio
+import json
+import signal
+import socket
+
+import httpx
+import pytest
+
+from gateway.app import create_app
+from gateway.settings import Settings
+
+from .client import watching
+from .conftest import Launch
+from .deadlines import eventually
+from .events import progress
+from .processes import RedisServer, Replica, environment, free_port, run_gateway
+from .raw import raw_connect
+
+KEY = "0123456789abcdef"
+PUBLISH = "/projects/p/events"
+PATHS = {"/healthz", "/readyz", "/metrics", PUBLISH, "/openapi.json", "/", "/static/dashboard.css"}
+
+
+class Operators:
+    """The second port of a replica, as an HTTP client sees it."""
+
+    def __init__(self, port: int) -> None:
+        self.http = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str) -> httpx.Response:
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            return client.get(self.http + path)
+
+    def found(self) -> set[str]:
+        return {path for path in PATHS if self.get(path).status_code != 404}
+
+
+@pytest.fixture
+def with_admin(launch: Launch) -> tuple[Replica, Operators]:
+    port = free_port()
+    return launch(admin_port=port, publish_keys=KEY), Operators(port)
+
+
+def test_without_it_all_is_on_one_port(launch: Launch) -> None:
+    assert Operators(launch(publish_keys=KEY).port).found() == PATHS
+
+
+def test_metrics_and_publishing_are_there_alone_and_health_is_on_both(with_admin: tuple[Replica, Operators]) -> None:
+    replica, operators = with_admin
+    assert operators.found() == {"/healthz", "/readyz", "/metrics", PUBLISH, "/openapi.json"}
+    assert Operators(replica.port).found() == {"/healthz", "/readyz", "/", "/static/dashboard.css"}
+
+
+async def test_what_is_posted_there_reaches_clients_and_is_counted(
+    with_admin: tuple[Replica, Operators],
+    project: str,
+) -> None:
+    replica, operators = with_admin
+    async with watching(replica.ws, project) as client, httpx.AsyncClient(trust_env=False) as http:
+        url = f"{operators.http}/projects/{project}/events"
+        answer = await http.post(url, json=progress("job"), headers={"Authorization": f"Bearer {KEY}"})
+        assert answer.status_code == 202
+        assert [event["jobId"] for event in await client.events(1)] == ["job"]
+        text = (await http.get(operators.http + "/metrics")).text
+    assert 'gateway_published_total{result="accepted"} 1.0' in text
+    assert 'gateway_publish_requests_total{status="202"} 1.0' in text
+    assert "gateway_connections 1.0" in text
+
+
+def test_no_websocket_is_there(with_admin: tuple[Replica, Operators]) -> None:
+    _, operators = with_admin
+    headers = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(operators.http + "/ws", headers=headers).status_code == 404
+
+
+async def test_it_answers_until_the_replica_has_drained(with_admin: tuple[Replica, Operators]) -> None:
+    """The last scrape is to see the drain."""
+    replica, operators = with_admin
+    async with raw_connect(replica.port) as client:  # which never answers the close, and so holds the end up
+        replica.signal(signal.SIGTERM)
+        assert await client.close_code() == 1012
+        for _ in range(3):
+            text = (await asyncio.to_thread(operators.get, "/metrics")).text
+            assert "gateway_draining 1.0" in text
+            assert (await asyncio.to_thread(operators.get, "/readyz")).status_code == 503
+            await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(replica.wait, "the end", 15) == 0
+    with pytest.raises(httpx.ConnectError):
+        operators.get("/healthz")
+
+
+async def test_a_request_that_does_not_end_holds_nobody_up(with_admin: tuple[Replica, Operators]) -> None:
+    replica, operators = with_admin
+    with socket.create_connection(("127.0.0.1", int(operators.http.rpartition(":")[2]))) as plug:
+        plug.sendall(
+            f"POST {PUBLISH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 9\r\n\r\n".encode()
+        )
+        await eventually(lambda: operators.get("/healthz").status_code == 200, "the operators' port")
+        replica.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(replica.wait, "the end in spite of a request", 9) == 0
+    assert "Traceback" not in replica.log
+
+
+async def test_the_operators_see_a_replica_that_waits_for_redis(launch: Launch) -> None:
+    """Under an ASGI server the replica starts without Redis; what it lacks can be seen from the first moment."""
+    app = create_app(Settings(admin_port=0, redis_url="redis://127.0.0.1:1"))
+    transport = httpx.ASGITransport(app=app.state.admin)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503
+
+
+def test_a_taken_port_is_said_in_one_line(redis_server: RedisServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        env = environment(redis_server.url, GATEWAY_PORT=free_port(), GATEWAY_ADMIN_PORT=port)
+        done = run_gateway("serve", env=env)
+        as_json = run_gateway("serve", env=env | {"GATEWAY_LOG_FORMAT": "auto"})
+    assert (done.returncode, as_json.returncode) == (1, 1)
+    (line,) = done.stderr.splitlines()
+    assert f"cannot listen on 127.0.0.1:{port}" in line
+    assert "--admin-port" in line
+    (record,) = map(json.loads, as_json.stderr.splitlines())
+    assert (record["level"], record["status"]) == ("critical", 1)
+    assert "--admin-port" in record["message"]

@@ -1,0 +1,236 @@
+"""The log: each record is one that nobody can forge, and no secret is in it."""
+
+import io
+import json
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from gateway.logs import LONGEST, JsonFormatter, Mask, TextFormatter, escaped, secrets_of, start_logging
+
+HOSTILE = [
+    "a\n12:00:00 INFO forged",
+    "a\r\n12:00:00 INFO forged",
+    'a\n{"ts":"2026-01-01T00:00:00.000Z","level":"info","message":"forged"}',
+    'a","level":"error","x":"',
+    "\x1b[2J\x1b[1;1Hcleared",
+    "\x00\x07\x08\x7f",
+    "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e",  # what str.splitlines takes for ends of lines
+    "\u202etxt.exe\u202c\u200f",  # turns the direction of writing
+    "\ud800 half a pair",
+    b"\xff\xfe\n".decode(errors="surrogateescape"),
+]
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """What the log writes; afterwards everything is as it was."""
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook)
+    yield io.StringIO()
+    logging.captureWarnings(False)
+    root.handlers[:], root.level, sys.excepthook, threading.excepthook = before
+
+
+@pytest.fixture
+def records(stream: io.StringIO) -> Any:
+    """Start the log as JSON; the call returns what was logged since."""
+    start_logging("debug", "json", ["s3cretkey"], stream)
+
+    def read() -> list[dict[str, Any]]:
+        lines = stream.getvalue().splitlines()
+        stream.seek(0)
+        stream.truncate()
+        return [json.loads(line) for line in lines]
+
+    return read
+
+
+def raising(text: str) -> None:
+    raise RuntimeError(text)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stream_kind", "chosen"),
+    [
+        ("auto", Terminal, "text"),
+        ("auto", io.StringIO, "json"),
+        ("text", io.StringIO, "text"),
+        ("json", Terminal, "json"),
+    ],
+)
+def test_it_is_text_on_a_terminal_and_json_elsewhere(
+    stream: io.StringIO, wanted: Any, stream_kind: type[io.StringIO], chosen: str
+) -> None:
+    assert start_logging("info", wanted, stream=stream_kind()) == chosen
+
+
+def test_a_record_has_the_fields_that_programs_expect(records: Any) -> None:
+    before = time.time()
+    logging.getLogger("gateway.feed").warning("Redis at %s: %d", "h", 7, extra={"replica": "r", "tries": 3})
+    (record,) = records()
+    assert list(record) == ["ts", "level", "logger", "message", "replica", "tries"]
+    assert record | {"ts": ""} == {
+        "ts": "",
+        "level": "warning",
+        "logger": "gateway.feed",
+        "message": "Redis at h: 7",
+        "replica": "r",
+        "tries": 3,
+    }
+    assert len(record["ts"]) == len("2026-11-26T23:04:08.123Z")
+    assert record["ts"].endswith("Z")
+    assert before - 0.001 <= datetime.fromisoformat(record["ts"]).timestamp() <= time.time()
+
+
+def test_text_is_for_people(stream: io.StringIO) -> None:
+    start_logging("info", "text", stream=stream)
+    logging.getLogger("x").info("Héllo %s", "wörld", extra={"a": 1})
+    logging.getLogger("x").debug("not asked for")
+    clock, _, rest = stream.getvalue().partition(" ")
+    assert time.strptime(clock, "%H:%M:%S")
+    assert rest == "INFO Héllo wörld a=1\n"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
+def test_nobody_can_forge_a_line(text: str, formatter: Any) -> None:
+    record = logging.makeLogRecord(
+        {"msg": "said %s", "args": (text,), "levelname": "INFO", "extra": text, f"k{text}": 1}
+    )
+    line = formatter(Mask()).format(record)
+    assert line.isprintable()
+    assert len(line.splitlines()) == 1
+    if formatter is JsonFormatter:
+        assert line.isascii()
+        assert json.loads(line)["message"] == f"said {text}"
+        assert json.loads(line)["level"] == "info"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_control_with_the_usual_formatter_anybody_can(text: str) -> None:
+    line = logging.Formatter("%(message)s").format(logging.makeLogRecord({"msg": text}))
+    assert not line.isprintable() or '"level":"error"' in line.replace("\\", "")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_traceback_cannot_forge_a_line_either(text: str) -> None:
+    try:
+        raising(text)
+    except RuntimeError:
+        record = logging.makeLogRecord({"msg": "failed", "levelname": "ERROR", "exc_info": sys.exc_info()})
+    first, *rest = TextFormatter(Mask()).format(record).split("\n")
+    assert first.endswith("ERROR failed")
+    assert all(line.startswith("    ") and line.isprintable() for line in rest)
+    assert any("RuntimeError" in line for line in rest)
+    fields = json.loads(JsonFormatter(Mask()).format(record))
+    assert list(fields) == ["ts", "level", "logger", "message", "exception"]
+    assert "Traceback" in fields["exception"]
+    assert text.partition("\n")[0] in fields["exception"]
+
+
+def test_extras_cannot_take_the_place_of_a_field() -> None:
+    record = logging.makeLogRecord({"msg": "m", "levelname": "INFO", "ts": "x", "level": "x", "logger": "x"})
+    read = json.loads(JsonFormatter(Mask()).format(record))
+    assert read["level"] == "info"
+    assert "x" not in read.values()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object(), b"\xff", [b"x"], {"a": {}}])
+def test_any_extra_is_json(records: Any, value: object) -> None:
+    logging.getLogger("x").info("m", extra={"value": value})
+    (record,) = records()
+    assert record["value"] == repr(value)
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
+def test_arguments_that_do_not_fit_are_no_traceback(formatter: Any) -> None:
+    record = logging.makeLogRecord({"msg": "%d of %d", "args": ("one",), "levelname": "INFO"})
+    assert "%d of %d" in formatter(Mask()).format(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Redis at redis://user:hunter2@h:1/0 is away", "Redis at redis://user:***@h:1/0 is away"),
+        ("rediss://:hunter2@h", "rediss://:***@h"),
+        ("redis://:hun@ter/2@h/0", "redis://:***@h/0"),
+        ("x?password=hunter2&y=1", "x?password=***&y=1"),
+        ("Authorization: Bearer hunter2", "Authorization: Bearer ***"),
+        ("authorization: bearer  hunter2.abc", "authorization: bearer  ***"),
+        ("the key s3cretkey and s3cretkey-2", "the key *** and ***"),
+        ("http://h:80/a?b=c", "http://h:80/a?b=c"),
+        ("12:00 nothing to hide", "12:00 nothing to hide"),
+    ],
+)
+def test_secrets_are_hidden_whoever_logs_them(text: str, masked: str) -> None:
+    mask = Mask(["s3cretkey", "s3cretkey-2", "", "abc"])
+    assert mask(text) == masked
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_part_of_a_record_shows_a_secret(stream: io.StringIO, log_format: Any) -> None:
+    secrets = secrets_of("redis://user:p%40ssw0rd@h/0", ["0123456789abcdef"])
+    start_logging("debug", log_format, secrets, stream)
+    said = "0123456789abcdef p%40ssw0rd p@ssw0rd"
+    try:
+        raising(said)
+    except RuntimeError:
+        logging.getLogger("x").exception("m %s", said, extra={"extra": said, "more": [said]})
+    assert "Traceback" in stream.getvalue()
+    assert not [word for word in said.split() if word in stream.getvalue()]
+
+
+def test_the_secrets_of_a_url_that_is_none_are_none() -> None:
+    assert secrets_of("redis://[", ["k"]) == ["k", "", ""]
+    assert secrets_of(None, []) == ["", ""]
+
+
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "a:" * 500_000, "://" * 300_000, "a://b:" * 100_000])
+def test_a_record_is_bounded_in_length_and_in_time(text: str) -> None:
+    before = time.perf_counter()
+    line = JsonFormatter(Mask()).format(logging.makeLogRecord({"msg": text, "levelname": "INFO"}))
+    assert time.perf_counter() - before < 1
+    assert len(line) < LONGEST + 200
+
+
+def test_libraries_warnings_and_the_end_are_records_too(records: Any) -> None:
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.", extra={"color_message": "\x1b[1m"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old\nINFO forged", stacklevel=1)
+    try:
+        raising("at the end")
+    except RuntimeError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    read = {record["logger"]: record for record in records()}
+    assert list(read["uvicorn.error"]) == ["ts", "level", "logger", "message"]
+    assert "forged" in read["py.warnings"]["message"]
+    assert read["gateway"]["level"] == "critical"
+    assert "at the end" in read["gateway"]["exception"]
+
+
+def test_a_thread_that_ends_by_an_error_is_logged(records: Any) -> None:
+    thread = threading.Thread(target=raising, args=("in a thread",))
+    thread.start()
+    thread.join()
+    (record,) = records()
+    assert (record["level"], record["message"]) == ("error", "A thread ended by an error: RuntimeError")
+    assert "in a thread" in record["exception"]
+
+
+def test_what_can_be_read_is_left_alone() -> None:
+    assert escaped("Größe 3 → 漢字") == "Größe 3 → 漢字"
+    assert escaped("a\tb\n") == "a\\tb\\n"
