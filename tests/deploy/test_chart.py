@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.settings import Settings
+from tests.contract.processes import environment, run_gateway
 
 from .tools import CHART, DEPLOY, ROOT, passes, refused, rendered, tool
 
@@ -138,10 +138,14 @@ def test_other_settings_are_other_pods() -> None:
     assert checksum() != checksum(gateway={"maxConnections": 5000})
 
 
-def test_every_setting_that_it_gives_is_one() -> None:
-    known = {str(info.validation_alias or f"GATEWAY_{name.upper()}") for name, info in Settings.model_fields.items()}
-    known |= {f"{name}_FILE" for name in ("REDIS_URL", "GATEWAY_PUBLISH_KEYS")}
-    assert set(rendered(**EVERYTHING)["ConfigMap"]["data"]) - known == set()
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_a_replica_takes_every_setting_that_it_gives(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "redis-url").write_text("redis://gateway:secret@redis:6379/0")
+    (tmp_path / "publish-keys").write_text("k" * 32)
+    data = rendered(**values)["ConfigMap"]["data"]
+    env = {name: value.replace("/etc/progress-gateway", str(tmp_path)) for name, value in data.items()}
+    checked = run_gateway("serve", "--check-config", env=environment(None, **env))
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_secrets_are_files_and_never_in_a_config_map_or_the_environment() -> None:
