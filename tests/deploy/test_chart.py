@@ -1,6 +1,7 @@
 """The chart, by Helm itself; and what it renders, by Kubernetes' own schemas."""
 
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,8 @@ def test_the_values_have_a_schema_that_is_one() -> None:
         ({"gateway": {"extraSettings": {"GATEWAY_PORT": "1"}}}, "GATEWAY_PORT"),
         ({"gateway": {"extraSettings": {"REDIS_URL": "redis://secret"}}}, "REDIS_URL"),
         ({"image": {"digest": "latest"}}, "does not match"),
-        ({"terminationGracePeriodSeconds": 34}, "pods would be killed in their drain"),
-        ({"gateway": {"drainSeconds": 46}}, "pods would be killed in their drain"),
+        ({"terminationGracePeriodSeconds": 59}, "pods would be killed in their drain"),
+        ({"gateway": {"drainSeconds": 36}}, "pods would be killed in their drain"),
         ({"gateway": {"port": 3002}}, "are the same"),
         ({"autoscaling": {"minReplicas": 31}}, "above autoscaling.maxReplicas"),
         ({"httpRoute": {"enabled": True}}, "names no Gateway"),
@@ -215,3 +216,14 @@ def test_chart_and_image_have_the_projects_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == version
+
+
+@pytest.mark.parametrize("window", [0, 1, 7, 20, 60])
+def test_the_shortest_grace_that_it_takes_is_the_longest_end_of_a_replica(window: int) -> None:
+    from gateway.drain import longest_seconds
+    from gateway.server import END_SECONDS
+
+    end = math.ceil(5 + longest_seconds(window) + END_SECONDS)
+    gateway = {"drainSeconds": window}
+    refused(gateway=gateway, terminationGracePeriodSeconds=end - 1)
+    assert rendered(gateway=gateway, terminationGracePeriodSeconds=end)

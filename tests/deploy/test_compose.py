@@ -79,7 +79,7 @@ def test_the_replicas_are_of_one_kind_and_end_in_their_time() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert one["image"] == services()["jobs"]["image"] == f"progress-gateway:{version}"
     assert one["ulimits"]["nofile"]["soft"] > 2 * int(one["environment"]["GATEWAY_MAX_CONNECTIONS"])
-    assert one["stop_grace_period"] == "1m0s"
+    assert one["stop_grace_period"] == "1m15s"
     assert "healthcheck" not in one, "the image has one"
 
 

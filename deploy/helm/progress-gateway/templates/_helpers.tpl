@@ -35,9 +35,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* What no schema can say: values that fit one by one, and not together. */}}
 {{- define "gateway.check" -}}
-{{- $end := add .Values.preStopSeconds .Values.gateway.drainSeconds 10 -}}
+{{- $window := int .Values.gateway.drainSeconds -}}
+{{- /* The longest drain (docs/operating.md): twice the window, a quarter of it or 5 s between, 5 s for the last closes. */ -}}
+{{- $drain := add (mul 2 $window) (min 5 (div (add $window 3) 4)) 5 -}}
+{{- $end := add (int .Values.preStopSeconds) $drain 5 -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $end) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d; preStopSeconds, gateway.drainSeconds and 10 s to close are %d: pods would be killed in their drain" (int .Values.terminationGracePeriodSeconds) (int $end)) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d; preStop, the longest drain with gateway.drainSeconds, and the end after it take %d: pods would be killed in their drain" (int .Values.terminationGracePeriodSeconds) $end) -}}
 {{- end -}}
 {{- if eq (int .Values.gateway.port) (int .Values.gateway.adminPort) -}}
 {{- fail "gateway.port and gateway.adminPort are the same" -}}
