@@ -7,7 +7,7 @@ OLDEST := $(VENV)/.oldest
 DEPLOY := $(VENV)/.deploy
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types frontend oldest example bench chaos deploy-check manifests lock clean
+.PHONY: run test lint types frontend oldest example bench chaos deploy-check manifests dashboard lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -60,6 +60,10 @@ deploy-check: $(VENV)/.dev $(DEPLOY)/.installed  ## each file of deploy/ by its 
 
 manifests: $(DEPLOY)/.installed  ## deploy/k8s/, made from the chart
 	$(DEPLOY)/bin/python deploy/helm/render.py
+
+dashboard: $(VENV)/.dev  ## docs/dashboard.png, in three minutes: the dashboard's queries over two live replicas
+	@tests/system-packages prometheus chromium
+	$(BIN)/python -m tests.deploy.picture
 
 lock: $(VENV)/.dev  ## resolve the newest allowed versions into the lock files, and the oldest into requirements-oldest.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra gateway -o requirements.lock

@@ -1,0 +1,164 @@
+"""`make dashboard`: docs/dashboard.png, the dashboard's own queries over two replicas that a real Prometheus watches.
+
+200 clients and the demonstration's jobs; one replica is rolled, and Redis is frozen for some seconds. Grafana is not at
+hand where this is made, so the panels are drawn by tests/deploy/draw.py.
+"""
+
+import asyncio
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from gateway.demo import PROJECT_ID, DemoJobs
+from tests.contract.events import progress
+from tests.contract.processes import RedisServer, Replica, free_port
+
+from . import draw
+from .metrics import DASHBOARD, panels
+from .prometheus import Prometheus
+from .test_prometheus_live import KEY, without_grafana
+from .tools import ROOT
+
+PICTURE = ROOT / "docs" / "dashboard.png"
+CLIENTS = 200
+SECONDS = 150.0
+ROLL_AT, FREEZE_AT, FROZEN_SECONDS = 50.0, 100.0, 8.0
+
+
+class Stage:
+    """Redis, two replicas and Prometheus; a replica that is rolled keeps its admin port, which Prometheus knows."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.redis = RedisServer()
+        self.admin_ports = [free_port(), free_port()]
+        self.replicas = [self.start(number) for number in range(2)]
+        for replica in self.replicas:
+            replica.wait_ready()
+        self.prometheus = Prometheus([f"127.0.0.1:{port}" for port in self.admin_ports], directory)
+        self.prometheus.wait_ready(2)
+
+    def start(self, number: int) -> Replica:
+        log = self.directory / f"{number}-{time.monotonic()}.log"
+        return Replica(self.redis.url, log, admin_port=self.admin_ports[number], publish_keys=KEY, max_connections=250)
+
+    async def roll(self, number: int) -> None:
+        """As a rolling deploy does: the old one ends in order, and the new one comes."""
+        await asyncio.to_thread(self.replicas[number].stop)
+        self.replicas[number] = self.start(number)
+        await asyncio.to_thread(self.replicas[number].wait_ready)
+
+    def end(self) -> None:
+        self.redis.thaw()
+        for process in [self.prometheus, *self.replicas]:
+            process.end()
+        self.redis.kill()
+
+
+async def client(stage: Stage) -> None:
+    """A page: it watches, and comes back; now and then somebody leaves, and another comes."""
+    while True:
+        try:
+            async with asyncio.timeout(random.uniform(20, 90)), connect(random.choice(stage.replicas).ws) as socket:
+                await socket.send(json.dumps({"type": "subscribe", "projectId": PROJECT_ID}))
+                async for message in socket:
+                    if '"going_away"' in str(message):
+                        await asyncio.sleep(random.uniform(0, 0.5))
+                        break
+        except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
+            await asyncio.sleep(random.uniform(0.1, 2))
+
+
+async def post(stage: Stage) -> None:
+    """A job in another language."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        while True:
+            url = f"http://127.0.0.1:{random.choice(stage.admin_ports)}/projects/{PROJECT_ID}/events"
+            try:
+                await http.post(url, json=progress("posted"), headers={"Authorization": f"Bearer {KEY}"})
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+async def play(stage: Stage) -> None:
+    tasks = [asyncio.create_task(client(stage)) for _ in range(CLIENTS)] + [asyncio.create_task(post(stage))]
+    await asyncio.sleep(ROLL_AT)
+    await stage.roll(0)
+    await asyncio.sleep(FREEZE_AT - ROLL_AT)
+    stage.redis.freeze()
+    await asyncio.sleep(FROZEN_SECONDS)
+    stage.redis.thaw()
+    await asyncio.sleep(SECONDS - FREEZE_AT - FROZEN_SECONDS)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def legend(template: str, labels: dict[str, str]) -> str:
+    if not template:
+        return "  ".join(f"{name} {value}" for name, value in sorted(labels.items()))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), template)
+
+
+def series_of(stage: Stage, definition: dict[str, Any], span: tuple[float, float]) -> list[draw.Series]:
+    found = []
+    for target in definition.get("targets", []):
+        query = without_grafana(target["expr"])
+        answer = stage.prometheus.ask("query_range", query=query, start=span[0], end=span[1], step=1)
+        for one in answer["result"]:
+            values = {float(at): float(value) for at, value in one["values"]}
+            found.append(draw.Series(legend(target["legendFormat"], one["metric"]), values))
+    return found
+
+
+def page(stage: Stage, span: tuple[float, float]) -> str:
+    parts = []
+    for definition in panels():
+        if definition["type"] == "row":
+            parts.append(f'<div class="row">{definition["title"]}</div>')
+        else:
+            parts.append(draw.panel(definition, series_of(stage, definition, span), span))
+    title = json.loads(DASHBOARD.read_text())["title"]
+    note = (
+        f"deploy/grafana/dashboard.json, its queries drawn without Grafana: {span[1] - span[0]:.0f} s of two replicas "
+        f"with {CLIENTS} clients; one is rolled at {ROLL_AT:.0f} s, Redis is frozen for {FROZEN_SECONDS:.0f} s near the end"
+    )
+    return draw.page(title, note, parts)
+
+
+def photograph(text: str, directory: Path) -> None:
+    """By the Chromium that tests the frontend."""
+    (directory / "page.html").write_text(text)
+    program = shutil.which(os.environ.get("CHROMIUM", "chromium"))
+    assert program, "this needs chromium: tests/system-packages chromium"
+    words = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1440,2270", f"--screenshot={PICTURE}"]
+    subprocess.run([program, *words, f"file://{directory / 'page.html'}"], check=True, capture_output=True, timeout=60)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(Path(folder))
+        try:
+            with DemoJobs(stage.redis.url):
+                begin = time.time()
+                asyncio.run(play(stage))
+                text = page(stage, (begin, time.time()))
+        finally:
+            stage.end()
+        photograph(text, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
