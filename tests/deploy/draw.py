@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 COLORS = ["#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#b877d9", "#f2495c", "#8ab8ff", "#c0d8ff", "#ffa6b0", "#37872d"]
 WIDTH, HEIGHT = 380, 120  # of a graph's plane, in SVG's units
+GAP_SECONDS = 3
 MANY = 6  # series; of more, those that are 0 all the time are left out
 STYLE = """
 body{margin:0;padding:12px;background:#111217;color:#ccccdc;font:12px sans-serif;width:1416px}
@@ -51,6 +52,17 @@ def _stacked(series: Sequence[Series]) -> list[Series]:
     return stacked
 
 
+def _pieces(values: dict[float, float]) -> list[list[tuple[float, float]]]:
+    """The values by time, cut where some are missing."""
+    pieces: list[list[tuple[float, float]]] = []
+    for at, value in sorted(values.items()):
+        if math.isfinite(value):
+            if not pieces or at - pieces[-1][-1][0] > GAP_SECONDS:
+                pieces.append([])
+            pieces[-1].append((at, value))
+    return pieces
+
+
 def graph(series: Sequence[Series], unit: str, span: tuple[float, float], *, stack: bool) -> str:
     """Lines, or areas on top of each other; a limit is a line in any case."""
     limits = [one for one in series if one.legend.startswith("limit")]
@@ -61,16 +73,13 @@ def graph(series: Sequence[Series], unit: str, span: tuple[float, float], *, sta
     drawn = []
     for number, one in reversed(list(enumerate(lines))):
         color = COLORS[number % len(COLORS)]
-        points = [
-            (WIDTH * (at - begin) / (end - begin), HEIGHT * (1 - value / top / 1.05))
-            for at, value in sorted(one.values.items())
-            if math.isfinite(value)
-        ]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        if stack and points and lines[number] not in limits:
-            area = f"{points[0][0]:.1f},{HEIGHT} {path} {points[-1][0]:.1f},{HEIGHT}"
-            drawn.append(f'<polygon points="{area}" fill="{color}" fill-opacity=".35"/>')
-        drawn.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.2"/>')
+        for piece in _pieces(one.values):
+            points = [(WIDTH * (at - begin) / (end - begin), HEIGHT * (1 - value / top / 1.05)) for at, value in piece]
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            if stack and one not in limits:
+                area = f"{points[0][0]:.1f},{HEIGHT} {path} {points[-1][0]:.1f},{HEIGHT}"
+                drawn.append(f'<polygon points="{area}" fill="{color}" fill-opacity=".35"/>')
+            drawn.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.2"/>')
     texts = f'<text x="2" y="9">{amount(top, unit)}</text>'
     texts += f'<text x="{WIDTH - 30}" y="{HEIGHT - 3}">{end - begin:.0f} s</text>'
     frame = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#2c3235"/>'

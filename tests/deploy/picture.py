@@ -5,6 +5,7 @@ hand where this is made, so the panels are drawn by tests/deploy/draw.py.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -51,7 +52,14 @@ class Stage:
 
     def start(self, number: int) -> Replica:
         log = self.directory / f"{number}-{time.monotonic()}.log"
-        return Replica(self.redis.url, log, admin_port=self.admin_ports[number], publish_keys=KEY, max_connections=250)
+        return Replica(
+            self.redis.url,
+            log,
+            admin_port=self.admin_ports[number],
+            publish_keys=KEY,
+            max_connections=CLIENTS,
+            drain_rate=10,  # they are few, and the drain is to be seen
+        )
 
     async def roll(self, number: int) -> None:
         """As a rolling deploy does: the old one ends in order, and the new one comes."""
@@ -66,17 +74,20 @@ class Stage:
         self.redis.kill()
 
 
-async def client(stage: Stage) -> None:
-    """A page: it watches, and comes back; now and then somebody leaves, and another comes."""
+async def client(stage: Stage, *, obeys: bool) -> None:
+    """A page: it watches, moves when it is told to, and comes back; now and then somebody leaves, and another comes."""
     while True:
         try:
-            async with asyncio.timeout(random.uniform(20, 90)), connect(random.choice(stage.replicas).ws) as socket:
+            async with connect(random.choice(stage.replicas).ws) as socket:
                 await socket.send(json.dumps({"type": "subscribe", "projectId": PROJECT_ID}))
-                async for message in socket:
-                    if '"going_away"' in str(message):
-                        await asyncio.sleep(random.uniform(0, 0.5))
-                        break
-        except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(random.uniform(20, 90)):
+                        async for text in socket:
+                            message = json.loads(text)
+                            if message["type"] == "going_away" and obeys:
+                                await asyncio.sleep(random.uniform(*message["reconnectIn"]) / 1000)
+                                break
+        except (OSError, ConnectionClosed, InvalidHandshake):
             await asyncio.sleep(random.uniform(0.1, 2))
 
 
@@ -93,7 +104,8 @@ async def post(stage: Stage) -> None:
 
 
 async def play(stage: Stage) -> None:
-    tasks = [asyncio.create_task(client(stage)) for _ in range(CLIENTS)] + [asyncio.create_task(post(stage))]
+    tasks = [asyncio.create_task(client(stage, obeys=number % 5 > 0)) for number in range(CLIENTS)]
+    tasks.append(asyncio.create_task(post(stage)))
     await asyncio.sleep(ROLL_AT)
     await stage.roll(0)
     await asyncio.sleep(FREEZE_AT - ROLL_AT)
@@ -132,8 +144,9 @@ def page(stage: Stage, span: tuple[float, float]) -> str:
             parts.append(draw.panel(definition, series_of(stage, definition, span), span))
     title = json.loads(DASHBOARD.read_text())["title"]
     note = (
-        f"deploy/grafana/dashboard.json, its queries drawn without Grafana: {span[1] - span[0]:.0f} s of two replicas "
-        f"with {CLIENTS} clients; one is rolled at {ROLL_AT:.0f} s, Redis is frozen for {FROZEN_SECONDS:.0f} s near the end"
+        f"deploy/grafana/dashboard.json, its queries drawn without Grafana: {span[1] - span[0]:.0f} s of two replicas; "
+        f"{CLIENTS} clients, four fifths of which obey going_away; one replica is rolled, and later Redis is frozen for "
+        f"{FROZEN_SECONDS:.0f} s"
     )
     return draw.page(title, note, parts)
 
