@@ -34,7 +34,8 @@ frontend: frontend/node_modules/.installed $(VENV)/.dev  ## the npm package: lin
 oldest: $(OLDEST)/.installed  ## the publisher with the oldest redis-py and pydantic that it allows, and with arq, which needs one
 	$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS)
 OLDEST_TESTS := $(addprefix tests/,test_redis_options.py test_client.py test_aio.py test_broadcast_many.py \
-	test_will_retry.py examples/test_arq_worker.py)
+	test_will_retry.py test_routes.py contract/test_publish_cluster.py contract/test_publish_sentinel.py \
+	examples/test_arq_worker.py)
 
 example: frontend/node_modules/.installed  ## a React page beside `make run`
 	@cd frontend && npm run --silent example
@@ -42,9 +43,10 @@ example: frontend/node_modules/.installed  ## a React page beside `make run`
 bench: $(VENV)/.dev  ## the figures of bench/README.md
 	$(BIN)/python -m bench
 
-chaos: $(VENV)/.dev  ## half an hour of faults: docs/chaos.md; make chaos SEEDS="1 2 3" ROUNDS=50 CLIENTS=200
+chaos: $(VENV)/.dev  ## an hour of faults: docs/chaos.md; make chaos SEEDS="1 2 3" ROUNDS=50 CLIENTS=200
 	@tests/system-packages redis-server
-	$(BIN)/python -m tests.chaos --seeds $(SEEDS) --rounds $(ROUNDS) --clients $(CLIENTS)
+	for redis in any cluster sentinel; do \
+		$(BIN)/python -m tests.chaos --redis $$redis --seeds $(SEEDS) --rounds $(ROUNDS) --clients $(CLIENTS) || exit; done
 	$(BIN)/python -m tests.chaos --many-projects 10000
 	@echo "The controls, which have to lose something:"
 	! $(CONTROL) no-probe --only "lose from Redis"

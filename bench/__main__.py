@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from bench.capacity import run_capacity
 from bench.publishing import as_json, run_publishing, table
 from bench.report import Report
 from bench.scenarios import SCENARIOS, pick
@@ -14,6 +15,8 @@ from bench.toolchain import BenchError, compile_c
 
 PUBLISHING = "P8"  # has no servers to compare, so it is no Scenario; see bench/publishing.py
 PUBLISHING_ROUNDS = 7
+CAPACITY = "P9"  # the same; see bench/capacity.py
+CAPACITY_ROUNDS = 5
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,7 +26,8 @@ def parse_arguments() -> argparse.Namespace:
         description="CPU time and memory of the gateway, beside a C program that does one send() per delivery\n"
         "and beside the plain Starlette loop. Method and results: bench/README.md.",
         epilog=f"scenarios:\n{scenarios}\n  P6   both of its halves\n"
-        f"  P8   what publishing costs Redis and the caller ({PUBLISHING_ROUNDS} rounds)",
+        f"  P8   what publishing costs Redis and the caller ({PUBLISHING_ROUNDS} rounds)\n"
+        f"  P9   what one Redis carries: docs/scaling.md reckons with it ({CAPACITY_ROUNDS} rounds)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenarios", nargs="*", metavar="P1", help="the scenarios to run (default: all)")
@@ -48,7 +52,10 @@ def pick_kinds(only: str) -> list[Kind]:
 def run(arguments: argparse.Namespace) -> int:
     if sys.platform != "linux":
         raise BenchError("The benchmark needs Linux: it reads /proc and its C programs use epoll.")
-    kinds, names = pick_kinds(arguments.only), [name for name in arguments.scenarios if name != PUBLISHING]
+    kinds, names = (
+        pick_kinds(arguments.only),
+        [name for name in arguments.scenarios if name not in (PUBLISHING, CAPACITY)],
+    )
     scenarios = [] if arguments.scenarios and not names else pick(names)
     for program in ("client", "baseline") if scenarios else ():
         compile_c(program)
@@ -72,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         publishing = []
         if not arguments.scenarios or PUBLISHING in arguments.scenarios:
             publishing = run_publishing(redis_port, arguments.rounds or PUBLISHING_ROUNDS)
+    if not arguments.scenarios or CAPACITY in arguments.scenarios:
+        publishing += run_capacity(arguments.rounds or CAPACITY_ROUNDS)
     if scenarios:
         print(report.table())
         for note in report.notes():

@@ -57,10 +57,10 @@ def _event(job: str, *, kind: str = "progress", progress: int = 0, attempt: int 
     return event
 
 
-def _usual(attempt: int | None) -> list[Event]:
+def usual_events(count: int = CALLS, attempt: int | None = None) -> list[Event]:
     """Progress of the same few jobs, as a project has them."""
     return [
-        _event(f"job-{turn % JOBS_PER_PROJECT}", progress=turn * 100 // CALLS, attempt=attempt) for turn in range(CALLS)
+        _event(f"job-{turn % JOBS_PER_PROJECT}", progress=turn * 100 // count, attempt=attempt) for turn in range(count)
     ]
 
 
@@ -187,7 +187,7 @@ class RedisTime:
     """P8a: the publish script by `INFO commandstats`, as projects use it, beside what no script could do without."""
 
     def __init__(self) -> None:
-        usual, with_attempt = _usual(None), _usual(1)
+        usual, with_attempt = usual_events(), usual_events(attempt=1)
         first, last = _each_job_once("progress"), _each_job_once("job_failed")
         known = JOBS_PER_PROJECT
         # What is published before, what is counted, and how it comes.
@@ -240,7 +240,7 @@ class CallersTime:
     def __init__(self) -> None:
         title = "the caller's time for one event"
         self.figures = [Figure("P8b", title, "us", "<= 1.3 x", as_ratio=True)]
-        self._events = _usual(None)
+        self._events = usual_events()
         self._payload = Publication.of(PROJECT, self._events[0], "").payload
 
     def measure(self, port: int) -> None:
@@ -275,7 +275,7 @@ class Batches:
         if self._broadcast_many is None:
             self.figures[0].notes = ["P8c: this publisher has no broadcast_many"]
             return
-        items = [(f"{PROJECT}-{number % 20}", event) for number, event in enumerate(_usual(None)[:BATCH])]
+        items = [(f"{PROJECT}-{number % 20}", event) for number, event in enumerate(usual_events()[:BATCH])]
         ready = [(f"project:{project}", Publication.of(project, event, "").payload) for project, event in items]
         client = _client(os.environ["REDIS_URL"])
         self._broadcast_many(items[:10])

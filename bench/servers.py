@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.process import Child
-from bench.toolchain import BenchError, compile_c
+from bench.toolchain import BUILD, BenchError, compile_c
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 20.0
@@ -101,18 +101,27 @@ def _redis_program() -> str:
 
 
 @contextmanager
-def run_redis() -> Iterator[int]:
-    """A Redis for this benchmark alone, in memory only. Yields its port."""
-    port = free_port()
+def redis_server(*options: str) -> Iterator[tuple[Child, int]]:
+    """A Redis for this benchmark alone, in memory only. Yields it and its port."""
+    while (port := free_port()) > 55_000:  # one of a Cluster has a second port 10,000 above
+        pass
 
     def answers_ping() -> bool:
         with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")
             return connection.recv(16).startswith(b"+PONG")
 
-    options = ["--port", str(port), "--bind", LOOPBACK, "--save", "", "--appendonly", "no"]
-    with Child("redis", [_redis_program(), *options]) as child:
+    place = ["--port", str(port), "--bind", LOOPBACK, "--dir", str(BUILD), "--save", "", "--appendonly", "no"]
+    (BUILD / "nodes.conf").unlink(missing_ok=True)  # what another one of a Cluster knew
+    with Child("redis", [_redis_program(), *place, *options]) as child:
         _wait_until(child, answers_ping)
+        yield child, port
+
+
+@contextmanager
+def run_redis() -> Iterator[int]:
+    """The same, for those who need no more than its port."""
+    with redis_server() as (_, port):
         yield port
 
 

@@ -28,14 +28,16 @@ MAX_PAYLOAD_BYTES = 1 << 20  # far above any event; what is longer is not even p
 class Entry:
     """A job's last event, framed for the wire. Never changed once made."""
 
-    __slots__ = ("attempt", "frame", "is_terminal", "position", "seen_before", "seq")
+    __slots__ = ("attempt", "ended", "frame", "is_terminal", "position", "seen_before", "seq")
 
-    def __init__(self, event: Event, frame: bytes, position: int, newest: int) -> None:
+    def __init__(self, event: Event, frame: bytes, position: int, newest: int, before: "Entry | None") -> None:
         self.frame: Final = frame
         self.position: Final = position
         self.seq: Final = event.seq
         self.attempt: Final = event.attempt
         self.is_terminal: Final = not isinstance(event, Progress)
+        # The seq of the last end of this job that was seen, its own or one of an earlier run.
+        self.ended: Final[int] = (event.seq if self.is_terminal else before.ended if before is not None else 0) or 0
         # The highest cursor of a client that has surely not seen this event. An event whose seq is below the newest one
         # (a failover, see above) came after the newest all the same, so who has seen that one may lack this one.
         self.seen_before: Final = event.seq - 1 if event.seq is not None and event.seq > newest else newest
@@ -127,13 +129,14 @@ class Channel:
             remembered_from = events[-1][0] + 1
         if not self.seq:
             self._from = remembered_from
-        elif (
+        elif self._knows_newer(events) or (
             not 0 < remembered_from <= self.seq <= remembered_seq
             and (remembered_from or now) - self.seq < _TIME_TO_LIVE
         ):
-            # What Redis remembers begins after the last event that was seen here, or ends before it: it was emptied,
-            # or trimmed while nobody listened, or came back from an older copy. Something may be missing, for everybody
-            # who is not newer than that.
+            # What Redis remembers begins after the last event that was seen here, or ends before it, or has an older
+            # event of a job: it was emptied, or trimmed while nobody listened, or came back from an older copy, or
+            # another server took over that had not heard everything. Something may be missing, for everybody who is not
+            # newer than that.
             self._complete_since = self.position + 1
             self._from = max(remembered_from, self.seq + 1)
         if self._unsequenced:  # such events are not remembered, so some may have been missed
@@ -164,23 +167,29 @@ class Channel:
             events.append((event.seq or 0, job_field(event.job_id, event.sentence_id), event))
         return sorted(events, key=lambda item: item[0])
 
+    def _knows_newer(self, events: Iterable[tuple[int, str, Event]]) -> bool:
+        """Whether Redis has forgotten what it had accepted of a job."""
+        known = self._last
+        return any(job in known and (known[job].seq or 0) > seq > 0 for seq, job, _ in events)
+
     def _is_news(self, job: str, event: Event) -> bool:
         """Whether a remembered event is newer than what is known here of its job.
 
         By seq; but an end that Redis remembers beats a progress known here whose seq is higher: that progress was lost
-        by a failover to a server whose clock is behind. Not so if the progress belongs to a later attempt.
+        by a failover to a server whose clock is behind. Not so if the progress belongs to a later attempt, or to a run
+        that began after that very end.
         """
         known = self._last.get(job)
         if known is None or known.seq is None or event.seq is None or event.seq > known.seq:
             return True
         is_end = not isinstance(event, Progress) and not known.is_terminal
-        return is_end and (event.attempt or 0) >= (known.attempt or 0)
+        return is_end and event.seq > known.ended and (event.attempt or 0) >= (known.attempt or 0)
 
     def _remember(self, job: str, event: Event) -> Entry:
         self.position += 1
         # The fields of an event are checked and put in order anew: nothing else of the payload reaches a client.
         frame = text_frame(self._head + event_to_json(event)[1:])
-        entry = Entry(event, frame, self.position, self.seq)
+        entry = Entry(event, frame, self.position, self.seq, self._last.get(job))
         if event.seq is None:
             self._unsequenced.pop(job, None)
             self._unsequenced[job] = entry

@@ -20,6 +20,8 @@ _KINDS = {int: "a whole number", float: "a number", bool: "on or off"}
 # for one that is named `gateway`, GATEWAY_REDIS_SERVICE_HOST for `gateway-redis`.
 _LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 _LINK_URL = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
+# Of who posts events to a gateway (docs/publishing.md), perhaps from the same shell.
+_OF_PUBLISHERS = {"GATEWAY_URL", "GATEWAY_KEY"}
 LINKS_HINT = "set enableServiceLinks: false in the pod's spec"
 
 
@@ -111,7 +113,7 @@ def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tupl
     known = {variable_of(field): field for field in Settings.model_fields}
     problems, links = [], []
     for name in sorted(environment):
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or name in _OF_PUBLISHERS:
             continue
         if name in known:
             if _is_link(name, environment[name]) and known[name] not in given:

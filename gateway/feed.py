@@ -63,7 +63,6 @@ class Feed(asyncio.Protocol):
         self._probe_name = probe_channel.encode()
         self._channels: dict[str, None] = {}  # what is asked for, whether there is a connection or not
         self.state = FeedState.DOWN  # only `_enter` changes it
-        self.reconnects = 0
         self.figures = FeedFigures()
         self._outages = Outages(url)
         self._live_until: float | None = None  # when events last came for sure, before the feed was lost
@@ -242,7 +241,6 @@ class Feed(asyncio.Protocol):
             self._outages.live(asyncio.get_running_loop().time())
             self._listener.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
-            self.reconnects += 1
             self.figures.reconnects[self._outages.meaning] += 1
             self._listener.on_lost(list(self._channels))
 

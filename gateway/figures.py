@@ -70,7 +70,7 @@ class Figures:
         """So many bytes of a batch of one project's events were written to so many sockets.
 
         Its oldest event was published `age` seconds ago by Redis' clock, which may be ahead of ours. By position, since
-        names would be a tenth of the price: all of this is 0.9 us for a batch (bench/README.md).
+        names would be a tenth of the price: all of the counting is 1 us for a batch (bench/README.md).
         """
         self.deliveries += sockets
         self.sent_bytes += size * sockets

@@ -7,10 +7,11 @@ from typing import Protocol
 
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
-from gateway.feed import Feed
+from gateway.feeds import feed_for
 from gateway.figures import Figures
-from gateway.listener import AnyFeed, Remembered
+from gateway.listener import Remembered
 from gateway.settings import Settings
+from gateway.tracing import tracing
 from publisher.names import channel_name
 
 
@@ -63,11 +64,12 @@ class Hub:
         self.settings = settings
         # `~` begins no project id, and a user with rights to `project:*` has them to this channel too.
         probe_channel = channel_name(f"~probe:{replica_id}", settings.namespace)
-        self.feed: AnyFeed = Feed(redis_url, self, probe_channel=probe_channel)
+        self.feed = feed_for(redis_url, self, probe_channel)
         self.is_stale = True
         self.is_draining = False
         self.viewers: set[Viewer] = set()
         self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
+        self._tracing = tracing()
         # Counted for each batch, never for each delivery.
         self.figures = Figures()
         self.accepted = 0
@@ -120,6 +122,7 @@ class Hub:
             figures.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
             channel = project.channel
             position = channel.position
+            started_ns = 0 if self._tracing is None else time.time_ns()
             frames = channel.receive(payloads)
             if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
                 for socket in keeping_up:
@@ -127,6 +130,8 @@ class Hub:
                 seq = channel.batch_seq
                 age = None if seq is None else time.time() - seq / 1_000_000
                 figures.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
+                if self._tracing is not None:
+                    self._tracing.on_delivered(payloads, len(keeping_up), started_ns)
 
     def on_loaded(self, name: str, remembered: Remembered) -> None:
         project = self._projects.get(name.encode())

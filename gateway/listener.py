@@ -52,8 +52,6 @@ class AnyFeed(Protocol):
         """True if an event or a probe was received within the last few seconds."""
 
     @property
-    def reconnects(self) -> int: ...
-    @property
     def figures(self) -> FeedFigures: ...
     @property
     def lost_seconds(self) -> float | None:

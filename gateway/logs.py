@@ -17,7 +17,7 @@ logger = logging.getLogger("gateway")
 LogFormat = Literal["text", "json"]
 
 LONGEST = 8_000  # characters of one field: container runtimes cut lines at 16 KB
-LEAST_SECRET = 4  # characters; hiding shorter ones would make the log unreadable, and hide nothing
+LEAST_SECRET = 12  # characters; a short password is a word, and hiding words would tell it to who knows the others
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}  # the last: uvicorn's
 _OURS = ("ts", "level", "logger", "message", "exception")

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import redis
 from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 
 from gateway.exit_status import ExitStatus
-from gateway.link import connection_to, is_replica
+from gateway.feeds import check_redis_url
+from gateway.link import is_replica
 from publisher.redis_advice import advice_for, with_advice
+from publisher.redis_url import RedisUrl
+from publisher.sentinels import locate
 from publisher.settings import DEFAULT_REDIS_URL, mask_url
 
 logger = logging.getLogger("gateway")
@@ -59,9 +63,9 @@ def redis_for(url: str | None, wait_seconds: float) -> Iterator[str]:
 def check_url(url: str) -> None:
     """Raise `RedisUnusable` for a URL that is none."""
     try:
-        connection_to(url)
-    except (ValueError, TypeError) as error:  # the second: an option after `?` that redis-py does not know
-        message = f"REDIS_URL is {mask_url(url)!r}, which is no Redis URL ({error}); use redis://host:6379/0"
+        check_redis_url(url)
+    except ValueError as error:
+        message = f"REDIS_URL is {mask_url(url)!r}, which is no Redis URL ({error})"
         raise RedisUnusable(message, ExitStatus.CONFIGURATION) from None
 
 
@@ -112,17 +116,43 @@ def _cannot_be_used(url: str, error: RedisError, longer: str = "") -> RedisUnusa
 
 def _ask(url: str) -> None:
     """Raise what keeps a replica from working with this Redis."""
+    parsed = RedisUrl.parse(url)
+    if parsed.kind == "cluster":
+        _ask_cluster(parsed)
+    else:
+        hello = _answer_of(parsed.at(*locate(parsed)) if parsed.kind == "sentinel" else url, "HELLO", "3")
+        if is_replica(hello):
+            raise ReadOnlyError("it is a replica")
+
+
+def _ask_cluster(url: RedisUrl) -> None:
+    """By the first of its nodes that answers: the others may be gone for good."""
+    error: RedisError = ConnectionError("no node")
+    for place in url.hosts:
+        try:
+            info = _answer_of(url.at(*place), "CLUSTER", "INFO")
+        except (ConnectionError, TimeoutError) as failure:
+            error = failure
+            continue
+        if b"cluster_state:ok" in info or b"cluster_slots_ok:0" not in info:
+            return
+        error = ConnectionError("CLUSTERDOWN no slot is served")
+    raise error
+
+
+def _answer_of(url: str, *words: str) -> Any:
     options = {"socket_timeout": _TRY_SECONDS, "socket_connect_timeout": _TRY_SECONDS, "retry": None, "protocol": 3}
     try:
         with redis.Redis.from_url(url, **options) as client:
             client.ping()
-            hello = client.execute_command("HELLO", "3")
+            # Not `execute_command`, which makes something else of some answers.
+            connection = client.connection_pool.get_connection()
+            connection.send_command(*words)
+            return connection.read_response()
     except RedisError:
         raise
     except Exception as error:  # redis-py's, of something that answers but is no Redis
         raise ConnectionError(f"what answers there is no Redis ({error})") from None
-    if is_replica(hello):
-        raise ReadOnlyError("it is a replica")
 
 
 @contextlib.contextmanager

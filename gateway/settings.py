@@ -2,18 +2,17 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from publisher.redis_url import RedisUrl
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 PREFIX = "GATEWAY_"
 SECRET = {"redis_url", "publish_keys"}  # may come from a file, and are never shown
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://")
 MOST_OF_A_FILE = 65_536  # bytes
 MIN_KEY_CHARACTERS = 16  # of a key to publish: it is all that stands between the network and every viewer
 
@@ -153,9 +152,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _has_the_form_of_a_redis_url(cls, value: str | None) -> str | None:
-        if value is not None and not _is_redis_url(value):
-            # Never the URL itself: it may hold a password.
-            raise ValueError(f"it is no Redis URL; use redis://host:6379/0, or {', '.join(REDIS_SCHEMES[1:])}")
+        if value is not None:
+            RedisUrl.parse(value)  # says what is wrong, and repeats no password
         return value
 
     @field_validator("origins", mode="before")
@@ -196,16 +194,6 @@ class Settings(BaseSettings):
         if value:
             raise ValueError(f"it is set, and so is the file {path}; set one of them")
         return _read_secret(path)
-
-
-def _is_redis_url(url: str) -> bool:
-    try:
-        scheme, host = urlsplit(url).scheme, urlsplit(url).netloc
-        if scheme in ("redis", "rediss"):
-            _ = urlsplit(url).port  # raises for one that is none; the other schemes may name several hosts
-    except ValueError:
-        return False
-    return f"{scheme}://" in REDIS_SCHEMES and url.startswith(f"{scheme}://") and bool(host or urlsplit(url).path)
 
 
 def _read_secret(path: Path) -> str:

@@ -1,7 +1,9 @@
 """Publishing from `async` code; the same function as in `publisher`, awaited."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -10,11 +12,15 @@ from pydantic import BaseModel
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
-from publisher.delivery import Answer, Delivery
+from publisher.delivery import Delivery
 from publisher.events import Event, event_or_none
-from publisher.outage import SEND_ERRORS, circuit_of
-from publisher.publication import SCRIPT, SCRIPT_SHA, Publication, where_remembered
-from publisher.redis_options import redis_options
+from publisher.outage import SEND_ERRORS, NotAsked, circuit_of
+from publisher.publication import SCRIPT, SCRIPT_SHA, Answer, Publication, where_remembered
+from publisher.redis_options import SOCKET_TIMEOUT_SECONDS, redis_options
+from publisher.redis_url import RedisUrl
+from publisher.routes import Routes, Step, ask, circuit_for, routes_of
+from publisher.routes import publish as publish_by
+from publisher.sentinels import locate_async
 from publisher.settings import PublisherSettings
 from publisher.wire import probe
 
@@ -51,9 +57,12 @@ async def last_event(project_id: str, job_id: str, sentence_id: str | None = Non
     """The last event that Redis remembers of a job, or None; see `publisher.last_event`."""
     settings = PublisherSettings.from_environment()
     key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
-    await circuit_of(settings.redis_url).wait_async()
-    client = await _client(settings.redis_url)
-    (payload,) = await cast("Awaitable[list[bytes | None]]", client.hmget(key, [field]))
+    await circuit_for(settings, key).wait_async()
+    if routes := routes_of(settings.redis_url):
+        (payload,) = await _play(ask(routes, key, "HMGET", key, field))
+    else:
+        client = await _client(settings.redis_url)
+        (payload,) = await cast("Awaitable[list[bytes | None]]", client.hmget(key, [field]))
     return event_or_none(payload)
 
 
@@ -76,19 +85,68 @@ async def deliver(
     seconds: float | None = None,
 ) -> Delivery:
     """Send what was checked, in order; tries for 5 seconds, or `seconds`, in all."""
-    delivery = Delivery(settings, publications, strict=strict, seconds=seconds, probe=lambda: probe(settings))
-    client = await _client(settings.redis_url)
+    routes = routes_of(settings.redis_url)
+    name = routes.circuit_name if routes else None
+    options: dict[str, Any] = {"strict": strict, "seconds": seconds, "circuit_name": name}
+    delivery = Delivery(settings, publications, probe=partial(probe, settings), **options)
     while batch := delivery.batch:
         try:
-            await delivery.circuit.wait_async()
-            async with asyncio.timeout(delivery.seconds_left), _places():
-                answers = await _send(client, batch, replay=settings.replay)
+            if routes is None:
+                client = await _client(settings.redis_url)
+                await delivery.circuit.wait_async()
+                async with asyncio.timeout(delivery.seconds_left), _places():
+                    answers = await _send(client, batch, replay=settings.replay)
+            else:
+                answers = await _send_by(routes, delivery, batch, replay=settings.replay)
             delivery.take(answers)
         except SEND_ERRORS as error:
             await asyncio.sleep(delivery.delay_after(error))
         except TimeoutError:
             delivery.delay_after(NoAnswer("no answer in time"))
     return delivery
+
+
+async def _send_by(routes: Routes, delivery: Delivery, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
+    """Send a batch to the servers that have its projects."""
+    if delivery.is_open:  # all that are needed: nobody is asked, not even where what is
+        await delivery.circuit_for(batch[0]).wait_async()
+    answers: list[Answer] = [NotAsked()] * len(batch)
+
+    def has_time() -> bool:
+        return delivery.seconds_left > SOCKET_TIMEOUT_SECONDS
+
+    with contextlib.suppress(TimeoutError):  # what was taken until then stands in the answers
+        async with asyncio.timeout(delivery.seconds_left), _places():
+            await _play(publish_by(routes, batch, answers, replay=replay, has_time=has_time))
+    return answers
+
+
+async def _play(steps: Generator[Step, Any, Any]) -> Any:
+    """Do step after step; returns what they come to."""
+    with contextlib.closing(steps):
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await _do(step)
+                except SEND_ERRORS as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return end.value
+
+
+async def _do(step: Step) -> Any:
+    if isinstance(step, RedisUrl):
+        return await locate_async(step)
+    if step.circuit:
+        await circuit_of(step.circuit).wait_async()
+    client = await _client(step.url)
+    async with client.pipeline(transaction=False) as pipeline:
+        for words in step.commands:
+            pipeline.execute_command(*words)
+        return await pipeline.execute(raise_on_error=False)
 
 
 def _places() -> asyncio.Semaphore:
@@ -128,7 +186,7 @@ async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, 
     pipeline = client.pipeline(transaction=False)
     for publication in batch:
         if replay:
-            pipeline.evalsha(SCRIPT_SHA, *cast(tuple[Any, ...], publication.script_arguments))
+            pipeline.evalsha(SCRIPT_SHA, *publication.script_arguments)
         else:
             pipeline.publish(publication.channel, publication.payload)
     answers: list[Answer] = await pipeline.execute(raise_on_error=False)
@@ -140,7 +198,7 @@ async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, 
     if unknown := [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]:
         # The first events since Redis started, or after SCRIPT FLUSH; EVAL loads the script for those that follow.
         first, *rest = unknown
-        arguments = cast(tuple[Any, ...], batch[first].script_arguments)
+        arguments = batch[first].script_arguments
         try:
             answers[first] = cast(int | None, await client.eval(SCRIPT, *arguments))
         except ResponseError as error:

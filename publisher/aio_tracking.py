@@ -6,7 +6,17 @@ import contextvars
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+    Set,
+)
 from math import inf
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -15,8 +25,8 @@ from publisher.aio_client import deliver
 from publisher.events import JobType, Progress
 from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Repeats, Said, WillRetry
 from publisher.job_state import JobState, Schedule
-from publisher.outage import circuit_of
-from publisher.publication import Publication
+from publisher.routes import circuit_for
+from publisher.sender import Said as SaidOfJob
 from publisher.sender import sender as process_sender
 from publisher.settings import PublisherSettings
 
@@ -62,20 +72,22 @@ class LoopSender:
         seqs = await self._deliver(states, _take(states)) if states else []
         return seqs[-1] if seqs else None
 
-    async def _deliver(self, states: Sequence[JobState], publications: Sequence[Publication]) -> list[int | None]:
-        is_sent, seqs = False, list[int | None]()
+    async def _deliver(self, states: Sequence[JobState], said: Sequence[SaidOfJob]) -> list[int | None]:
+        unsent, seqs = set(states), list[int | None]()
         try:
-            delivery = await deliver(states[0].settings, publications)
-            is_sent, seqs = not delivery.is_given_up, delivery.seqs
+            delivery = await deliver(states[0].settings, [publication for _, publication in said])
+            unsent, seqs = {said[index][0] for index in delivery.given_up}, delivery.seqs
         except Exception:
             process_sender.complain()
         finally:
-            self._settle(states, is_sent=is_sent)
+            self._settle(states, unsent)
         return seqs
 
-    def _settle(self, states: Sequence[JobState], *, is_sent: bool) -> None:
+    def _settle(self, states: Iterable[JobState], unsent: Set[JobState]) -> None:
         states = [state for state in states if state.owner is self._schedule]
-        self._schedule.settle(states, time.monotonic(), is_sent=is_sent)
+        for is_sent in (True, False):
+            those = [state for state in states if (state not in unsent) == is_sent]
+            self._schedule.settle(those, time.monotonic(), is_sent=is_sent)
         for state in states:
             if state.is_late:
                 self._hand_over(state)
@@ -90,7 +102,7 @@ class LoopSender:
         for state in [state for state in states if state.owner is self._schedule]:
             state.is_claimed = False
             if state.is_in_flight and state not in self._in_flight:
-                self._settle([state], is_sent=False)
+                self._settle([state], {state})
             elif state.is_late:
                 self._hand_over(state)
             else:
@@ -126,16 +138,17 @@ class LoopSender:
         for state in self._schedule.pop_due(time.monotonic() + 0.001):  # a timer may come a little early
             batches.setdefault(state.settings, []).append(state)
         for settings, states in batches.items():
-            publications = _take(states)
-            if circuit_of(settings.redis_url).is_open:
-                self._settle(states, is_sent=False)
-            else:
-                self._start(self._deliver(states, publications), states)
+            said = _take(states)
+            away = {state for state, publication in said if circuit_for(settings, publication.key).is_open}
+            if away:
+                self._settle(away, away)
+            if here := [state for state in states if state not in away]:
+                self._start(self._deliver(here, [one for one in said if one[0] not in away]), here)
         self._set_timer()
 
 
-def _take(states: Iterable[JobState]) -> list[Publication]:
-    return [publication for state in states for publication in state.take()]
+def _take(states: Iterable[JobState]) -> list[SaidOfJob]:
+    return [(state, publication) for state in states for publication in state.take()]
 
 
 # By loop. A loop that has ended is dropped when the next one comes.

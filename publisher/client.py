@@ -64,6 +64,6 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
 
 def check_url(url: str) -> None:
     """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
-    from publisher.wire import _client
+    from publisher import wire
 
-    _client(url)
+    wire.check_url(url)

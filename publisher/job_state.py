@@ -10,6 +10,7 @@ from publisher.events import Event, JobComplete, JobFailed, Progress
 from publisher.names import check_project_id
 from publisher.publication import MAX_JOBS, Publication
 from publisher.settings import PublisherSettings
+from publisher.tracing import context_now
 
 LEAST_PAUSE_SECONDS = 0.1  # between two progresses of a job: ten a second are as smooth as an eye can see
 MOST_PER_SECOND = 1_000.0
@@ -57,6 +58,7 @@ class JobState:
         self._per_second = per_second
         self._promises_at_once = promises_at_once  # with each progress, not only with those that a heartbeat sends
         self._is_promised = False
+        self._context = context_now()  # what is sent is sent by another thread
         self._is_left = False
         self._is_unsent = True  # `last`
         self._was_unsent = False
@@ -157,7 +159,8 @@ class JobState:
         self._was_unsent, self._is_unsent = self._is_unsent, False
         self._took_end = self.end is not None
         self.is_in_flight = True
-        return [Publication.of(self.project_id, event, self.settings.namespace) for event in events]
+        namespace, context = self.settings.namespace, self._context
+        return [Publication.of(self.project_id, event, namespace, context) for event in events]
 
     def _progress(self) -> Progress:
         is_promised = self.end is None and (self._promises_at_once or not self._is_unsent)

@@ -7,15 +7,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
     ConnectionError,
-    MasterDownError,
     ReadOnlyError,
     RedisError,
     TimeoutError,
+    TryAgainError,
 )
 
 from publisher.publication import Publication
@@ -26,6 +28,7 @@ logger = logging.getLogger("publisher")
 
 GIVE_UP_SECONDS = 5.0  # for one publication, all its tries together
 RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
+MOST_REDIRECTIONS = 3  # that are followed at once; nodes that know of each other's slots differently take a while
 PROBE_PAUSE_SECONDS = 0.1
 MOST_PROBE_PAUSE_SECONDS = 0.5
 # While the circuit is open, an event may wait so long for a probe that is about to succeed, but only so often: a job
@@ -38,11 +41,18 @@ LOG_PAUSE_SECONDS = 60.0
 SEND_ERRORS = (RedisError, AttributeError, IndexError, TypeError)
 
 
+# Of errors that have no class of their own in redis-py, or not in older ones.
+_PASSING_CODES = ("NOREPLICAS ", "BUSY ", "TRYAGAIN ", "CLUSTERDOWN ", "MASTERDOWN ")
+
+
 def is_worth_retrying(error: Exception) -> bool:
-    """True for a Redis that is away, restarting or failing over; false for one that says no."""
+    """True for a Redis that is away, restarting, busy or failing over; false for one that says no."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
-    return isinstance(error, ConnectionError | TimeoutError | ReadOnlyError | MasterDownError)
+    # MASTERDOWN is a kind of CLUSTERDOWN to redis-py.
+    if isinstance(error, ConnectionError | TimeoutError | ReadOnlyError | ClusterDownError | TryAgainError):
+        return True
+    return isinstance(error, RedisError) and str(error).startswith(_PASSING_CODES)
 
 
 class NotAsked(ConnectionError):
@@ -50,6 +60,10 @@ class NotAsked(ConnectionError):
 
     def __init__(self) -> None:
         super().__init__("it did not answer a moment ago, so it was not asked again")
+
+
+class Redirected(ConnectionError):
+    """Another node of the Cluster has the project now; it is asked at once."""
 
 
 class Circuit:
@@ -120,7 +134,7 @@ class Circuit:
         return GRACE_SECONDS
 
 
-circuits: dict[str, Circuit] = {}  # by URL
+circuits: dict[str, Circuit] = {}  # by URL; each node of a Cluster has its own
 # The thread that asks does not survive a fork, so a child finds out for itself.
 os.register_at_fork(after_in_child=circuits.clear)
 
@@ -130,16 +144,24 @@ def circuit_of(url: str) -> Circuit:
     return circuits.get(url) or circuits.setdefault(url, Circuit())
 
 
+class Openable(Protocol):
+    """A circuit, or several."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+
 class Patience:
     """How long one publication, or a batch of them, is tried. Lives as long as it."""
 
-    def __init__(self, circuit: Circuit, seconds: float | None = None) -> None:
+    def __init__(self, circuit: Openable, seconds: float | None = None) -> None:
         self.circuit = circuit
         self._most_seconds = GIVE_UP_SECONDS if seconds is None else seconds
         self._began = self._try_began = time.monotonic()
         self._longest_try = 0.0
         self._delays = iter(RETRY_DELAYS_SECONDS)
         self._delay = 0.0
+        self._redirections = 0
 
     def delay_after(self, error: Exception) -> float | None:
         """Seconds to wait before the next try, with jitter, or None to give up.
@@ -149,8 +171,12 @@ class Patience:
         """
         now = time.monotonic()
         self._longest_try = max(self._longest_try, now - self._try_began)
-        self._delay = next(self._delays, self._delay)
-        delay = self._delay * random.uniform(0.5, 1)  # noqa: S311
+        if isinstance(error, Redirected) and self._redirections < MOST_REDIRECTIONS:
+            self._redirections += 1
+            delay = 0.0
+        else:
+            self._delay = next(self._delays, self._delay)
+            delay = self._delay * random.uniform(0.5, 1)  # noqa: S311
         # Where another thread has given this Redis up meanwhile, so does this one.
         is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > self._most_seconds
         if is_last or not is_worth_retrying(error):

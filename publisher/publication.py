@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from publisher.events import Event, Progress, check_event, event_to_json
 from publisher.names import channel_name, check_project_id, job_field, jobs_key
+from publisher.tracing import with_trace
 
 SCRIPT = files("publisher").joinpath("publish.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -27,9 +28,16 @@ def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-# The parts of every EVALSHA that are the same: what stands before the key (12 words follow), and the last three.
-_EVALSHA = b"*12\r\n" + _bulk(b"EVALSHA") + _bulk(SCRIPT_SHA.encode()) + _bulk(b"1")
-_LIMITS = b"".join(_bulk(b"%d" % limit) for limit in (MAX_JOBS, TRIM_SLACK, TIME_TO_LIVE_SECONDS))
+# An EVALSHA of 13 words, of which six are the event's: each a length and the word.
+_EVALSHA = b"".join(
+    [
+        b"*13\r\n", _bulk(b"EVALSHA"), _bulk(SCRIPT_SHA.encode()), _bulk(b"1"), 6 * b"$%d\r\n%b\r\n",
+        *(_bulk(b"%d" % limit) for limit in (MAX_JOBS, TRIM_SLACK, TIME_TO_LIVE_SECONDS)), _bulk(b"PUBLISH"),
+    ]
+)  # fmt: skip
+
+# What Redis says to a publication. The last: it was sent, and cannot be remembered; its seq and Redis' reason.
+Answer = int | None | Exception | list[int | bytes]
 
 
 class Publication(NamedTuple):
@@ -45,8 +53,13 @@ class Publication(NamedTuple):
     event: Event
 
     @classmethod
-    def of(cls, project_id: str, event: BaseModel | Mapping[str, Any], namespace: str) -> "Publication":
-        """Check both; raises pydantic's `ValidationError` (a `ValueError`) before anything is sent."""
+    def of(
+        cls, project_id: str, event: BaseModel | Mapping[str, Any], namespace: str, context: Any = None
+    ) -> "Publication":
+        """Check both; raises pydantic's `ValidationError` (a `ValueError`) before anything is sent.
+
+        `context` is that of OpenTelemetry, if not the caller's.
+        """
         checked = check_event(event)
         channel = channel_name(check_project_id(project_id), namespace)
         if checked.seq is not None:  # the script gives a new one
@@ -54,7 +67,7 @@ class Publication(NamedTuple):
         return cls(
             key=jobs_key(channel),
             channel=channel,
-            payload=event_to_json(checked),
+            payload=with_trace(event_to_json(checked), context),
             field=job_field(checked.job_id, checked.sentence_id),
             attempt="" if checked.attempt is None else checked.attempt,
             progress=checked.progress if isinstance(checked, Progress) else "",
@@ -70,18 +83,19 @@ class Publication(NamedTuple):
     @property
     def evalsha(self) -> bytes:
         """The whole command, as it goes over the wire: 2 us where redis-py needs 5."""
-        words = (
-            self.key.encode(), self.channel.encode(), self.payload, self.field.encode(),
-            str(self.attempt).encode(), str(self.progress).encode(),
+        key, channel, payload, field = self.key.encode(), self.channel.encode(), self.payload, self.field.encode()
+        attempt, progress = str(self.attempt).encode(), str(self.progress).encode()
+        return _EVALSHA % (
+            len(key), key, len(channel), channel, len(payload), payload, len(field), field, len(attempt), attempt,
+            len(progress), progress,
         )  # fmt: skip
-        return _EVALSHA + b"".join([_bulk(word) for word in words]) + _LIMITS
 
     @property
-    def script_arguments(self) -> tuple[int, str, str, bytes, str, int | str, float | str, int, int, int]:
+    def script_arguments(self) -> tuple[Any, ...]:
         """What follows the script, or its hash, in EVAL and EVALSHA."""
         return (
             1, self.key, self.channel, self.payload, self.field, self.attempt, self.progress,
-            MAX_JOBS, TRIM_SLACK, TIME_TO_LIVE_SECONDS,
+            MAX_JOBS, TRIM_SLACK, TIME_TO_LIVE_SECONDS, "PUBLISH",
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@
 -- ARGV[6]  how many jobs are remembered
 -- ARGV[7]  how many more may pile up before the oldest are trimmed: trimming reads the whole hash
 -- ARGV[8]  time to live, in seconds
+-- ARGV[9]  PUBLISH; or SPUBLISH in a Cluster, where only the shard of the project hears it
 --
 -- Returns the event's seq, or nil when the attempt rule refused it (nothing is changed or sent then); or a table of the
 -- seq and an error, if the event was sent but cannot be remembered.
@@ -83,14 +84,18 @@ else
 end
 
 if added ~= 0 and type(added) == 'table' then
-  -- But a Redis that became a replica is the wrong one, and the publisher is to find the right one.
+  -- But a Redis that became a replica is the wrong one, and so may be one that lost its replicas where it may not write
+  -- without them (min-replicas-to-write): the publisher is to find the right one.
   if string.find(added.err, 'READONLY', 1, true) then
     return redis.error_reply("READONLY You can't write against a read only replica.")
+  end
+  if string.find(added.err, 'NOREPLICAS', 1, true) then
+    return redis.error_reply('NOREPLICAS Not enough good replicas to write.')
   end
   -- Who comes late is not to be shown an older event for the newest, and who comes back is to be told of a gap: a hash
   -- without `from` is complete from nowhere on. Taking away is allowed while memory is full.
   redis.pcall('HDEL', key, 'seq', 'from', field)
-  call('PUBLISH', ARGV[1], event)
+  call(ARGV[9], ARGV[1], event)
   return { seq, added.err }
 end
 
@@ -116,5 +121,5 @@ if (added == 1 or not known_seq) and call('HLEN', key) - 2 > most + ARGV[7] then
   call('HSET', key, 'from', string.format('%.0f', jobs[#oldest][1]))
 end
 
-call('PUBLISH', ARGV[1], event)
+call(ARGV[9], ARGV[1], event)
 return seq

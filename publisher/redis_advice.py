@@ -15,7 +15,10 @@ class Advice(NamedTuple):
 
 UNKNOWN = Advice("unknown", "")
 
-CLUSTER = "It is one node of a Redis Cluster. Name the Cluster: REDIS_URL=redis+cluster://host:port."
+CLUSTER = (
+    "It is one node of a Redis Cluster. Name the Cluster, by some of its nodes: "
+    "REDIS_URL=redis+cluster://user:password@host:6379,host2:6379."
+)
 REPLICA = (
     "It is a replica, perhaps since a failover, and events are published at its primary: "
     "point REDIS_URL to the primary, or make this server the primary (REPLICAOF NO ONE)."
@@ -43,8 +46,12 @@ _BY_CODE = {
     "ASK": Advice("cluster", CLUSTER),
     "CROSSSLOT": Advice("cluster", CLUSTER),
     "CLUSTERDOWN": Advice(
-        "cluster down", "The Redis Cluster does not serve all slots: look at CLUSTER INFO and CLUSTER NODES."
+        "cluster down",
+        "A part of the Redis Cluster has no primary, or this node cannot reach most of the others: see CLUSTER INFO "
+        "and CLUSTER NODES. A replica takes over after cluster-node-timeout; the other parts work on meanwhile only "
+        "with cluster-require-full-coverage no.",
     ),
+    "TRYAGAIN": Advice("cluster", "A slot of the Cluster is being moved. Nothing is to be done but to wait."),
     "OOM": Advice(
         "memory",
         "Redis' memory is full. Raise maxmemory, or set maxmemory-policy to volatile-ttl: all that is remembered here "
@@ -54,7 +61,9 @@ _BY_CODE = {
         "disk", "Redis cannot save to its disk and so refuses writes. Make room there, or see its log for the reason."
     ),
     "NOREPLICAS": Advice(
-        "replicas", "Redis refuses writes without its replicas. Bring them back, or lower min-replicas-to-write."
+        "replicas",
+        "Redis refuses writes without its replicas (or was replaced by one of them, and does not know it yet). Bring "
+        "them back, or lower min-replicas-to-write.",
     ),
     "WRONGTYPE": Advice("key", "Another program uses this key. Delete it, or set PROGRESS_NAMESPACE."),
     "BUSY": Advice("busy", "A script runs in Redis and does not end. End it with SCRIPT KILL."),
@@ -64,6 +73,8 @@ _BY_CODE = {
 # By what an error says, in lower case; the first that is found counts.
 _BY_WORDS: Sequence[tuple[str, Advice]] = (
     ("it is a replica", _BY_CODE["READONLY"]),
+    ("the user executing the script", _BY_CODE["NOPERM"]),
+    ("acl failure in script", _BY_CODE["NOPERM"]),
     ("certificate_verify_failed", Advice(
         "certificate",
         "The certificate of Redis is not trusted. Name the authority that signed it in the URL: "
@@ -82,7 +93,28 @@ _BY_WORDS: Sequence[tuple[str, Advice]] = (
     )),
     ("db index", Advice("database", "REDIS_URL ends with a database that is not there. Use /0.")),
     ("only hello messages are accepted by sentinel", Advice(
-        "sentinel", "It is a Sentinel. Name the service: REDIS_URL=redis+sentinel://host:26379/service."
+        "sentinel",
+        "It is a Sentinel. Name them all, and the primary as they know it: "
+        "REDIS_URL=redis+sentinel://user:password@host:26379,host2:26379/mymaster/0.",
+    )),
+    ("no such master", Advice(
+        "sentinel name",
+        "The URL ends with the name that the Sentinels know the primary by, as in "
+        "redis+sentinel://host:26379/mymaster. SENTINEL MASTERS, said to one of them, lists the names.",
+    )),
+    ("no sentinel tells", Advice(
+        "sentinels",
+        "Look at the Sentinels that REDIS_URL names: their hosts and ports, whether they run, and their own password, "
+        "which is ?sentinel_password=... (the one before the hosts is that of the servers).",
+    )),
+    ("cluster support disabled", Advice(
+        "no cluster", "It is no Cluster. Name the one server: REDIS_URL=redis://user:password@host:6379/0."
+    )),
+    ("own no slots", Advice(
+        "cluster down", "The nodes that REDIS_URL names own no slots, and know none that do: see CLUSTER NODES there."
+    )),
+    ("owns the project's slot", Advice(
+        "cluster down", "A part of the Cluster is served by no node: see CLUSTER NODES, and redis-cli --cluster fix."
     )),
     ("unknown command", Advice(
         "old", "It lacks a command. Use Redis 6 or newer, or Valkey, with no command renamed and no proxy before it."
@@ -135,6 +167,7 @@ _CODES = {
     "AskError": "ASK",
     "ClusterCrossSlotError": "CROSSSLOT",
     "ClusterDownError": "CLUSTERDOWN",
+    "TryAgainError": "TRYAGAIN",
     "OutOfMemoryError": "OOM",
 }
 
@@ -153,7 +186,7 @@ def advice_for(error: Exception | str) -> Advice:
             code = "NOAUTH" if "already authenticated" in text or "required" in text else "WRONGPASS"
         elif "Timeout" in type(error).__name__:
             text = f"timeout: {text}"
-    if code in _BY_CODE:
+    if "no Sentinel tells" not in text and code in _BY_CODE:  # what a Sentinel says is not said by the server
         return _BY_CODE[code]
     words = text.lower()
     for one, other in _SAME.items():

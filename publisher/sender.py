@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from math import inf
 
 from publisher.events import Progress, event_to_json
@@ -20,6 +20,9 @@ logger = logging.getLogger("publisher")
 LOG_PAUSE_SECONDS = 60.0
 EXIT_SECONDS = 2.0  # for what is unsent when the interpreter ends
 IDLE_SECONDS = 5.0  # without a job; then the thread ends
+
+Said = tuple[JobState, Publication]
+"""A job, and what is to be sent of it."""
 
 
 class Sender:
@@ -109,8 +112,8 @@ class Sender:
             if not self._wait_for_flight(states):
                 return None
             states = [state for state in states if not state.is_over]
-            publications = self._take(states)
-        seqs = self._deliver(states, publications)
+            said = self._take(states)
+        seqs = self._deliver(states, said)
         return seqs[-1] if seqs else None
 
     def _wait_for_flight(self, states: Sequence[JobState]) -> bool:
@@ -130,23 +133,23 @@ class Sender:
                     self._put(state)
         return is_over
 
-    def _take(self, states: Iterable[JobState]) -> list[Publication]:
+    def _take(self, states: Iterable[JobState]) -> list[Said]:
         self._in_flight.update(states)
-        return [publication for state in states for publication in state.take()]
+        return [(state, publication) for state in states for publication in state.take()]
 
-    def _deliver(self, states: Sequence[JobState], publications: Sequence[Publication]) -> list[int | None]:
+    def _deliver(self, states: Sequence[JobState], said: Sequence[Said]) -> list[int | None]:
         from publisher.wire import deliver  # see publisher.client
 
         if not states:
             return []
-        is_sent, seqs = False, list[int | None]()
+        unsent, seqs = set(states), list[int | None]()
         try:
-            delivery = deliver(states[0].settings, publications)
-            is_sent, seqs = not delivery.is_given_up, delivery.seqs
+            delivery = deliver(states[0].settings, [publication for _, publication in said])
+            unsent, seqs = {said[index][0] for index in delivery.given_up}, delivery.seqs
         except Exception:  # nobody knows which; no reason to break a job, or to end the thread
             self.complain()
         finally:
-            self._settle(states, is_sent=is_sent)
+            self._settle(states, unsent)
         return seqs
 
     def complain(self) -> None:
@@ -155,10 +158,12 @@ class Sender:
             self._complained_at = time.monotonic()
             logger.exception("Tracked jobs could not be sent; trying again")
 
-    def _settle(self, states: Sequence[JobState], *, is_sent: bool) -> None:
+    def _settle(self, states: Iterable[JobState], unsent: Set[JobState]) -> None:
         with self._changed:
             self._in_flight.difference_update(states)
-            self._schedule.settle(states, time.monotonic(), is_sent=is_sent)
+            for is_sent in (True, False):
+                those = [state for state in states if (state not in unsent) == is_sent]
+                self._schedule.settle(those, time.monotonic(), is_sent=is_sent)
             self._see_to_the_thread()
             self._changed.notify_all()
 
@@ -196,16 +201,17 @@ class Sender:
         Finalize(None, self.flush, args=(EXIT_SECONDS,), exitpriority=100)
 
     def _run(self) -> None:
-        from publisher.outage import circuit_of
+        from publisher.routes import circuit_for
 
         while batches := self._wait_for_due():
-            for states, publications in batches:
-                if circuit_of(states[0].settings.redis_url).is_open:
-                    self._settle(states, is_sent=False)
-                else:
-                    self._deliver(states, publications)
+            for states, said in batches:
+                away = {state for state, publication in said if circuit_for(state.settings, publication.key).is_open}
+                if away:
+                    self._settle(away, away)
+                here = [state for state in states if state not in away]
+                self._deliver(here, [one for one in said if one[0] not in away])
 
-    def _wait_for_due(self) -> list[tuple[list[JobState], list[Publication]]]:
+    def _wait_for_due(self) -> list[tuple[list[JobState], list[Said]]]:
         """What is due, by where it goes; nothing after a while without any job."""
         with self._changed:
             while not (states := self._schedule.pop_due(now := time.monotonic())):

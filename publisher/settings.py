@@ -50,10 +50,9 @@ def check_namespace(namespace: str) -> str:
 
 
 def mask_url(url: str) -> str:
-    """`url` without its passwords, for a log line."""
-    scheme, separator, rest = url.partition("://")
-    rest, question, query = rest.partition("?")
+    """`url` without its passwords, for a log line. A name that stands alone may be a token, and is hidden too."""
+    url = re.sub(r"(password=)[^&]*", r"\1***", url)
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     user, at, host = rest.rpartition("@")
-    name, colon, _ = user.partition(":")
-    masked = f"{scheme}{separator}{name}{colon}{'***' if colon else ''}{at}{host}{question}{query}"
-    return re.sub(r"(password=)[^&]*", r"\1***", masked)
+    name, _, password = user.partition(":")
+    return f"{scheme}{separator}{f'{name}:***' if password else '***' if at else ''}{at}{host}"

@@ -5,18 +5,20 @@
 import encodings.idna  # noqa: F401
 import inspect
 import time
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Generator, Sequence
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import redis
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
-from publisher.delivery import Answer, Delivery
-from publisher.names import channel_name, jobs_key
-from publisher.outage import SEND_ERRORS, circuit_of
-from publisher.publication import PART, SCRIPT, Publication
-from publisher.redis_options import redis_options
+from publisher.delivery import Delivery
+from publisher.outage import SEND_ERRORS, NotAsked, circuit_of
+from publisher.publication import PART, SCRIPT, Answer, Publication
+from publisher.redis_options import SOCKET_TIMEOUT_SECONDS, redis_options
+from publisher.redis_url import RedisUrl
+from publisher.routes import Routes, Step, Words, ask, circuit_for, publish, routes_of
+from publisher.sentinels import locate
 from publisher.settings import PublisherSettings
 
 # redis-py before 5.3 wants the name of a command here, which it does not use; later ones warn of it.
@@ -26,11 +28,17 @@ _GET_CONNECTION = ("EVALSHA",) if _command_name.default is inspect.Parameter.emp
 
 def deliver(settings: PublisherSettings, publications: Sequence[Publication], *, strict: bool = False) -> Delivery:
     """Send what was checked, in order; tries for 5 seconds in all."""
-    delivery = Delivery(settings, publications, strict=strict, probe=lambda: probe(settings))
+    routes = routes_of(settings.redis_url)
+    name = routes.circuit_name if routes else None
+    delivery = Delivery(settings, publications, strict=strict, probe=partial(probe, settings), circuit_name=name)
     while batch := delivery.batch:
         try:
-            delivery.circuit.wait()
-            delivery.take(_send(_client(settings.redis_url), batch, replay=settings.replay))
+            if routes is None:
+                delivery.circuit.wait()
+                answers = _send(_client(settings.redis_url), batch, replay=settings.replay)
+            else:
+                answers = _send_by(routes, delivery, batch, replay=settings.replay)
+            delivery.take(answers)
         except SEND_ERRORS as error:
             time.sleep(delivery.delay_after(error))
     return delivery
@@ -38,25 +46,69 @@ def deliver(settings: PublisherSettings, publications: Sequence[Publication], *,
 
 def remembered(settings: PublisherSettings, key: str, field: str) -> bytes | None:
     """What the script keeps of a job, asked for once."""
-    circuit_of(settings.redis_url).wait()
-    (payload,) = cast(list[bytes | None], _client(settings.redis_url).hmget(key, [field]))
+    circuit_for(settings, key).wait()
+    (payload,) = cast(list[bytes | None], _say(settings.redis_url, key, "HMGET", key, field))
     return payload
 
 
-def probe(settings: PublisherSettings) -> None:
+def probe(settings: PublisherSettings, publication: Publication) -> None:
     """Raise what publishing would raise: a write that changes nothing, which a replica and a frozen server refuse."""
-    client = _client(settings.redis_url)
-    try:
-        client.expire(jobs_key(channel_name("~probe", settings.namespace)), 1)
-    except ReadOnlyError:
-        client.connection_pool.disconnect()  # after a failover the same name may lead to another server
-        raise
+    _say(settings.redis_url, publication.key, "HDEL", publication.key, "~probe")
 
 
-@lru_cache(maxsize=8)
+def check_url(url: str) -> None:
+    """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
+    _client(routes.url.at("127.0.0.1", 1) if (routes := routes_of(url)) else url)
+
+
+@lru_cache(maxsize=64)
 def _client(url: str) -> redis.Redis:
-    """The client of this URL. redis-py's pool notices a fork by itself and leaves the parent's sockets alone."""
+    """The client of one server. redis-py's pool notices a fork by itself and leaves the parent's sockets alone."""
     return redis.Redis.from_url(url, **redis_options(redis.Redis))
+
+
+def _say(url: str, key: str, *words: str) -> Any:
+    """A command of one key, to the server that has it; raises what it says."""
+    if routes := routes_of(url):
+        return _play(ask(routes, key, *words))
+    (answer,) = _ask(_client(url).connection_pool, [words])
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _send_by(routes: Routes, delivery: Delivery, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
+    """Send a batch to the servers that have its projects."""
+    if delivery.is_open:  # all that are needed: nobody is asked, not even where what is
+        delivery.circuit_for(batch[0]).wait()
+    answers: list[Answer] = [NotAsked()] * len(batch)
+    _play(
+        publish(routes, batch, answers, replay=replay, has_time=lambda: delivery.seconds_left > SOCKET_TIMEOUT_SECONDS)
+    )
+    return answers
+
+
+def _play(steps: Generator[Step, Any, Any]) -> Any:
+    """Do step after step; returns what they come to."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = _do(step)
+            except SEND_ERRORS as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        return end.value
+
+
+def _do(step: Step) -> Any:
+    if isinstance(step, RedisUrl):
+        return locate(step)
+    if step.circuit:
+        circuit_of(step.circuit).wait()
+    return _ask(_client(step.url).connection_pool, step.commands)
 
 
 def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
@@ -71,7 +123,7 @@ def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) ->
     if unknown := [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]:
         # The first events since Redis started, or after SCRIPT FLUSH; EVAL loads the script for those that follow.
         first, *rest = unknown
-        arguments = cast(tuple[Any, ...], batch[first].script_arguments)
+        arguments = batch[first].script_arguments
         try:
             answers[first] = cast(int | None, client.eval(SCRIPT, *arguments))
         except ResponseError as error:
@@ -85,18 +137,21 @@ def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) ->
     return answers
 
 
-def _ask(pool: redis.ConnectionPool, commands: Sequence[bytes]) -> list[Answer]:
+def _ask(pool: redis.ConnectionPool, commands: Sequence[bytes | Words]) -> list[Any]:
     """Commands and their answers, over redis-py's pool and connections, which know of forks, threads and stale sockets.
 
     Without its `execute_command`, which takes 20 us of Python more for each: for OpenTelemetry, and for retries that
     are off. While Redis works on one part, the next is on its way.
     """
     connection: Any = pool.get_connection(*_GET_CONNECTION)
-    answers: list[Answer] = []
+    answers: list[Any] = []
     awaited = 0
     try:
         for start in range(0, len(commands), PART):
-            part = commands[start : start + PART]
+            part = [
+                words if isinstance(words, bytes) else b"".join(connection.pack_command(*words))
+                for words in commands[start : start + PART]
+            ]
             connection.send_packed_command((b"".join(part),), check_health=False)
             answers += [_answer(connection) for _ in range(awaited)]
             awaited = len(part)

@@ -85,6 +85,7 @@ class RecordingConversation:
 
     def __init__(self, answer: Callable[[bytes], None] | None = None) -> None:
         self.told: list[str | bytes] = []
+        self.code: int | None = None  # of the close
         self.answer = answer
 
     def on_text(self, text: bytes) -> None:
@@ -116,7 +117,6 @@ class FakeFeed:
         self.trouble: Trouble | None = None
         self.is_proven = True
         self.state = FeedState.DOWN
-        self.reconnects = 0
         self.figures = FeedFigures()
 
     def subscribe(self, channel: str) -> None:

@@ -447,7 +447,9 @@ def test_however_a_program_ends_its_job_ends_too_without_a_warning(
 
     with ThreadPoolExecutor(len(PROGRAMS)) as pool:
         for name, (done, ends) in zip(PROGRAMS, pool.map(play, PROGRAMS), strict=True):
-            assert (done.returncode, done.stderr) == (0, ""), f"{name}: {done.stderr}"
+            # A busy machine is slow: asyncio, in development mode, says that too.
+            said = [line for line in done.stderr.splitlines() if not line.startswith("Executing ")]
+            assert (done.returncode, said) == (0, []), f"{name}: {done.stderr}"
             assert len(ends) == 1, name
             assert ends[0] in ("Cancelled", "at once", "Stopped before its end", "job_complete"), name
 

@@ -245,8 +245,21 @@ def test_a_reload_never_replaces_newer_by_older() -> None:
     position = channel.position
     channel.begin_load()
     channel.load(remembered(event("a", 5), event("b", 10)))
-    assert channel.catch_up(position) == b""
+    assert seen(channel.catch_up(position)) == [("subscribed", 10)], "Redis lost something it had: that is told"
     assert seen(channel.replay(0)) == [("a", 9), ("b", 10)]
+
+
+def test_an_end_that_was_seen_does_not_come_back_over_a_later_run_that_a_failover_lost() -> None:
+    channel = loaded(event("a", 9))
+    channel.receive([end("a", 10), event("a", 20), event("a", 21), event("b", 22)])
+    position = channel.position
+    channel.begin_load()
+    channel.load(remembered(end("a", 10), event("b", 30), from_=9))
+    assert seen(channel.catch_up(position))[0] == ("subscribed", 30), "a failover lost something: that is told"
+    assert seen(channel.since(position)) == [("b", 30)], "the run after that end goes on, as far as anybody knows"
+    channel.begin_load()
+    channel.load(remembered(end("a", 15), event("b", 30), from_=9))
+    assert seen(channel.since(position)) == [("b", 30), ("a", 15)], "an end that nobody here has seen is news"
 
 
 def test_a_redis_that_came_back_from_an_older_copy_is_a_gap_and_takes_nothing_away() -> None:

@@ -257,6 +257,19 @@ def test_demo_serves_with_demo_jobs_of_the_same_redis_and_namespace(
     assert "/?project=demo" in result.stderr
 
 
+def test_the_page_is_a_record_where_the_log_is_read_by_a_program(
+    served: list[tuple[Settings, str]],
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(cli, "_start_logging", lambda settings: "json")
+    with caplog.at_level("INFO"):
+        result = gateway("demo", "--port", "0", "--redis-url", redis_server.url)
+    assert (result.exit_code, result.output) == (0, "")
+    assert "/?project=demo" in caplog.text
+
+
 def test_ctrl_c_before_it_serves_is_an_orderly_end(
     served: list[tuple[Settings, str]], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

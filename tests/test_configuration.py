@@ -109,7 +109,9 @@ def test_one_that_is_like_none_leads_to_the_help(monkeypatch: pytest.MonkeyPatch
     assert problems() == ["GATEWAY_XYZZY_QUUX is no setting; see progress-gateway serve --help"]
 
 
-@pytest.mark.parametrize("name", ["GATEWAYS", "MY_GATEWAY_PORT", "PROGRESS_ELSE", "REDIS_PASSWORD"])
+@pytest.mark.parametrize(
+    "name", ["GATEWAYS", "MY_GATEWAY_PORT", "GATEWAY_URL", "GATEWAY_KEY", "PROGRESS_ELSE", "REDIS_PASSWORD"]
+)
 def test_variables_of_others_are_their_business(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     assert configure({}).remarks == []

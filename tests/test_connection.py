@@ -251,6 +251,26 @@ async def test_a_clients_close_is_echoed_and_the_transport_closed(stage: Stage) 
     assert stage.told == []
 
 
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (lambda stage: stage.receive(client(Opcode.CLOSE, b"\x0f\xa1bye")), 4001),
+        (lambda stage: stage.receive(client(Opcode.CLOSE)), 1000),
+        (lambda stage: stage.receive(client(Opcode.CLOSE, b"\x03")), 1002),
+        (lambda stage: stage.receive(b"\xff\xff"), 1002),
+        (lambda stage: stage.connection.close(CloseCode.TOO_SLOW), 4508),
+        (lambda stage: stage.lose(), 1006),
+    ],
+)
+async def test_the_session_is_told_the_code_of_whoever_closed_first(
+    stage: Stage, end: Callable[[Stage], object], code: int
+) -> None:
+    end(stage)
+    assert stage.session.code == code
+    stage.lose()
+    assert stage.session.code == code
+
+
 async def test_nothing_that_follows_a_clients_close_is_handled(stage: Stage) -> None:
     stage.receive(text(b"before"), client(Opcode.CLOSE), text(b"after"))
     assert stage.told == [b"before", "close"]

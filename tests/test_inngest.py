@@ -423,7 +423,7 @@ def test_without_the_middleware_it_is_said_what_is_missing(heard: Heard) -> None
     assert "progress_middleware" in error["message"]
 
 
-@pytest.mark.parametrize("url", ["redis+cluster://h:1", "redis://:pa/ss@h:1", "nonsense"])
+@pytest.mark.parametrize("url", ["redis+cluster://h:1/7", "redis://:pa/ss@h:1", "nonsense"])
 def test_a_url_that_is_none_breaks_no_function(app: inngest.Inngest, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("REDIS_URL", url)
     event = {"projectId": "p", "jobType": "video"}

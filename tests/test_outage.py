@@ -324,6 +324,6 @@ def test_an_event_that_cannot_be_remembered_has_its_seq_all_the_same() -> None:
     events = [
         Publication.of("p", {"type": "job_failed", "jobId": j, "jobType": "audio", "error": ""}, "") for j in "ab"
     ]
-    delivery = Delivery(SETTINGS, events, strict=True, probe=lambda: None)
+    delivery = Delivery(SETTINGS, events, strict=True, probe=lambda _: None)
     delivery.take([[7, b"OOM command not allowed"], 8])
     assert delivery.seqs == [7, 8]

@@ -129,6 +129,7 @@ async def test_a_message_that_is_too_long_ends_it() -> None:
         assert stage.websocket.closed_with is not None
         assert stage.websocket.closed_with[0] == CloseCode.MESSAGE_TOO_BIG
         assert stage.session.told == [b"\xc3\xa9" * 50, "close"]
+        assert stage.session.code == CloseCode.MESSAGE_TOO_BIG
 
 
 async def test_what_was_written_before_the_close_comes_before_it() -> None:
@@ -140,6 +141,7 @@ async def test_what_was_written_before_the_close_comes_before_it() -> None:
         assert stage.websocket.sent == ["last words"]
         assert stage.websocket.closed_with == (1012, "bye")
         assert stage.session.told == ["close"]
+        assert stage.session.code == CloseCode.RESTART
         assert stage.connection.is_closed
 
 
@@ -148,6 +150,7 @@ async def test_a_client_that_leaves_ends_the_session() -> None:
         stage.websocket.leave()
         await task
         assert stage.session.told == ["close"]
+        assert stage.session.code == CloseCode.GOING_AWAY
         assert stage.connection.is_closed
 
 

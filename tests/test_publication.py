@@ -18,7 +18,7 @@ PROGRESS = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40
 def test_a_progress_is_put_into_the_scripts_arguments() -> None:
     publication = Publication.of("p", PROGRESS | {"attempt": 2, "sentenceId": "s"}, "")
     assert publication.script_arguments == (
-        1, "{project:p}:jobs", "project:p", publication.payload, "j\ns", 2, 40, 1_000, 125, 3_600,
+        1, "{project:p}:jobs", "project:p", publication.payload, "j\ns", 2, 40, 1_000, 125, 3_600, "PUBLISH",
     )  # fmt: skip
 
 

@@ -506,6 +506,6 @@ def test_the_script_is_known_by_its_hash_once_it_was_evaluated_and_forgotten_aft
 def test_its_keys_and_arguments_are_named_in_its_opening_comment() -> None:
     opening = SCRIPT[: SCRIPT.index("\nlocal ")]
     used = {f"ARGV[{number}]" for number in range(1, 20) if f"ARGV[{number}]" in SCRIPT} | {"KEYS[1]"}
-    assert used == {"KEYS[1]"} | {f"ARGV[{number}]" for number in range(1, 9)}
+    assert used == {"KEYS[1]"} | {f"ARGV[{number}]" for number in range(1, 10)}
     assert all(name in opening for name in used)
     assert "Returns" in opening

@@ -1,9 +1,12 @@
 """What an error of Redis means: by its code, by redis-py's class, by the system's words."""
 
+import re
+
 import pytest
 from redis import exceptions
 
 from publisher.redis_advice import UNKNOWN, advice_for, text_of, with_advice
+from publisher.redis_url import RedisUrl
 
 
 @pytest.mark.parametrize(
@@ -26,12 +29,27 @@ from publisher.redis_advice import UNKNOWN, advice_for, text_of, with_advice
         ("ERR DB index is out of range", "database"),
         ("ERR max number of clients reached", "clients"),
         ("ERR Only HELLO messages are accepted by Sentinel instances.", "sentinel"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "cluster"),
+        ("NOREPLICAS Not enough good replicas to write.", "replicas"),
+        ("ERR This instance has cluster support disabled", "no cluster"),
+        (
+            "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1.",
+            "rights",
+        ),
+        ("ERR ACL failure in script: User jobs has no permissions to run the 'spublish' command", "rights"),
+        ("no Sentinel tells where 'm' is: No such master with that name", "sentinel name"),
+        ("no Sentinel tells where 'm' is: Error 111 connecting to h:26379. Connection refused.", "sentinels"),
+        (exceptions.AuthenticationError("no Sentinel tells where 'm' is: Authentication required."), "sentinels"),
+        ("its nodes own no slots: it is no Cluster yet", "cluster down"),
+        ("no node of the Cluster owns the project's slot", "cluster down"),
         # As redis-py raises them: without the code, which older ones do not keep.
         (exceptions.AuthenticationError("invalid username-password pair or user is disabled."), "password"),
         (exceptions.NoPermissionError("this user has no permissions to access one of the channels"), "rights"),
         (exceptions.ReadOnlyError("You can't write against a read only replica."), "replica"),
         (exceptions.BusyLoadingError("Redis is loading the dataset in memory"), "loading"),
         (exceptions.MovedError("3999 127.0.0.1:6381"), "cluster"),
+        (exceptions.TryAgainError("Multiple keys request during rehashing of slot"), "cluster"),
+        (exceptions.ClusterDownError("The cluster is down"), "cluster down"),
         (exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "memory"),
         (exceptions.TimeoutError("Timeout reading from 127.0.0.1:1"), "silent"),
         (exceptions.TimeoutError(), "silent"),
@@ -69,3 +87,10 @@ def test_error_and_hint_are_whole_sentences() -> None:
     text = with_advice(exceptions.ConnectionError("Connection refused."))
     assert text.startswith("Connection refused. Nobody listens there.")
     assert ".." not in text
+
+
+def test_urls_that_are_advised_are_urls() -> None:
+    texts = [advice_for(error).hint for error in ("MOVED 1 h:1", "only hello messages are accepted by sentinel",
+                                                  "no such master", "cluster support disabled")]  # fmt: skip
+    urls = [url.rstrip(".:") for text in texts for url in re.findall(r"rediss?(?:\+\w+)?://\S+", text)]
+    assert {RedisUrl.parse(url).kind for url in urls} == {"server", "sentinel", "cluster"}

@@ -30,7 +30,7 @@ PATIENCE = 10.0
 
 class FakeDelivery:
     def __init__(self, count: int, *, is_given_up: bool) -> None:
-        self.is_given_up = is_given_up
+        self.given_up = set(range(count)) if is_given_up else set()
         self.seqs: list[int | None] = [None if is_given_up else 7] * count
 
 

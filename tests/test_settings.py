@@ -74,12 +74,12 @@ BAD: dict[str, list[str]] = {
     "redis_url": [
         "nonsense",
         "http://h",
-        "redis://",
         "redis://h:port",
         "redis://h:99999",
         "://",
         "redis:h",
-        "rediss:/h",
+        "redis+sentinel://h",
+        "redis+cluster://h/1",
     ],
     "admin_port": ["-1", "65536", "http"],
 }

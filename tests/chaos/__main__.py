@@ -7,12 +7,16 @@ import random
 import signal
 import sys
 
-from tests.chaos.faults import BY_NAME, KINDS
+from tests.chaos.faults import KINDS
+from tests.chaos.group_faults import OF_A_CLUSTER, OF_SENTINELS
 from tests.chaos.plan import rounds
 from tests.chaos.replica import CONTROLS
 from tests.chaos.report import table
 from tests.chaos.run import Run, run
 from tests.chaos.stage import Options
+
+KINDS_OF = {"cluster": OF_A_CLUSTER, "sentinel": OF_SENTINELS}
+BY_NAME = {fault.kind: fault for fault in (*OF_SENTINELS, *OF_A_CLUSTER, *KINDS)}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -28,8 +32,10 @@ def parse_arguments() -> argparse.Namespace:
     add("--seeds", type=int, nargs="*", metavar="SEED", help="a run for each (default: one, at random)")
     add("--rounds", type=int, default=50, help="of each run (default: %(default)s)")
     add("--clients", type=int, default=200, help="default: %(default)s")
-    redis = "redis-server from the PATH, or the embedded Valkey (default: the first that is there)"
-    add("--redis", choices=("any", "redis", "valkey"), default="any", help=redis)
+    redis = (
+        "redis-server from the PATH, or the embedded Valkey (default: the first that is there); or several processes"
+    )
+    add("--redis", choices=("any", "redis", "valkey", *KINDS_OF), default="any", help=redis)
     add("--faults", type=int, help="in each round (default: 1 to 3)")
     add("--only", nargs="+", choices=BY_NAME, metavar="KIND", help="these kinds of fault only")
     control = "replicas that cannot find a dead link, or do not read the state again: this must fail"
@@ -59,7 +65,11 @@ def main() -> int:
 
         print(asyncio.run(restart(options, arguments.many_projects, say)))
         return 0
-    kinds = [BY_NAME[name] for name in arguments.only] if arguments.only else KINDS
+    kinds = KINDS_OF.get(arguments.redis, KINDS)
+    if arguments.only:
+        kinds = tuple(kind for kind in kinds if kind.kind in arguments.only)
+        if not kinds:
+            sys.exit(f"No fault of this name with --redis {arguments.redis}.")
     # Both end all that was started; a shell may have told background processes to ignore the one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

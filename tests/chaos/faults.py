@@ -148,10 +148,10 @@ class StopRedis(Fault):
     kind, due, is_of_redis, seconds_of = "stop Redis", Due.IF_LONG, True, (BLINK_SECONDS, LONG_SECONDS)
 
     async def begin(self, stage: Stage) -> None:
-        stage.redis.signal(signal.SIGSTOP)
+        stage.server.signal(signal.SIGSTOP)
 
     async def end(self, stage: Stage) -> None:
-        stage.redis.signal(signal.SIGCONT)
+        stage.server.signal(signal.SIGCONT)
 
 
 class RestartRedis(Fault):
@@ -160,10 +160,10 @@ class RestartRedis(Fault):
     kind, due, is_of_redis, seconds_of = "restart Redis", Due.ALWAYS, True, (BLINK_SECONDS, (2.0, 6.0))
 
     async def begin(self, stage: Stage) -> None:
-        stage.redis.kill()
+        stage.server.kill()
 
     async def end(self, stage: Stage) -> None:
-        await asyncio.to_thread(stage.redis.start)
+        await asyncio.to_thread(stage.server.start)
 
 
 class EmptyRedis(RestartRedis):
@@ -172,22 +172,22 @@ class EmptyRedis(RestartRedis):
     kind = "empty Redis"
 
     async def begin(self, stage: Stage) -> None:
-        stage.redis.kill()
-        stage.redis.empty()
+        stage.server.kill()
+        stage.server.empty()
 
 
 class Flush(Fault):
     kind, due, is_of_redis, seconds_of = "FLUSHALL", Due.NEVER, True, ((0.0, 0.1),)
 
     async def begin(self, stage: Stage) -> None:
-        await asyncio.to_thread(stage.redis.client.flushall)
+        await asyncio.to_thread(stage.server.client.flushall)
 
 
 class KillPubsub(Fault):
     kind, due, is_of_redis, seconds_of = "CLIENT KILL", Due.ALWAYS, True, ((0.0, 0.1),)
 
     async def begin(self, stage: Stage) -> None:
-        await asyncio.to_thread(stage.redis.client.execute_command, "CLIENT", "KILL", "TYPE", "pubsub")
+        await asyncio.to_thread(stage.server.client.execute_command, "CLIENT", "KILL", "TYPE", "pubsub")
 
 
 class PauseRedis(Fault):
@@ -196,11 +196,11 @@ class PauseRedis(Fault):
     kind, due, is_of_redis, seconds_of = "CLIENT PAUSE", Due.IF_LONG, True, (BLINK_SECONDS, LONG_SECONDS)
 
     async def begin(self, stage: Stage) -> None:
-        await asyncio.to_thread(stage.redis.client.client_pause, int(self.seconds * 1_000))
+        await asyncio.to_thread(stage.server.client.client_pause, int(self.seconds * 1_000))
 
     async def end(self, stage: Stage) -> None:
         try:
-            await asyncio.to_thread(stage.redis.client.ping)
+            await asyncio.to_thread(stage.server.client.ping)
         except redis.RedisError:  # another fault has come by
             pass
 
@@ -209,4 +209,3 @@ KINDS: tuple[type[Fault], ...] = (
     Cut, Refuse, Freeze, Delay, LoseFromRedis, LoseToRedis, Truncate, KillReplica,
     StopRedis, RestartRedis, EmptyRedis, Flush, KillPubsub, PauseRedis,
 )  # fmt: skip
-BY_NAME = {fault.kind: fault for fault in KINDS}

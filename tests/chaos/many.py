@@ -40,9 +40,9 @@ async def _restart(stage: Stage, say: Callable[[str], None]) -> str:
     clock = asyncio.get_running_loop().time
     links = [viewer.link for viewer in stage.viewers if viewer.link is not None]
     killed = clock()
-    stage.redis.kill()
+    stage.server.kill()
     await asyncio.sleep(AWAY_SECONDS)
-    await asyncio.to_thread(stage.redis.start)
+    await asyncio.to_thread(stage.server.start)
     back = clock()
     say(f"Redis is back, with all that it had, after {back - killed:.1f} s; an event is published in each project")
     await stage.mark("after")

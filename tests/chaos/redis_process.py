@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def program_of(kind: str) -> str:
 class RedisProcess:
     """Lives as long as a run; the process in it may die and come back on the same port."""
 
+    may_lose_accepted = False  # what it answered for is in its file
+
     def __init__(self, kind: str, directory: Path) -> None:
         self.port = free_port()
         self.client: Any = redis.Redis(port=self.port, socket_timeout=10)
@@ -46,6 +49,11 @@ class RedisProcess:
     def version(self) -> str:
         facts = self.client.info("server")
         return f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else f"Redis {facts['redis_version']}"
+
+    def hashes(self, projects: Iterable[str]) -> Iterator[tuple[str, dict[bytes, bytes]]]:
+        """What is remembered of each project."""
+        for project in projects:
+            yield project, self.client.hgetall(f"{{project:{project}}}:jobs")
 
     def start(self) -> None:
         """Returns when it answers, with all that it kept."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tests.chaos.faults import KINDS
 from tests.chaos.run import Run
 from tests.chaos.timings import Timing
 
-HEADS = ("fault", "times", "`stale` after", "`live` after", "current after")
+HEADS = ("fault", "times", "`stale` after", "`live` after its begin", "`live` after its end", "current after its end")
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -15,10 +14,12 @@ def table(runs: Sequence[Run]) -> str:
     answer = max((round_.longest_answer for round_ in rounds), default=0.0)
     stall = max((round_.stall for round_ in rounds), default=0.0)
     lines = [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
-    for kind in KINDS:
-        timings = [timing for round_ in rounds for timing in round_.timings if timing.fault.kind == kind.kind]
-        if timings:
-            lines.append(f"| {kind.kind} | {len(timings)} | {' | '.join(_longest_of(timings))} |")
+    by_kind: dict[str, list[Timing]] = {}
+    for round_ in rounds:
+        for timing in round_.timings:
+            by_kind.setdefault(timing.fault.kind, []).append(timing)
+    for kind, timings in sorted(by_kind.items()):
+        lines.append(f"| {kind} | {len(timings)} | {' | '.join(_longest_of(timings))} |")
     connections = sum(run.connections for run in runs)
     lines += [
         "",
@@ -37,6 +38,7 @@ def table(runs: Sequence[Run]) -> str:
 def _longest_of(timings: Iterable[Timing]) -> list[str]:
     columns: tuple[Callable[[Timing], list[float]], ...] = (
         lambda timing: timing.stale_seconds,
+        lambda timing: timing.return_seconds,
         lambda timing: timing.live_seconds,
         lambda timing: timing.current_seconds,
     )

@@ -57,8 +57,9 @@ async def play(stage: Stage, lanes: list[Lane], number: int) -> Round:
         await stage.replica_is_ready(replica)
     await stage.mark(f"over {number}")
     late = await _settle(stage, f"over {number}")
-    remembered = await asyncio.to_thread(remembered_by, stage.redis.client, stage.projects)
-    result = Round(number, timings, judge(stage.viewers, remembered, stage.taken), events, late)
+    remembered = await asyncio.to_thread(remembered_by, stage.redis.hashes(stage.projects))
+    verdict = judge(stage.viewers, remembered, stage.taken, may_lose_accepted=stage.redis.may_lose_accepted)
+    result = Round(number, timings, verdict, events, late)
     result.stall = stage.longest_stall
     for timing in timings:
         timing.measure(timings, str(number))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.proxy import Proxy
+from tests.chaos.redis_groups import ClusterOfRedis, WatchedRedis
 from tests.chaos.redis_process import RedisProcess
 from tests.chaos.viewers import Viewer
 from tests.contract.deadlines import eventually
@@ -35,7 +36,7 @@ SETTINGS = {"GATEWAY_REDIS_WAIT_SECONDS": 120, "GATEWAY_BUFFER_BYTES": 4_096, "G
 class Options:
     """Of a run."""
 
-    redis: str = "any"
+    redis: str = "any"  # or `cluster`, or `sentinel`
     clients: int = 200
     projects: int = 30
     rate: float = 80.0  # events a second, of all job processes together
@@ -46,9 +47,9 @@ class Options:
 class ChaosReplica(Replica):
     """A replica on a port that it keeps when it is started again."""
 
-    def __init__(self, port: int, redis_port: int, control: str, log: Path) -> None:
+    def __init__(self, port: int, redis_url: str, control: str, log: Path) -> None:
         self.port = port
-        env = environment(f"redis://127.0.0.1:{redis_port}/0", GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=port, **SETTINGS)
+        env = environment(redis_url, GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=port, **SETTINGS)
         Process.__init__(self, [sys.executable, str(REPLICA_PROGRAM), control], env, log)
 
     def catch_ups(self) -> int:
@@ -93,6 +94,14 @@ class JobProcess:
         self._popen.wait()
 
 
+def _redis_of(kind: str, directory: Path) -> RedisProcess | ClusterOfRedis | WatchedRedis:
+    if kind == "cluster":
+        return ClusterOfRedis(directory)
+    if kind == "sentinel":
+        return WatchedRedis(directory)
+    return RedisProcess(kind, directory)
+
+
 class Stage:
     """Lives as long as a run; `end` leaves nothing of it behind."""
 
@@ -100,8 +109,11 @@ class Stage:
         self.options = options
         self.dice = random.Random(seed)
         self.projects = [f"p{number}" for number in range(options.projects)]
-        self.redis = RedisProcess(options.redis, directory / "redis")
-        self.proxies = [Proxy(self.redis.port, random.Random(f"{seed} {number}")) for number in range(replicas)]
+        self.redis = _redis_of(options.redis, directory / "redis")
+        # The members of a group are known to each other, and to those who ask, by their own ports: no proxy between.
+        self.proxies = []
+        if isinstance(self.redis, RedisProcess):
+            self.proxies = [Proxy(self.redis.port, random.Random(f"{seed} {number}")) for number in range(replicas)]
         self.replicas: list[ChaosReplica | None] = [None] * replicas
         self.ports = [free_port() for _ in range(replicas)]
         self.jobs: dict[str, JobProcess] = {}
@@ -153,14 +165,19 @@ class Stage:
     def _is_mover(number: int) -> bool:
         return number % 100 >= 100 * (1 - MOVER_SHARE)
 
+    @property
+    def server(self) -> RedisProcess:
+        """Redis, where it is a single one."""
+        assert isinstance(self.redis, RedisProcess)
+        return self.redis
+
     # Replicas
 
     def start_replica(self, number: int) -> None:
         self._starts += 1
         log = self._directory / f"replica_{number}_{self._starts}.log"
-        self.replicas[number] = ChaosReplica(
-            self.ports[number], self.proxies[number].port, self.options.control, log
-        )  # fmt: skip
+        url = f"redis://127.0.0.1:{self.proxies[number].port}/0" if self.proxies else self.redis.url
+        self.replicas[number] = ChaosReplica(self.ports[number], url, self.options.control, log)
 
     def kill_replica(self, number: int) -> None:
         replica = self.replicas[number]

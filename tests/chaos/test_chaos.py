@@ -1,9 +1,15 @@
-"""The short run of the suite: each kind of fault once, a Redis that freezes, and two controls that have to fail."""
+"""The short run of the suite: each kind of fault once, a Redis that freezes, and two controls that have to fail.
+
+On a Cluster and with Sentinels, the failovers and a resharding.
+"""
 
 import itertools
 import random
 
-from .faults import KINDS, LoseFromRedis, Refuse, StopRedis
+import pytest
+
+from .faults import KINDS, Fault, LoseFromRedis, Refuse, StopRedis
+from .group_faults import KillPrimary, Reshard, ReshardHalf, SentinelFailOver, SentinelKillPrimary
 from .plan import REPLICAS, Planned, rounds
 from .report import table
 from .run import run
@@ -23,6 +29,20 @@ async def test_after_every_kind_of_fault_each_client_holds_the_last_event_of_eac
     assert result.is_good, report
     assert all(kind.kind in report for kind in KINDS), report
     assert result.rounds[-1].timings[0].stale_seconds, report
+
+
+@pytest.mark.parametrize(
+    ("redis", "kinds"),
+    [("cluster", (Reshard, KillPrimary, ReshardHalf)), ("sentinel", (SentinelKillPrimary, SentinelFailOver))],
+)
+async def test_after_failovers_and_a_resharding_each_client_holds_the_last_event_of_each_job(
+    redis: str, kinds: tuple[type[Fault], ...]
+) -> None:
+    dice = random.Random(1)
+    plan = [[[Planned(kind(REPLICAS, dice, is_brief=True), 0.3)]] for kind in kinds]
+    result = await run(Options(redis=redis, clients=CLIENTS_OF_A_CONTROL), 1, plan, print)
+    assert result.is_good, table([result])
+    assert len(result.rounds) == len(kinds)
 
 
 async def test_the_suite_sees_that_a_replica_does_not_probe_its_link() -> None:

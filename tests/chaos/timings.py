@@ -23,6 +23,8 @@ class Timing:
     stale_seconds: list[float] = field(default_factory=list)
     live_seconds: list[float] = field(default_factory=list)
     current_seconds: list[float] = field(default_factory=list)
+    return_seconds: list[float] = field(default_factory=list)
+    """From its begin until `live`, where another server takes over while it lasts."""
     untold: int = 0
     """Clients that kept their connection, had to be told `stale`, and were not."""
 
@@ -56,6 +58,9 @@ class Timing:
                 continue
             if self.is_due:
                 self.stale_seconds.append(stale_at - self.began)
+            back_at = next((moment for moment in link.live_at if moment >= stale_at), math.inf)
+            if back_at < self.ended:
+                self.return_seconds.append(back_at - self.began)
             live_at = next((moment for moment in link.live_at if moment >= max(self.ended, stale_at)), math.inf)
             if live_at == math.inf or any(other.ended > self.ended and other.began < live_at for other in rivals):
                 continue  # another fault had its share in it

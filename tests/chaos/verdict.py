@@ -11,7 +11,7 @@ A viewer has lost an event if, for a job of a project that it watches,
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.chaos.viewers import Event, Viewer
 
@@ -38,16 +38,18 @@ class Verdict(NamedTuple):
     lost: list[Loss]
 
 
-def remembered_by(client: Any, projects: Iterable[str]) -> Remembered:
+def remembered_by(hashes: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> Remembered:
     """The last event of each job of each project, as Redis has it."""
     found = {}
-    for project in projects:
-        fields: dict[bytes, bytes] = client.hgetall(f"{{project:{project}}}:jobs")
+    for project, fields in hashes:
         found[project] = {job.decode(): json.loads(event) for job, event in fields.items() if b"\n" in job}
     return found
 
 
-def judge(viewers: Iterable[Viewer], remembered: Remembered, taken: Taken) -> Verdict:
+def judge(
+    viewers: Iterable[Viewer], remembered: Remembered, taken: Taken, *, may_lose_accepted: bool = False
+) -> Verdict:
+    """`may_lose_accepted`: a failover may take an event with it that a viewer was shown, and rightly holds still."""
     forgotten: dict[str, dict[str, int]] = defaultdict(dict)
     for (project, job), seq in taken.items():
         if job not in remembered[project]:
@@ -57,7 +59,8 @@ def judge(viewers: Iterable[Viewer], remembered: Remembered, taken: Taken) -> Ve
         for project, picture in viewer.pictures.items():
             for job, event in remembered[project].items():
                 has = picture.get(job)
-                if has is not None and has.message == event:
+                is_newer = may_lose_accepted and has is not None and has.seq > event["seq"]
+                if has is not None and (has.message == event or is_newer):
                     held += 1
                 else:
                     lost.append(Loss(viewer.number, project, job, has.seq if has else 0, event["seq"]))

@@ -65,6 +65,10 @@ class Server:
             else:
                 return
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def command(self, *words: str | int) -> Any:
         return self.client.execute_command(*words)
 

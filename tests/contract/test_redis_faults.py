@@ -224,7 +224,7 @@ async def a_replica_from_the_start(stage: Stage) -> None:
     primary, server = await stage.server(), await stage.server()
     server.command("REPLICAOF", "127.0.0.1", primary.port)
     replica = await stage.serve(server.url, ready=False, redis_wait_seconds=0.5)
-    assert await asyncio.to_thread(replica.wait, "the end") == 1
+    assert await asyncio.to_thread(replica.wait, "the end") == 75
     assert "point REDIS_URL to the primary" in replica.log
 
 

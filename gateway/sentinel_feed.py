@@ -1,0 +1,52 @@
+"""The feed of a primary that Sentinels know, which may be another server after a failover."""
+
+import asyncio
+
+from redis.exceptions import RedisError
+
+from gateway.feed import PROBE_SECONDS, Feed
+from gateway.listener import Listener
+from publisher.redis_url import RedisUrl
+from publisher.sentinels import locate_async
+
+LOCATE_SECONDS = 1.0  # between two questions where the primary is
+# From the answer that it is another one until it is left: publishers find that out themselves within half a second, and
+# what they said to the old one until then is thrown away, and so heard here or never.
+LEAVE_SECONDS = 1.0
+
+
+class SentinelFeed(Feed):
+    """Asks for each connection where the primary is, and goes on asking while there is one.
+
+    A primary that was cut off from its Sentinels, or that they have not told yet, answers on, and hears nothing of what
+    the new one publishes.
+    """
+
+    def __init__(self, url: RedisUrl, listener: Listener, *, probe_channel: str) -> None:
+        super().__init__(url.url, listener, probe_channel=probe_channel)
+        self._sentinels = url
+        self._place_now: tuple[str, int] | None = None
+
+    async def _place(self) -> str:
+        self._place_now = await locate_async(self._sentinels)
+        return self._sentinels.at(*self._place_now)
+
+    async def _watch(self) -> None:
+        # A task of its own: Sentinels that do not answer must not hold up the proof of life.
+        watching = asyncio.get_running_loop().create_task(self._watch_place())
+        try:
+            await super()._watch()
+        finally:
+            watching.cancel()
+
+    async def _watch_place(self) -> None:
+        place = self._place_now
+        while place == self._place_now:
+            await asyncio.sleep(LOCATE_SECONDS)
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    place = await locate_async(self._sentinels)
+            except (RedisError, OSError, TimeoutError):
+                pass  # who cannot be asked says nothing against this server
+        await asyncio.sleep(LEAVE_SECONDS)
+        self._fail(ConnectionResetError("another server is the primary now"))

@@ -1,0 +1,127 @@
+"""What a Redis URL names: one server, the primary that Sentinels know, or a Cluster. Knows no connection."""
+
+from typing import Literal, NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+Kind = Literal["server", "sentinel", "cluster"]
+
+_SCHEMES: dict[str, tuple[str, Kind]] = {
+    "redis": ("redis", "server"),
+    "rediss": ("rediss", "server"),
+    "unix": ("unix", "server"),
+    "redis+sentinel": ("redis", "sentinel"),
+    "rediss+sentinel": ("rediss", "sentinel"),
+    "redis+cluster": ("redis", "cluster"),
+    "rediss+cluster": ("rediss", "cluster"),
+}
+_PORTS: dict[Kind, int] = {"server": 6_379, "sentinel": 26_379, "cluster": 6_379}
+_FORMS: dict[Kind, str] = {
+    "server": "redis://user:password@host:6379/0",
+    "sentinel": "redis+sentinel://user:password@host:26379,host2:26379/mymaster/0",
+    "cluster": "redis+cluster://user:password@host:6379,host2:6379",
+}
+FORMS = f"{_FORMS['server']}, unix:///path, {_FORMS['sentinel']} or {_FORMS['cluster']}; rediss... for TLS"
+SENTINEL_SECONDS = 0.5  # for a connect to a Sentinel, and for its answer: there are others
+
+
+class RedisUrl(NamedTuple):
+    """A URL, taken apart."""
+
+    kind: Kind
+    url: str
+    """As it was given."""
+    scheme: str
+    """redis or rediss, the same for all its servers; or unix."""
+    user: str = ""
+    """`user:password@`, as it stands in a URL; or nothing."""
+    hosts: tuple[tuple[str, int], ...] = ()
+    """The server, the Sentinels, or the nodes of the Cluster to ask first; none for a Unix socket."""
+    service: str = ""
+    """The name by which Sentinels know the primary."""
+    database: int = 0
+    options: tuple[tuple[str, str], ...] = ()
+    """What stands behind the `?`, for redis-py."""
+    sentinel_user: str = ""
+    """`user:password@` of the Sentinels, which have their own."""
+
+    @classmethod
+    def parse(cls, url: str) -> "RedisUrl":
+        """Raises `ValueError`, which says what is wrong and what to write, and never repeats a password."""
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in _SCHEMES:
+            raise ValueError(f"it begins with no scheme that is known; write {FORMS}")
+        base, kind = _SCHEMES[scheme]
+        if scheme == "unix":
+            return cls(kind, url, base)
+        try:
+            return cls._parse(kind, url, base, rest)
+        except ValueError as error:
+            raise ValueError(f"{error}; write {_FORMS[kind].replace('redis', base, 1)}") from None
+
+    @classmethod
+    def _parse(cls, kind: Kind, url: str, scheme: str, rest: str) -> "RedisUrl":
+        # `urlsplit` would take several hosts for one, so one stands for all while it reads the rest.
+        end = min((index for mark in "/?#" if (index := rest.find(mark)) >= 0), default=len(rest))
+        authority, split = rest[:end], urlsplit(f"//host{rest[end:]}")
+        if "@" in split.path + split.fragment and "@" not in authority:
+            raise ValueError("a user or password has a character that ends it: in them, / ? # @ are %2F %3F %23 %40")
+        if split.fragment:
+            raise ValueError("there is a # in it, which is %23 in a URL")
+        user, at, hosts = authority.rpartition("@")
+        if kind != "server" and "@" in user:
+            raise ValueError("there is more than one @: user and password stand once, before the first host, @ as %40")
+        options = dict(parse_qsl(split.query, keep_blank_values=True))
+        sentinel_user = _user(options.pop("sentinel_username", ""), options.pop("sentinel_password", ""))
+        path = unquote(split.path).strip("/")
+        service, database = (path.partition("/")[0], path.partition("/")[2]) if kind == "sentinel" else ("", path)
+        if kind == "sentinel" and not service:
+            raise ValueError("it does not name the service, which is the primary's name at the Sentinels")
+        if database and not (database.isascii() and database.isdecimal()):
+            raise ValueError(f"{database!r} is no number of a database")
+        if kind == "cluster" and database.strip("0"):
+            raise ValueError(f"a Cluster has no database but 0, and this says {database}")
+        return cls(
+            kind, url, scheme, user + at, _hosts(hosts, kind), service, int(database or 0), tuple(options.items()),
+            sentinel_user,
+        )  # fmt: skip
+
+    def at(self, host: str, port: int) -> str:
+        """The usual URL of one server behind this one, with the same user, database and options."""
+        return _join(self.scheme, self.user, host, port, self.database, self.options)
+
+    def at_sentinel(self, host: str, port: int) -> str:
+        """The usual URL of a Sentinel: TLS as for the servers, a user of its own, and little patience."""
+        tls = tuple(option for option in self.options if option[0].startswith("ssl_"))
+        bounds = tuple((name, str(SENTINEL_SECONDS)) for name in ("socket_timeout", "socket_connect_timeout"))
+        return _join(self.scheme, self.sentinel_user, host, port, 0, tls + bounds)
+
+
+def _join(scheme: str, user: str, host: str, port: int, database: int, options: tuple[tuple[str, str], ...]) -> str:
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{user}{host}:{port}/{database}{'?' if options else ''}{urlencode(options)}"
+
+
+def _user(name: str, password: str) -> str:
+    return f"{quote(name, safe='')}:{quote(password, safe='')}@" if name or password else ""
+
+
+def _hosts(text: str, kind: Kind) -> tuple[tuple[str, int], ...]:
+    parts = text.split(",")
+    if kind == "server" and len(parts) > 1:
+        raise ValueError(f"it names several hosts, which are Sentinels ({_FORMS['sentinel']}) or a Cluster ({FORMS})")
+    return tuple(_host(part, kind, number) for number, part in enumerate(parts, 1))
+
+
+def _host(text: str, kind: Kind, number: int) -> tuple[str, int]:
+    default = _PORTS[kind]
+    # The text is not repeated: with a / in it, a password looks like a port.
+    wrong = f"host {number} is no host:port, with a port from 1 to 65535 and an IPv6 address as in [::1]:{default}"
+    try:
+        split = urlsplit(f"//{text}")
+        port = default if split.port is None else split.port
+    except ValueError:
+        raise ValueError(wrong) from None
+    host = split.hostname or ("localhost" if kind == "server" else "")
+    if not host or not port or split.path or host.strip() != host:
+        raise ValueError(wrong)
+    return host, port

@@ -1,0 +1,102 @@
+"""Where the primary is, asked of all Sentinels: the one that knows of the newest failover is right.
+
+redis-py takes the first answer, which may be that of a Sentinel that was cut off together with the old primary.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import redis
+import redis.asyncio
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError
+
+from publisher.redis_options import redis_options
+from publisher.redis_url import SENTINEL_SECONDS, RedisUrl
+from publisher.slot_map import text_of
+
+Place = tuple[str, int]
+
+SILENT_SECONDS = 10.0
+_silent_until: dict[str, float] = {}  # Sentinels that did not answer; the others are enough meanwhile
+
+
+class Known(NamedTuple):
+    """What a Sentinel says."""
+
+    epoch: int
+    """The number of the failover that made it the primary."""
+    host: str
+    port: int
+
+
+def locate(url: RedisUrl) -> Place:
+    """Host and port of the primary; raises redis-py's `ConnectionError` if no Sentinel knows it."""
+    now = time.monotonic()
+    # One after the other, and one that is frozen takes its time: it is left out for a while, if others answer.
+    places = sorted((url.at_sentinel(*place) for place in url.hosts), key=lambda place: _is_silent(place, now))
+    answers: list[Known | Exception] = []
+    for place in places:
+        if _is_silent(place, now) and any(isinstance(answer, Known) for answer in answers):
+            break
+        answers.append(answer := _ask(place, url.service))
+        if isinstance(answer, Exception):
+            _silent_until[place] = now + SILENT_SECONDS
+        else:
+            _silent_until.pop(place, None)
+    return newest(url, answers)
+
+
+def _is_silent(place: str, now: float) -> bool:
+    return _silent_until.get(place, now) > now
+
+
+async def locate_async(url: RedisUrl) -> Place:
+    """The same for `async` code; all are asked at once."""
+    asked = [_ask_async(url.at_sentinel(*place), url.service) for place in url.hosts]
+    return newest(url, await asyncio.gather(*asked))
+
+
+def _ask(url: str, service: str) -> Known | Exception:
+    try:
+        with redis.Redis.from_url(url, **redis_options(redis.Redis)) as client:
+            return read(_questions(client.pipeline(transaction=False), service).execute(raise_on_error=False))
+    except (RedisError, OSError, TypeError, AttributeError, ValueError, IndexError) as error:
+        return error
+
+
+async def _ask_async(url: str, service: str) -> Known | Exception:
+    try:
+        async with asyncio.timeout(2 * SENTINEL_SECONDS):  # a host that is looked up, too
+            async with redis.asyncio.Redis.from_url(url, **redis_options(redis.asyncio.Redis)) as client:
+                return read(await _questions(client.pipeline(transaction=False), service).execute(raise_on_error=False))
+    except (RedisError, OSError, TypeError, AttributeError, ValueError, IndexError) as error:
+        return error
+
+
+def _questions(pipeline: Any, service: str) -> Any:
+    """In this order: amid a failover, an address that is too new counts as an older one, and never the reverse."""
+    pipeline.execute_command("SENTINEL", "MASTER", service)
+    pipeline.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+    return pipeline
+
+
+def read(answers: Sequence[Any]) -> Known:
+    """Read what a Sentinel answered; raises its error, and `ValueError` or `TypeError` for what none would say."""
+    if error := next((answer for answer in answers if isinstance(answer, Exception)), None):
+        raise error
+    state, (host, port) = answers
+    words = [text_of(word) for word in state]
+    return Known(int(words[words.index("config-epoch") + 1]), text_of(host), int(port))
+
+
+def newest(url: RedisUrl, answers: Sequence[Known | Exception]) -> Place:
+    """The primary, by the newest answer; raises what all Sentinels come to if there is none."""
+    if known := [answer for answer in answers if isinstance(answer, Known)]:
+        return max(known)[1:]
+    errors = [answer for answer in answers if isinstance(answer, Exception)]
+    reasons = dict.fromkeys(str(error).partition("\n")[0].rstrip(".") or type(error).__name__ for error in errors)
+    message = f"no Sentinel tells where {url.service!r} is: {'; '.join(reasons)}"
+    # A wrong password does not get better by trying again.
+    raise (AuthenticationError if isinstance(errors[0], AuthenticationError) else ConnectionError)(message)

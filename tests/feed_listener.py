@@ -1,0 +1,46 @@
+"""The hub's place, taken by a list: what a feed told, in order."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.listener import Remembered
+
+
+class FeedListener:
+    """Writes down what a feed tells."""
+
+    def __init__(self) -> None:
+        self.lost: list[list[str]] = []  # the channels of each loss
+        self.batches: list[dict[bytes, list[bytes]]] = []
+        self.told: list[str] = []
+        self.states: dict[str, Remembered] = {}
+        self.log: list[tuple[str, Any]] = []  # events and states of one channel in order
+
+    def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
+        if events:
+            self.batches.append(dict(events))
+            self.log += [("event", payload) for payloads in events.values() for payload in payloads]
+
+    def on_loaded(self, channel: str, remembered: Remembered) -> None:
+        self.told.append(f"loaded {channel}")
+        self.states[channel] = remembered
+        self.log.append(("state", remembered))
+
+    def on_refused(self, channel: str) -> None:
+        self.told.append(f"refused {channel}")
+
+    def on_lost(self, channels: Iterable[str]) -> None:
+        self.lost.append(list(channels))
+        self.told.append("lost")
+
+    def on_moved(self, channels: Iterable[str]) -> None:
+        self.told += [f"moved {channel}" for channel in channels]
+
+    def on_live(self) -> None:
+        self.told.append("live")
+
+    def payloads(self, channel: str) -> list[bytes]:
+        return [payload for batch in self.batches for payload in batch.get(channel.encode(), [])]
+
+    def count(self, what: str) -> int:
+        return self.told.count(what)

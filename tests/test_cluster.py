@@ -1,0 +1,271 @@
+"""The feed of a Cluster, on two real shards: channels are heard where they are, also while they move."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from uuid import uuid4
+
+import pytest
+
+from gateway import cluster as module
+from gateway.cluster import ClusterFeed
+from gateway.listener import FeedState
+from gateway.shard import Shard
+from publisher.redis_url import RedisUrl
+from tests.contract.deadlines import eventually
+from tests.contract.processes import free_port
+from tests.feed_listener import FeedListener
+from tests.small_cluster import Node, SmallCluster
+
+
+class Stage:
+    """A feed that runs, its listener, and its Cluster."""
+
+    def __init__(self, cluster: SmallCluster, url: str) -> None:
+        self.cluster = cluster
+        self.listener = FeedListener()
+        self.feed = ClusterFeed(RedisUrl.parse(url), self.listener, f"project:~probe:{uuid4().hex}")
+        self.first, self.second = (self.channel_at(node) for node in cluster.nodes)
+
+    def channel_at(self, node: Node) -> str:
+        while self.cluster.owner(channel := f"project:{uuid4().hex}") is not node:
+            pass
+        return channel
+
+    async def live(self) -> None:
+        await eventually(lambda: self.feed.state is FeedState.LIVE, "the feed to be live")
+
+    async def watch(self, *channels: str) -> None:
+        for channel in channels:
+            self.feed.subscribe(channel)
+        await eventually(lambda: set(channels) <= set(self.listener.states), "the states")
+
+    async def hears(self, channel: str, payload: str) -> None:
+        assert await asyncio.to_thread(self.cluster.publish, channel, payload) == 1, "nobody has subscribed there"
+        await eventually(lambda: payload.encode() in self.listener.payloads(channel), f"{payload} of {channel}")
+
+    def loads(self, channel: str) -> int:
+        return self.listener.count(f"loaded {channel}")
+
+
+@asynccontextmanager
+async def running(cluster: SmallCluster, *, url: str = "", live: bool = True) -> AsyncIterator[Stage]:
+    stage = Stage(cluster, url or cluster.url)
+    task = asyncio.create_task(stage.feed.run())
+    try:
+        if live:
+            await stage.live()
+        yield stage
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled(), "the feed cannot be ended"
+        assert stage.feed.state is FeedState.CLOSED
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SmallCluster]:
+    cluster = SmallCluster()
+    yield cluster
+    cluster.end()
+
+
+@pytest.fixture
+async def stage(cluster: SmallCluster) -> AsyncIterator[Stage]:
+    async with running(cluster) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def own_stage() -> AsyncIterator[Stage]:
+    """On servers of the test's own, which it may stop."""
+    cluster = SmallCluster()
+    try:
+        async with running(cluster) as stage:
+            yield stage
+    finally:
+        cluster.end()
+
+
+async def test_channels_of_every_shard_are_loaded_and_heard(stage: Stage) -> None:
+    for channel in (stage.first, stage.second):
+        stage.cluster.remember(channel, f"remembered of {channel}")
+    await stage.watch(stage.first, stage.second)
+    for channel in (stage.first, stage.second):
+        assert stage.listener.states[channel] == {b"job\n": f"remembered of {channel}".encode()}
+        await stage.hears(channel, "an event")
+    assert stage.listener.count("live") == 1
+    assert stage.feed.is_proven
+    assert stage.feed.lost_seconds == 0
+    assert stage.feed.trouble is None
+
+
+async def test_a_channel_that_was_let_go_is_not_heard_any_more(stage: Stage) -> None:
+    await stage.watch(stage.first)
+    stage.feed.unsubscribe(stage.first)
+    await eventually(lambda: stage.cluster.publish(stage.first, "late") == 0, "the end of the subscription")
+    await stage.watch(stage.second)
+    await stage.hears(stage.second, "an event")
+    assert stage.listener.payloads(stage.first) == []
+
+
+async def test_a_round_trip_is_one_to_the_shard_of_the_channel(stage: Stage) -> None:
+    await stage.watch(stage.first, stage.second)
+    heard: list[list[bytes]] = []
+    for channel in (stage.first, stage.second):
+        stage.cluster.publish(channel, "before")
+        stage.feed.after_round_trip(channel, partial(lambda name: heard.append(stage.listener.payloads(name)), channel))
+    await eventually(lambda: len(heard) == 2, "the round trips")
+    assert heard == [[b"before"], [b"before"]]
+
+
+async def test_a_channel_follows_its_slot_and_nobody_is_told(stage: Stage) -> None:
+    stage.cluster.remember(stage.first, "before")
+    await stage.watch(stage.first, stage.second)
+    await asyncio.to_thread(stage.cluster.move, stage.first)
+    stage.cluster.remember(stage.first, "after")
+    await eventually(lambda: stage.listener.states[stage.first] == {b"job\n": b"after"}, "the state at the new shard")
+    await stage.hears(stage.first, "news")
+    await stage.hears(stage.second, "other news")
+    assert stage.loads(stage.second) == 1
+    assert stage.listener.count("lost") == 0
+
+
+async def test_what_is_published_while_a_slot_is_half_moved_comes_with_its_state(stage: Stage) -> None:
+    stage.cluster.remember(stage.first, "before")
+    await stage.watch(stage.first)
+    finish = stage.cluster.begin_move(stage.first)
+    for text in ("one", "two"):
+        stage.cluster.remember(stage.first, text)
+        await eventually(lambda: stage.listener.states[stage.first] == {b"job\n": text.encode()}, text)  # noqa: B023
+    finish()
+    await eventually(lambda: stage.feed._homes[stage.first] is not None, "the new shard")
+    loads = stage.loads(stage.first)
+    await eventually(lambda: stage.loads(stage.first) >= loads, "the load")
+    await eventually(lambda: stage.cluster.publish(stage.first, "news") == 1, "the subscription there")
+    await eventually(lambda: b"news" in stage.listener.payloads(stage.first), "news")
+    assert stage.listener.count("lost") == 0
+
+
+async def test_a_channel_may_be_new_while_its_slot_is_half_moved(stage: Stage) -> None:
+    stage.cluster.remember(stage.second, "before")
+    finish = stage.cluster.begin_move(stage.second)
+    await stage.watch(stage.second)
+    assert stage.listener.states[stage.second] == {b"job\n": b"before"}
+    finish()
+    await eventually(lambda: stage.cluster.publish(stage.second, "news") == 1, "the subscription there")
+
+
+async def test_a_move_back_and_forth_while_a_viewer_leaves_and_comes_is_followed(stage: Stage) -> None:
+    """A shard's own word that it let a channel go crosses ours."""
+    for turn in range(6):
+        await stage.watch(stage.first)
+        move = asyncio.create_task(asyncio.to_thread(stage.cluster.move, stage.first))
+        await asyncio.sleep(0.002 * turn)
+        stage.feed.unsubscribe(stage.first)
+        if turn % 2:
+            stage.feed.subscribe(stage.first)
+            stage.feed.unsubscribe(stage.first)
+        await move
+        stage.listener.states.clear()
+    await stage.watch(stage.first)
+    await stage.hears(stage.first, "news")
+    assert stage.listener.count("lost") == 0
+    assert sum(stage.feed.figures.reconnects.values()) == 0
+
+
+async def test_a_probe_whose_slot_moves_is_replaced(stage: Stage) -> None:
+    await stage.watch(stage.first)
+    shard = stage.feed._homes[stage.first]
+    assert shard is not None
+    probe = shard.feed.probe_channel
+    await asyncio.to_thread(stage.cluster.move, probe)
+    await eventually(lambda: shard.feed.probe_channel != probe, "another probe")
+    proven = shard.feed._proven_at
+    await eventually(lambda: shard.feed._proven_at > proven + 1, "its return")
+    assert stage.listener.count("lost") == 0
+
+
+async def test_a_shard_that_is_gone_costs_the_others_nothing(own_stage: Stage) -> None:
+    stage, (first, second) = own_stage, own_stage.cluster.nodes
+    await stage.watch(stage.first, stage.second)
+    second.kill()
+    await eventually(lambda: stage.listener.count("lost") == 1, "the loss")
+    assert stage.listener.lost == [[stage.second]]
+    assert not stage.feed.is_proven
+    assert stage.feed.state is not FeedState.LIVE
+    assert stage.feed.trouble is not None
+    assert stage.feed.trouble.error.startswith(f"{second.address}: ")
+    assert sum(stage.feed.figures.reconnects.values()) >= 1
+    assert sum(stage.feed.figures.probe.counts) >= 2, "each shard's first, in one histogram"
+    assert first.client.execute_command("SPUBLISH", stage.first, "news") == 1
+    await eventually(lambda: stage.listener.payloads(stage.first) == [b"news"], "the other shard's news")
+    await eventually(lambda: (stage.feed.lost_seconds or 0) > 0.5, "the time to be told")
+    second.start()
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live", within=15)
+    assert stage.loads(stage.second) == 2
+    assert stage.loads(stage.first) == 1
+    assert stage.listener.told.index("live", 3) > len(stage.listener.told) - 3, "live comes last"
+    await stage.hears(stage.second, "news")
+
+
+async def test_a_shard_that_is_frozen_is_noticed(own_stage: Stage) -> None:
+    stage, second = own_stage, own_stage.cluster.nodes[1]
+    await stage.watch(stage.second)
+    second.signal(signal.SIGSTOP)
+    begin = asyncio.get_running_loop().time()
+    await eventually(lambda: stage.listener.lost == [[stage.second]], "the loss")
+    assert asyncio.get_running_loop().time() - begin < 5 + 1, "stale within 5 seconds"
+    second.signal(signal.SIGCONT)
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live", within=15)
+
+
+async def test_a_slot_that_nobody_serves_is_told_as_a_loss(own_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, (first, _) = own_stage, own_stage.cluster.nodes
+    monkeypatch.setattr(module, "MOVE_SECONDS", 0.5)
+    await stage.watch(stage.first, stage.second)
+    slot = first.client.execute_command("CLUSTER", "KEYSLOT", stage.first)
+    for node in stage.cluster.nodes:
+        node.client.execute_command("CLUSTER", "DELSLOTS", slot)
+    await eventually(lambda: stage.listener.lost == [[stage.first]], "the loss")
+    first.client.execute_command("CLUSTER", "ADDSLOTS", slot)
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live")
+    await stage.hears(stage.first, "news")
+
+
+async def test_nodes_that_the_url_does_not_name_are_found(cluster: SmallCluster) -> None:
+    url = f"redis+cluster://127.0.0.1:{free_port()},{cluster.nodes[1].address}"
+    async with running(cluster, url=url) as stage:
+        await stage.watch(stage.first, stage.second)
+        await stage.hears(stage.first, "news")
+
+
+async def test_a_cluster_that_cannot_be_reached_is_said_once_and_tried_again(
+    cluster: SmallCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.feed")
+    async with running(cluster, url=f"redis+cluster://:secret@127.0.0.1:{free_port()}", live=False) as stage:
+        await asyncio.sleep(0.5)
+        assert stage.feed.state is FeedState.DOWN
+        assert stage.feed.lost_seconds is None
+        assert stage.feed.trouble is not None
+        assert stage.feed.trouble.hint
+    assert len(caplog.records) == 1, caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_control_without_an_ear_for_moves_a_channel_is_lost(
+    cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shard, "on_moved", lambda *arguments: None)
+    arrange = ClusterFeed._arrange
+    monkeypatch.setattr(ClusterFeed, "_arrange", lambda feed, slots: None if feed._shards else arrange(feed, slots))
+    async with running(cluster) as stage:
+        await stage.watch(stage.first)
+        await asyncio.to_thread(stage.cluster.move, stage.first)
+        await asyncio.sleep(1)
+        assert stage.cluster.publish(stage.first, "news") == 0
+        assert stage.loads(stage.first) == 1

@@ -1,0 +1,130 @@
+"""What a Redis URL names, in all its forms, and what is said of one that is wrong."""
+
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import connection
+
+from publisher.redis_url import RedisUrl
+
+parse_url: Any = connection.parse_url
+
+
+def hosts(url: str) -> list[str]:
+    return [f"{host}|{port}" for host, port in RedisUrl.parse(url).hosts]
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "places"),
+    [
+        ("redis://h", "server", ["h|6379"]),
+        ("redis://", "server", ["localhost|6379"]),
+        ("redis:///3", "server", ["localhost|6379"]),
+        ("rediss://u:p@h:1/2?ssl_ca_certs=/ca.pem", "server", ["h|1"]),
+        ("redis://[::1]:7/0", "server", ["::1|7"]),
+        ("unix:///run/redis.sock?db=1", "server", []),
+        ("redis+sentinel://h/mymaster", "sentinel", ["h|26379"]),
+        ("redis+sentinel://u:p@h1:1,h2,[fe80::1]:3/mymaster/2", "sentinel", ["h1|1", "h2|26379", "fe80::1|3"]),
+        ("rediss+sentinel://h1,h2/mymaster?ssl_ca_certs=/ca.pem", "sentinel", ["h1|26379", "h2|26379"]),
+        ("redis+cluster://u:p@h1:1,h2", "cluster", ["h1|1", "h2|6379"]),
+        ("redis+cluster://h1,[::1]/0", "cluster", ["h1|6379", "::1|6379"]),
+        ("rediss+cluster://h?ssl_cert_reqs=none", "cluster", ["h|6379"]),
+    ],
+)
+def test_each_form_names_its_hosts(url: str, kind: str, places: list[str]) -> None:
+    assert RedisUrl.parse(url).kind == kind
+    assert RedisUrl.parse(url).url == url
+    assert hosts(url) == places
+
+
+def test_one_server_behind_it_has_the_same_user_database_and_tls() -> None:
+    url = RedisUrl.parse("rediss+sentinel://u%2F:p%40@s1,s2/mymaster/3?ssl_ca_certs=/a%20b.pem&sentinel_password=s%26")
+    options = parse_url(url.at("10.0.0.1", 6380))
+    assert options.pop("connection_class") is redis.SSLConnection
+    assert options == {
+        "username": "u/", "password": "p@", "host": "10.0.0.1", "port": 6380, "db": 3, "ssl_ca_certs": "/a b.pem"
+    }  # fmt: skip
+
+
+def test_a_sentinel_has_a_user_of_its_own_and_the_same_tls_and_no_database() -> None:
+    url = RedisUrl.parse("rediss+sentinel://u:p@s1/m/3?ssl_ca_certs=/a.pem&sentinel_username=x&sentinel_password=s%26/")
+    options = parse_url(url.at_sentinel("::1", 26379))
+    assert options.pop("connection_class") is redis.SSLConnection
+    assert options.pop("socket_timeout") == options.pop("socket_connect_timeout") == 0.5
+    assert options == {
+        "username": "x", "password": "s&/", "host": "::1", "port": 26379, "db": 0, "ssl_ca_certs": "/a.pem"
+    }  # fmt: skip
+
+
+def test_without_a_user_for_the_sentinels_they_are_asked_without_one() -> None:
+    options = parse_url(RedisUrl.parse("redis+sentinel://u:secret@s1/m").at_sentinel("s1", 1))
+    assert "password" not in options
+    assert options.get("connection_class") is None
+
+
+def test_a_node_of_a_cluster_at_an_ipv6_address() -> None:
+    assert RedisUrl.parse("redis+cluster://:p@h").at("fe80::1", 7) == "redis://:p@[fe80::1]:7/0"
+
+
+def test_a_service_has_the_name_that_the_sentinels_know() -> None:
+    assert RedisUrl.parse("redis+sentinel://h/my%20primary").service == "my primary"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "scheme"),
+        ("nonsense", "scheme"),
+        ("http://h", "redis://"),
+        ("redis+sentinels://h", r"redis\+sentinel://"),
+        ("redis://h1:1,h2:2", r"several hosts.*redis\+sentinel://.*redis\+cluster://"),
+        ("redis://h:0", "port"),
+        ("redis://h:x", "host:port"),
+        ("redis://h:65536", "port"),
+        ("redis://[::1", "IPv6"),
+        ("redis+cluster://::1", "IPv6"),
+        ("redis+cluster://", "host 1"),
+        ("redis+cluster://h1,,h3", "host 2"),
+        ("redis+cluster://h/1", "no database but 0"),
+        ("redis+cluster://h/name", "no number"),
+        ("redis+sentinel://h", "service.*mymaster"),
+        ("redis+sentinel://h/", "service.*mymaster"),
+        ("redis+sentinel://h/m/one", "no number of a database"),
+        ("redis+sentinel://h/m/0/1", "no number of a database"),
+        ("redis://h/m", "no number of a database"),
+        ("redis://h/0#x", "%23"),
+        ("redis+cluster://u:p@h1,u:p@h2", "more than one @"),
+        ("rediss+cluster://h/1", r"write rediss\+cluster://"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_to_write(url: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as raised:
+        RedisUrl.parse(url)
+    assert "write " in str(raised.value)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])
+@pytest.mark.parametrize("mark", "/?#@")
+def test_no_part_of_a_password_with_a_character_that_ends_it_is_repeated(scheme: str, mark: str) -> None:
+    for password in (f"sec{mark}cret", f"{mark}cret", f"sec{mark}"):
+        try:
+            RedisUrl.parse(f"{scheme}://user:{password}@h1:1/m")
+        except ValueError as error:
+            message = str(error).replace("mymaster", "")
+            assert "sec" not in message
+            assert "cret" not in message
+
+
+@given(
+    st.text(max_size=40) | st.from_regex(r"rediss?(\+(sentinel|cluster))?://[\w:@,/\[\]?#=&%.-]{0,30}", fullmatch=True)
+)
+def test_any_text_is_a_url_or_a_value_error(url: str) -> None:
+    try:
+        parsed = RedisUrl.parse(url)
+    except ValueError:
+        return
+    for host, port in parsed.hosts:
+        assert RedisUrl.parse(parsed.at(host, port)).hosts == ((host, port),)

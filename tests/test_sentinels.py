@@ -1,0 +1,37 @@
+"""What Sentinels say of the primary, and whom to believe. No Sentinel; real ones are in tests/contract."""
+
+import pytest
+from redis.exceptions import AuthenticationError, ConnectionError, ResponseError
+
+from publisher.redis_url import RedisUrl
+from publisher.sentinels import Known, newest, read
+
+URL = RedisUrl.parse("redis+sentinel://s1,s2,s3/mymaster")
+
+
+def test_the_address_is_the_one_that_is_new_amid_a_failover() -> None:
+    state = [b"name", b"mymaster", b"ip", b"10.0.0.1", b"port", b"1", b"config-epoch", b"7"]
+    assert read([state, [b"10.0.0.2", b"6379"]]) == Known(7, "10.0.0.2", 6379)
+
+
+@pytest.mark.parametrize(
+    "answers", [[[], None], [[b"config-epoch"], [b"h", b"1"]], [None, None], [[b"x"], [b"h", b"1"]]]
+)
+def test_what_no_sentinel_would_say_is_an_error(answers: list[object]) -> None:
+    with pytest.raises((ValueError, TypeError, IndexError)):
+        read(answers)
+
+
+def test_the_newest_failover_counts_whoever_answers_first() -> None:
+    assert newest(URL, [Known(3, "old", 1), ConnectionError("x"), Known(4, "new", 2)]) == ("new", 2)
+
+
+def test_where_none_knows_it_is_said_why_and_tried_again() -> None:
+    errors = [ConnectionError("refused"), ConnectionError("refused"), ResponseError("No such master with that name")]
+    with pytest.raises(ConnectionError, match="no Sentinel tells where 'mymaster' is: refused; No such master"):
+        newest(URL, errors)
+
+
+def test_a_password_that_sentinels_do_not_take_is_not_tried_again() -> None:
+    with pytest.raises(AuthenticationError):
+        newest(URL, [AuthenticationError("invalid username-password pair")] * 3)
