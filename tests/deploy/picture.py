@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -63,7 +64,8 @@ class Stage:
 
     async def roll(self, number: int) -> None:
         """As a rolling deploy does: the old one ends in order, and the new one comes."""
-        await asyncio.to_thread(self.replicas[number].stop)
+        self.replicas[number].signal(signal.SIGTERM)
+        await asyncio.to_thread(self.replicas[number].wait, "the end of the drain", 60)
         self.replicas[number] = self.start(number)
         await asyncio.to_thread(self.replicas[number].wait_ready)
 
@@ -145,7 +147,7 @@ def page(stage: Stage, span: tuple[float, float]) -> str:
     title = json.loads(DASHBOARD.read_text())["title"]
     note = (
         f"deploy/grafana/dashboard.json, its queries drawn without Grafana: {span[1] - span[0]:.0f} s of two replicas; "
-        f"{CLIENTS} clients, four fifths of which obey going_away; one replica is rolled, and later Redis is frozen for "
+        f"{CLIENTS} clients, four fifths of which obey going_away; one replica is rolled, later Redis is frozen for "
         f"{FROZEN_SECONDS:.0f} s"
     )
     return draw.page(title, note, parts)
