@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from gateway.demo import PROJECT_ID, DemoJobs
@@ -76,20 +76,36 @@ class Stage:
         self.redis.kill()
 
 
+async def told_to_go(socket: ClientConnection) -> bool:
+    """Watch for a while: True if the replica drains, when this client's moment to move has come."""
+    await socket.send(json.dumps({"type": "subscribe", "projectId": PROJECT_ID}))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(random.uniform(20, 90)):
+            async for text in socket:
+                message = json.loads(text)
+                if message["type"] == "going_away":
+                    await asyncio.sleep(random.uniform(*message["reconnectIn"]) / 1000)
+                    return True
+    return False
+
+
 async def client(stage: Stage, *, obeys: bool) -> None:
     """A page: it watches, moves when it is told to, and comes back; now and then somebody leaves, and another comes."""
+    socket: ClientConnection | None = None
+    left: Replica | None = None
     while True:
+        # A load balancer asks another replica in place of the one that drains.
+        replica = random.choice([one for one in stage.replicas if one is not left])
         try:
-            async with connect(random.choice(stage.replicas).ws) as socket:
-                await socket.send(json.dumps({"type": "subscribe", "projectId": PROJECT_ID}))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(random.uniform(20, 90)):
-                        async for text in socket:
-                            message = json.loads(text)
-                            if message["type"] == "going_away" and obeys:
-                                await asyncio.sleep(random.uniform(*message["reconnectIn"]) / 1000)
-                                break
+            old, socket = socket, await connect(replica.ws)
+            if old is not None:
+                await old.close()  # the next connection is there first
+            left = replica if await told_to_go(socket) and obeys else None
+            if left is None:
+                await socket.close()
+                socket = None
         except (OSError, ConnectionClosed, InvalidHandshake):
+            socket, left = None, replica
             await asyncio.sleep(random.uniform(0.1, 2))
 
 
@@ -105,7 +121,8 @@ async def post(stage: Stage) -> None:
             await asyncio.sleep(0.1)
 
 
-async def play(stage: Stage) -> None:
+async def play(stage: Stage) -> float:
+    """Returns when it was over; what comes then is only the clients' going."""
     tasks = [asyncio.create_task(client(stage, obeys=number % 5 > 0)) for number in range(CLIENTS)]
     tasks.append(asyncio.create_task(post(stage)))
     await asyncio.sleep(ROLL_AT)
@@ -115,9 +132,11 @@ async def play(stage: Stage) -> None:
     await asyncio.sleep(FROZEN_SECONDS)
     stage.redis.thaw()
     await asyncio.sleep(SECONDS - FREEZE_AT - FROZEN_SECONDS)
+    end = time.time()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    return end
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
@@ -168,8 +187,7 @@ def main() -> None:
         try:
             with DemoJobs(stage.redis.url):
                 begin = time.time()
-                asyncio.run(play(stage))
-                text = page(stage, (begin, time.time()))
+                text = page(stage, (begin, asyncio.run(play(stage))))
         finally:
             stage.end()
         photograph(text, Path(folder))
