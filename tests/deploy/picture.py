@@ -76,36 +76,40 @@ class Stage:
         self.redis.kill()
 
 
-async def told_to_go(socket: ClientConnection) -> bool:
-    """Watch for a while: True if the replica drains, when this client's moment to move has come."""
-    await socket.send(json.dumps({"type": "subscribe", "projectId": PROJECT_ID}))
+async def told_to_go(socket: ClientConnection, *, obeys: bool) -> bool:
+    """Watch for a while, or until this client's moment to move has come: then True."""
+    told = False
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(random.uniform(20, 90)):
+        async with asyncio.timeout(random.uniform(20, 90)) as limit:
             async for text in socket:
                 message = json.loads(text)
-                if message["type"] == "going_away":
-                    await asyncio.sleep(random.uniform(*message["reconnectIn"]) / 1000)
-                    return True
-    return False
+                if message["type"] == "going_away" and obeys:
+                    told = True
+                    limit.reschedule(asyncio.get_running_loop().time() + random.uniform(*message["reconnectIn"]) / 1000)
+    return told
 
 
 async def client(stage: Stage, *, obeys: bool) -> None:
     """A page: it watches, moves when it is told to, and comes back; now and then somebody leaves, and another comes."""
-    socket: ClientConnection | None = None
-    left: Replica | None = None
+    old: ClientConnection | None = None
+    avoided: Replica | None = None
     while True:
-        # A load balancer asks another replica in place of the one that drains.
-        replica = random.choice([one for one in stage.replicas if one is not left])
+        replica = random.choice([one for one in stage.replicas if one is not avoided])
+        avoided = None
         try:
-            old, socket = socket, await connect(replica.ws)
+            socket = await connect(replica.ws)
+            await socket.send(json.dumps({"type": "subscribe", "projectId": PROJECT_ID}))
             if old is not None:
-                await old.close()  # the next connection is there first
-            left = replica if await told_to_go(socket) and obeys else None
-            if left is None:
+                await old.close()  # only now: the next connection is there first
+                old = None
+            if await told_to_go(socket, obeys=obeys):
+                old, avoided = socket, replica
+            else:
                 await socket.close()
-                socket = None
-        except (OSError, ConnectionClosed, InvalidHandshake):
-            socket, left = None, replica
+        except InvalidHandshake:
+            avoided = replica  # as a load balancer does: it asks another one at once
+        except (OSError, ConnectionClosed):
+            old = None
             await asyncio.sleep(random.uniform(0.1, 2))
 
 
