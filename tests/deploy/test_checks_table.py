@@ -46,7 +46,8 @@ def test_a_row_is_true(row: Row) -> None:
         assert any(fits(path, pattern) for path in tracked()), f"{pattern}: no such file"
     code = (ROOT / row.test).read_text()
     for folder, name in re.findall(r"^from (tests\.contract)?\.(\w+) import", code, re.MULTILINE):
-        code += (ROOT / (folder.replace(".", "/") or "tests/deploy") / f"{name}.py").read_text()
+        place = ROOT / folder.replace(".", "/") if folder else (ROOT / row.test).parent
+        code += (place / f"{name}.py").read_text()
     for tool in row.tools:
         assert re.search(rf"\b{re.escape(tool)}\b", code), f"{row.test} does not run {tool}"
 
