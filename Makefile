@@ -4,14 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)/.oldest
+DEPLOY := $(VENV)/.deploy
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types frontend oldest example bench chaos lock clean
+.PHONY: run test lint types frontend oldest example bench chaos deploy-check manifests dashboard lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
 
-test: lint types frontend $(OLDEST)/.installed  ## everything CI runs
+test: lint types frontend $(OLDEST)/.installed $(DEPLOY)/.installed  ## everything CI runs
 	@tests/system-packages redis-server openssl curl nginx-light haproxy systemd prometheus
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest
@@ -55,10 +56,22 @@ ROUNDS = 50
 CLIENTS = 200
 CONTROL = $(BIN)/python -m tests.chaos --seeds 1 --rounds 1 --clients 60 --patience 8 --control
 
-lock: $(VENV)/.dev  ## resolve the newest allowed versions into the lock files, and the oldest into the third
+deploy-check: $(VENV)/.dev $(DEPLOY)/.installed  ## each file of deploy/ by its own tool: deploy/README.md
+	@tests/system-packages redis-server prometheus
+	$(BIN)/python -m pytest tests/deploy
+
+manifests: $(DEPLOY)/.installed  ## deploy/k8s/, made from the chart
+	$(DEPLOY)/bin/python deploy/helm/render.py
+
+dashboard: $(VENV)/.dev  ## docs/dashboard.png, in three minutes: the dashboard's queries over two live replicas
+	@tests/system-packages prometheus chromium
+	$(BIN)/python -m tests.deploy.picture
+
+lock: $(VENV)/.dev  ## resolve the newest allowed versions into the lock files, and the oldest into requirements-oldest.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra gateway -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra dev -o requirements-dev.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group oldest --resolution lowest-direct -o requirements-oldest.lock
+	$(BIN)/uv pip compile $(filter-out pyproject.toml,$(LOCK_OPTIONS)) --group deploy -o requirements-deploy.lock
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	--no-annotate pyproject.toml
 
@@ -84,6 +97,12 @@ $(OLDEST)/.installed: requirements-oldest.lock | $(BIN)/python
 	@echo "Installing the oldest redis-py and pydantic, and arq, into $(OLDEST) (once) ..."
 	@$(BIN)/python -m venv $(OLDEST)
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+$(DEPLOY)/.installed: requirements-deploy.lock | $(BIN)/python
+	@echo "Installing the tools that check deploy/ into $(DEPLOY) (once) ..."
+	@$(BIN)/python -m venv $(DEPLOY)
+	@$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 frontend/node_modules/.installed: frontend/package-lock.json frontend/.npmrc

@@ -1,0 +1,54 @@
+{{- define "gateway.name" -}}
+{{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "gateway.fullname" -}}
+{{- $name := include "gateway.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name -}}
+{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- end -}}
+{{- end }}
+
+{{- define "gateway.selector" -}}
+app.kubernetes.io/name: {{ include "gateway.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "gateway.labels" -}}
+{{ include "gateway.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "gateway.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{/* What no schema can say: values that fit one by one, and not together. */}}
+{{- define "gateway.check" -}}
+{{- $window := int .Values.gateway.drainSeconds -}}
+{{- /* The longest drain (docs/operating.md): twice the window, a quarter of it or 5 s between, 5 s for the last closes. */ -}}
+{{- $drain := add (mul 2 $window) (min 5 (div (add $window 3) 4)) 5 -}}
+{{- $end := add (int .Values.preStopSeconds) $drain 5 -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int $end) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d; preStop, the longest drain with gateway.drainSeconds, and the end after it take %d: pods would be killed in their drain" (int .Values.terminationGracePeriodSeconds) $end) -}}
+{{- end -}}
+{{- if eq (int .Values.gateway.port) (int .Values.gateway.adminPort) -}}
+{{- fail "gateway.port and gateway.adminPort are the same" -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs names no Gateway" -}}
+{{- end -}}
+{{- end }}
