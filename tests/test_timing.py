@@ -52,18 +52,16 @@ def read(path: str) -> str:
 
 def ends() -> Iterator[End]:
     yield End("systemd", seconds("TimeoutStopSec=", read("deploy/systemd/progress-gateway.service")))
-    if (ROOT / "docker-compose.yml").exists():
-        text = read("docker-compose.yml")
-        drain = setting("GATEWAY_DRAIN_SECONDS", text, DEFAULT.drain_seconds)
-        yield End("docker-compose.yml", seconds("stop_grace_period: ", text), drain=drain)
-    if (ROOT / "deploy/k8s/deployment.yaml").exists():
-        text = read("deploy/k8s/deployment.yaml")
-        yield End(
-            "deploy/k8s",  # made from the chart's defaults
-            seconds("terminationGracePeriodSeconds: ", text),
-            seconds(r"preStop:\s+sleep:\s*{?\s*seconds: ", text),
-            setting("GATEWAY_DRAIN_SECONDS", read("deploy/k8s/configmap.yaml"), DEFAULT.drain_seconds),
-        )
+    text = read("docker-compose.yml")
+    drain = setting("GATEWAY_DRAIN_SECONDS", text, DEFAULT.drain_seconds)
+    yield End("docker-compose.yml", seconds("stop_grace_period: ", text), drain=drain)
+    text = read("deploy/k8s/deployment.yaml")
+    yield End(
+        "deploy/k8s",  # made from the chart's defaults
+        seconds("terminationGracePeriodSeconds: ", text),
+        seconds(r"preStop:\s+sleep:\s*{?\s*seconds: ", text),
+        setting("GATEWAY_DRAIN_SECONDS", read("deploy/k8s/configmap.yaml"), DEFAULT.drain_seconds),
+    )
 
 
 def idles() -> Iterator[Idle]:
@@ -73,17 +71,15 @@ def idles() -> Iterator[Idle]:
     haproxy = read("deploy/haproxy/haproxy.cfg")
     for name in ("client", "server", "tunnel"):
         yield Idle(f"HAProxy, timeout {name}", seconds(rf"timeout {name}\s+", haproxy))
-    if (ROOT / "deploy/k8s/examples/ingress.yaml").exists():
-        text = read("deploy/k8s/examples/ingress.yaml")
-        for name in ("proxy-read-timeout", "proxy-send-timeout"):
-            yield Idle(f"ingress-nginx, {name}", seconds(rf"{name}: ", text))
+    text = read("deploy/k8s/examples/ingress.yaml")
+    for name in ("proxy-read-timeout", "proxy-send-timeout"):
+        yield Idle(f"ingress-nginx, {name}", seconds(rf"{name}: ", text))
 
 
 def pings() -> Iterator[tuple[str, float]]:
     yield "the default", DEFAULT.ping_seconds
     for path in ("docker-compose.yml", "deploy/k8s/configmap.yaml"):
-        if (ROOT / path).exists():
-            yield path, setting("GATEWAY_PING_SECONDS", read(path), DEFAULT.ping_seconds)
+        yield path, setting("GATEWAY_PING_SECONDS", read(path), DEFAULT.ping_seconds)
 
 
 @pytest.mark.parametrize("end", list(ends()), ids=lambda end: end.place)
