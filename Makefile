@@ -13,7 +13,7 @@ run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
 
 test: lint types frontend $(OLDEST)/.installed $(DEPLOY)/.installed  ## everything CI runs
-	@tests/system-packages redis-server openssl curl prometheus
+	@tests/system-packages redis-server openssl curl nginx-light haproxy systemd prometheus
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
@@ -57,8 +57,8 @@ CLIENTS = 200
 CONTROL = $(BIN)/python -m tests.chaos --seeds 1 --rounds 1 --clients 60 --patience 8 --control
 
 deploy-check: $(VENV)/.dev $(DEPLOY)/.installed  ## each file of deploy/ by its own tool: deploy/README.md
-	@tests/system-packages redis-server prometheus
-	$(BIN)/python -m pytest tests/deploy
+	@tests/system-packages redis-server prometheus nginx-light haproxy systemd
+	$(BIN)/python -m pytest tests/deploy tests/rolling/test_configurations.py tests/test_timing.py
 
 manifests: $(DEPLOY)/.installed  ## deploy/k8s/, made from the chart
 	$(DEPLOY)/bin/python deploy/helm/render.py

@@ -24,7 +24,9 @@ PROJECTS = 20
 REMEMBERED_JOBS = 20_000
 CHANNELS = 10_000
 JOBS_OF_A_PROJECT = 10
-ALL_SLOTS = (0, 16_383)
+SLOTS = 16_384
+NODES = 200  # primaries of a large Cluster
+LOOKS = 500
 
 
 class Replicas:
@@ -101,6 +103,12 @@ class Asking:
             found += data.count(end)
             tail = data[-len(end) + 1 :] if not data.endswith(end) else b""
 
+    def drain(self) -> None:
+        """Read what is left of a long answer: PING's comes behind it."""
+        self._socket.sendall(pack("PING"))
+        while not self._socket.recv(1 << 20).endswith(b"+PONG\r\n"):
+            pass
+
     def used_memory(self) -> int:
         time.sleep(0.2)
         for line in self.ask("INFO", "memory").splitlines():
@@ -131,6 +139,27 @@ def _cost(redis: Child, publish: Callable[[Sequence[Event]], None], count: int) 
     return (redis.cpu_seconds() - before) * 1e6 / count
 
 
+def _large_cluster() -> str:
+    """What a node knows of so many others, as it keeps it; none of them is there."""
+    share = SLOTS // NODES
+    lines = []
+    for number in range(NODES):
+        last = SLOTS - 1 if number == NODES - 1 else (number + 1) * share - 1
+        address = f"127.0.0.1:{20_000 + number}@{30_000 + number}"
+        flags = "myself,master" if number == 0 else "master"
+        lines.append(f"{number:040x} {address} {flags} - 0 0 {number + 1} connected {number * share}-{last}")
+    return "\n".join([*lines, f"vars currentEpoch {NODES} lastVoteEpoch 0", ""])
+
+
+def _cost_of_asking(redis: Child, asking: Asking, *words: str) -> float:
+    """CPU microseconds of Redis for one answer, however long."""
+    before = redis.cpu_seconds()
+    for _ in range(LOOKS):
+        asking.ask(*words)
+        asking.drain()
+    return (redis.cpu_seconds() - before) * 1e6 / LOOKS
+
+
 class Capacity:
     """All figures of P9; a fresh Redis for each round."""
 
@@ -141,7 +170,10 @@ class Capacity:
         self._job = Figure("P9d", "memory of Redis for a remembered job, its last event 200 B", "bytes", "")
         self._channel = Figure("P9e", "memory of Redis for a project that one replica watches", "bytes", "")
         self._load = Figure("P9f", f"Redis' CPU to subscribe and load a project of {JOBS_OF_A_PROJECT} jobs", "us", "")
-        self.figures = [self._batched, self._single, self._sharded, self._job, self._channel, self._load]
+        self._look = Figure("P9g", f"CPU of a primary to tell its own moves, among {NODES} primaries", "us", "")
+        self.figures = [
+            self._batched, self._single, self._sharded, self._job, self._channel, self._load, self._look,
+        ]  # fmt: skip
 
     def measure(self) -> None:
         with redis_server() as (redis, port):
@@ -152,10 +184,14 @@ class Capacity:
         with redis_server("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no") as (redis, port):
             os.environ["REDIS_URL"] = f"redis+cluster://{LOOPBACK}:{port}"
             with Asking(port) as asking:
-                asking.ask("CLUSTER", "ADDSLOTSRANGE", *map(str, ALL_SLOTS))
+                asking.ask("CLUSTER", "ADDSLOTSRANGE", "0", str(SLOTS - 1))
                 while b"cluster_state:ok" not in asking.ask("CLUSTER", "INFO"):
                     time.sleep(0.05)
             self._sharded.add(self._with(redis, port, 1, _batch, EVENTS, "SSUBSCRIBE"))
+        with redis_server("--cluster-enabled", "yes", nodes=_large_cluster()) as (redis, port), Asking(port) as asking:
+            asking.ask("CLUSTER", "MYID")
+            costs = [_cost_of_asking(redis, asking, *words) for words in (("CLUSTER", "NODES"), ("CLUSTER", "SLOTS"))]
+            self._look.add(costs[0], **{"for the whole map": sum(costs)})
 
     @staticmethod
     def _with(

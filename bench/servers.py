@@ -101,8 +101,11 @@ def _redis_program() -> str:
 
 
 @contextmanager
-def redis_server(*options: str) -> Iterator[tuple[Child, int]]:
-    """A Redis for this benchmark alone, in memory only. Yields it and its port."""
+def redis_server(*options: str, nodes: str = "") -> Iterator[tuple[Child, int]]:
+    """A Redis for this benchmark alone, in memory only. Yields it and its port.
+
+    `nodes`: what it, a member of a Cluster, is to know of the others.
+    """
     while (port := free_port()) > 55_000:  # one of a Cluster has a second port 10,000 above
         pass
 
@@ -112,7 +115,8 @@ def redis_server(*options: str) -> Iterator[tuple[Child, int]]:
             return connection.recv(16).startswith(b"+PONG")
 
     place = ["--port", str(port), "--bind", LOOPBACK, "--dir", str(BUILD), "--save", "", "--appendonly", "no"]
-    (BUILD / "nodes.conf").unlink(missing_ok=True)  # what another one of a Cluster knew
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / "nodes.conf").write_text(nodes)  # not what an earlier one knew
     with Child("redis", [_redis_program(), *place, *options]) as child:
         _wait_until(child, answers_ping)
         yield child, port

@@ -14,13 +14,14 @@ from gateway.listener import FeedState, Listener, Remembered
 from gateway.nodes import migrated_states, view_of
 from gateway.outages import Outages, Trouble
 from gateway.shard import Shard
-from gateway.slots import View, host_and_port, owners
+from gateway.slots import View, host_and_port, owners, read_migrating
 from publisher.redis_url import RedisUrl
 from publisher.slot_map import slot_of
 
 logger = logging.getLogger("gateway.feed")
 
 LOOK_SECONDS = 2.0  # between two looks at who owns which slots, where nothing asks for one
+MOST_ASKED = 5  # shards that are asked for the whole map while all is well
 LOOK_MIN_SECONDS = 0.1  # also a look that was asked for waits a moment: the channels of a moved slot ask one by one
 LOOK_MAX_SECONDS = 1.0  # while something is amiss
 MOVE_SECONDS = 2.0  # a channel that is on its way between shards for longer is told as a loss
@@ -171,7 +172,7 @@ class ClusterFeed:
                 await self._fetch_asked()
                 end_if_cancelled()
                 self._tell_what_takes_long()
-                is_settled = self._is_live and self._is_answered and not self._migrating and not self._awaited
+                is_settled = self._is_well
                 rounds = 0 if is_settled else rounds + 1
                 bound = min(LOOK_MAX_SECONDS, LOOK_MIN_SECONDS * 2 ** min(rounds, 10))
                 await asyncio.sleep(random.uniform(bound / 2, bound))  # noqa: S311
@@ -185,10 +186,14 @@ class ClusterFeed:
                 shard.end()
             await asyncio.gather(*(shard.task for shard in self._shards.values()), return_exceptions=True)
 
+    @property
+    def _is_well(self) -> bool:
+        return self._is_live and self._is_answered and not self._migrating and not self._awaited
+
     async def _look_around(self) -> None:
         try:
-            views = await self._views()
-            slots, migrating = owners(views), frozenset[int]().union(*(view.migrating for view in views))
+            views, migrating = await self._views()
+            slots = owners(views)
             if not slots:
                 raise RedisError("no node owns a slot")
         except Exception as error:  # also redis-py's, of a server that is no Redis
@@ -201,24 +206,39 @@ class ClusterFeed:
         self._migrating = migrating
         self._arrange(slots)
 
-    async def _views(self) -> list[View]:
-        """What the nodes say: each shard on its own link, or else the first node of the URL that answers."""
+    async def _views(self) -> tuple[list[View], frozenset[int]]:
+        """What the nodes say of all slots, and those that any of them is giving away.
+
+        Each shard is asked on its own link, or else the first node of the URL that answers. While all is well, some are
+        asked for all slots, and the others, in a large Cluster, for their own moves only.
+        """
         live = [shard for shard in self._shards.values() if shard.is_live]
-        answers = await asyncio.gather(*(self._view_of_shard(shard) for shard in live), return_exceptions=True)
+        random.shuffle(live)
+        most = MOST_ASKED if self._is_well else len(live)
+        asked = [self._view_of(shard) for shard in live[:most]]
+        others = [self._migrating_of(shard) for shard in live[most:]]
+        answers = await asyncio.gather(*asked, *others, return_exceptions=True)
+        migrating = frozenset[int]().union(*(answer for answer in answers if isinstance(answer, frozenset)))
         if views := [answer for answer in answers if isinstance(answer, View)]:
-            return views
+            return views, migrating.union(*(view.migrating for view in views))
         error: Exception = RedisError("no node")
         # Those that the URL names may all be gone by now.
         for host, port in dict.fromkeys([*self._url.hosts, *map(host_and_port, self._shards)]):
             try:
-                return [await view_of(self._url, host, port)]
+                view = await view_of(self._url, host, port)
+                return [view], view.migrating
             except Exception as failure:
                 error = failure
         raise error
 
-    async def _view_of_shard(self, shard: Shard) -> View:
+    @staticmethod
+    async def _view_of(shard: Shard) -> View:
         slots, nodes = await asyncio.gather(shard.ask("CLUSTER", "SLOTS"), shard.ask("CLUSTER", "NODES"))
         return View.of(host_and_port(shard.address)[0], slots, nodes)
+
+    @staticmethod
+    async def _migrating_of(shard: Shard) -> frozenset[int]:
+        return read_migrating(await shard.ask("CLUSTER", "NODES"))
 
     def _arrange(self, slots: Mapping[int, str]) -> None:
         """Begin, end and fill the feeds of the shards."""

@@ -39,6 +39,7 @@ MOST_LOADS_AT_ONCE = 64  # states that are asked for before their answers have c
 LOAD_BYTES_AT_ONCE = 4 << 20
 FIRST_LOAD_BYTES = 512 << 10  # the guess before the first state has come
 SILENCE_SECONDS = 1.0  # without an event; then the link is asked to prove itself
+ROLE_SECONDS = 2.0  # also while events come: a primary that was made a replica repeats those of its primary, with holes
 PROBE_SECONDS = 3.0  # a probe that takes longer means that the link is dead
 TICK_SECONDS = 0.25
 PROVEN_SECONDS = 5.0  # SILENCE + PROBE + a few ticks: a live link is never silent for longer
@@ -83,6 +84,7 @@ class Feed(asyncio.Protocol):
         # Proof of life: when an event or a probe came last, and when the probe was sent that has not come back.
         self._proven_at = float("-inf")
         self._probe_sent_at: float | None = None
+        self._probed_at = float("-inf")
         self._probe_clock = 0.0  # the same moment by a finer clock
 
     # What the hub asks for
@@ -195,8 +197,8 @@ class Feed(asyncio.Protocol):
         if self._probe_sent_at is not None:
             if now - self._probe_sent_at > PROBE_SECONDS:
                 self._fail(TimeoutError(f"no probe came back within {PROBE_SECONDS:g} s"))
-        elif self._expected or now - self._proven_at > SILENCE_SECONDS:
-            # A link may bring events and take no commands any more: then who subscribes would wait for ever.
+        # A link may bring events and take no commands any more: then who subscribes would wait for ever.
+        elif self._expected or now - self._proven_at > SILENCE_SECONDS or now - self._probed_at > ROLE_SECONDS:
             self._send_probe()
 
     def _subscribe_to_probe(self) -> None:
@@ -215,7 +217,7 @@ class Feed(asyncio.Protocol):
         Not so at a server that was made a replica: it brings its own, and nothing else once its primary is out of
         reach. HELLO tells, which every user may say.
         """
-        self._probe_sent_at = asyncio.get_running_loop().time()
+        self._probe_sent_at = self._probed_at = asyncio.get_running_loop().time()
         self._probe_clock = time.perf_counter()
         self._write(self._command(Expected("hello"), "HELLO", "3"))
         self._write(self._command(Expected("publish", self.probe_channel), self._verbs.publish, self.probe_channel, ""))

@@ -76,10 +76,12 @@ class Hub:
         self.events_received = 0
         self.payloads_dropped = 0
         self.catch_ups = 0
-        self.drains = 0
-        self.drain_forced_closes = 0
         self._stale_seconds = 0.0  # that are over
         self._stale_since = time.monotonic()
+        # Counted by gateway.drain.
+        self.drains = 0
+        self.drain_closes = 0  # clients that had not moved when their time was over: told 1012
+        self.drain_forced_closes = 0  # of those, the ones that did not answer
 
     # What sessions ask for
 

@@ -179,6 +179,10 @@ def unsubscribed(project_id: str) -> bytes:
     return _encode(Unsubscribed(project_id=project_id))
 
 
+def going_away(reconnect_in_ms: tuple[int, int]) -> bytes:
+    return _encode(GoingAway(reconnect_in=reconnect_in_ms))
+
+
 def error(code: ErrorCode, message: str, project_id: str | None = None) -> bytes:
     return _encode(ErrorMessage(code=code, message=message, project_id=project_id))
 

@@ -14,15 +14,19 @@ import uvicorn
 
 from gateway.admin import admin_port
 from gateway.app import create_app
-from gateway.codes import CloseCode
-from gateway.connection import CLOSE_SECONDS
+from gateway.drain import Drain, longest_seconds
 from gateway.hub import Hub
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
+from gateway.systemd import Systemd
 
 logger = logging.getLogger("gateway")
 
 BACKLOG = 4_096  # handshakes that the kernel holds while the loop is busy: all clients of another replica may come
+
+TERMINAL_DRAIN_SECONDS = 1.0
+HTTP_SECONDS = 2  # for requests that are under way after the drain
+END_SECONDS = HTTP_SECONDS + 3.0  # for them, and for leaving Redis
 
 SPARE_DESCRIPTORS = 64  # for Redis, the listening socket, files
 
@@ -36,6 +40,9 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._hub = hub
         self._admin = admin or nullcontext()
+        self._drain_seconds = hub.settings.drain_seconds
+        self._systemd = Systemd()
+        self._watchdog: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; the operators' port, if there is one, is open before and after."""
@@ -46,27 +53,27 @@ class Server(uvicorn.Server):
         """uvicorn's would raise the signal again after the end, which makes an orderly end look like a death."""
         if self.force_exit:  # the third: even the loop does not answer
             os._exit(1)
+        if sig != signal.SIGTERM:  # somebody at a terminal waits for it
+            self._drain_seconds = min(self._drain_seconds, TERMINAL_DRAIN_SECONDS)
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._hub.is_draining = True  # now, not when the loop next looks: no load balancer is to send anybody here
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._systemd.tell("READY=1")
+        self._watchdog = asyncio.create_task(self._systemd.feed_watchdog())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say 1012 to every client and see them off, before uvicorn drops what is left."""
-        self._hub.is_draining = True
-        viewers = list(self._hub.viewers)
-        if viewers:
-            logger.info("Closing %d connections", len(viewers))
-        connections = [viewer.connection for viewer in viewers]
-        for connection in connections:
-            connection.close(CloseCode.RESTART, "this replica ends; connect again")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + CLOSE_SECONDS
-        while loop.time() < deadline and not self.force_exit and not all(c.is_closed for c in connections):
-            await asyncio.sleep(0.02)
-        for connection in connections:
-            connection.abort()
+        """Drain while the socket is open and all is served; then let uvicorn end the rest, which it does at once."""
+        bound_seconds = longest_seconds(self._drain_seconds) + END_SECONDS
+        self._systemd.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(bound_seconds * 1_000_000)}")
+        await Drain(self._hub, seconds=self._drain_seconds, is_cut_short=lambda: self.force_exit).run()
         await super().shutdown(sockets)
         if self.force_exit:  # uvicorn leaves this out then, and its task would die with a traceback
             await self.lifespan.shutdown()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -110,7 +117,7 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
         server_header=False,
         log_config=None,
         log_level="warning",
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=HTTP_SECONDS,
     )
     _raise_descriptor_limit(settings.max_connections)
     # What was made until now stays: the collector need not look at it again. Later it looks less often than by default,

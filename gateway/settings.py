@@ -93,6 +93,14 @@ class Settings(BaseSettings):
     linger_seconds: Annotated[float, Field(ge=0, le=3_600)] = Field(
         default=2, description="How long a project is kept after its last viewer left, so that a reload costs nothing."
     )
+    drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = Field(
+        default=20,
+        description="At the end, how long clients may take at most to move to other replicas, and then how long it may "
+        "take to close those who stayed; 0: nobody is told, all are closed at once.",
+    )
+    drain_rate: Annotated[float, Field(gt=0)] = Field(
+        default=500, description="Clients a second that move, or are closed, if that many seconds are enough for all."
+    )
     redis_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=3, description="How long to wait for Redis at the start; then: exit 75."
     )

@@ -28,7 +28,7 @@ from publisher.wire import probe
 # asynchronous generator, which the loop closes when it ends (`shutdown_asyncgens`, part of `asyncio.run`).
 _Lifetime = AsyncGenerator["redis.asyncio.Redis", None]
 MOST_AT_ONCE = 16  # more would only wait in Redis
-_semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]] = WeakKeyDictionary()
 _clients: dict[asyncio.AbstractEventLoop, dict[str, tuple["redis.asyncio.Redis", _Lifetime]]] = {}
 
 
@@ -94,7 +94,7 @@ async def deliver(
             if routes is None:
                 client = await _client(settings.redis_url)
                 await delivery.circuit.wait_async()
-                async with asyncio.timeout(delivery.seconds_left), _places():
+                async with asyncio.timeout(delivery.seconds_left), _places(settings.redis_url):
                     answers = await _send(client, batch, replay=settings.replay)
             else:
                 answers = await _send_by(routes, delivery, batch, replay=settings.replay)
@@ -116,7 +116,7 @@ async def _send_by(routes: Routes, delivery: Delivery, batch: Sequence[Publicati
         return delivery.seconds_left > SOCKET_TIMEOUT_SECONDS
 
     with contextlib.suppress(TimeoutError):  # what was taken until then stands in the answers
-        async with asyncio.timeout(delivery.seconds_left), _places():
+        async with asyncio.timeout(delivery.seconds_left):
             await _play(publish_by(routes, batch, answers, replay=replay, has_time=has_time))
     return answers
 
@@ -143,18 +143,19 @@ async def _do(step: Step) -> Any:
     if step.circuit:
         await circuit_of(step.circuit).wait_async()
     client = await _client(step.url)
-    async with client.pipeline(transaction=False) as pipeline:
+    async with _places(step.url), client.pipeline(transaction=False) as pipeline:
         for words in step.commands:
             pipeline.execute_command(*words)
         return await pipeline.execute(raise_on_error=False)
 
 
-def _places() -> asyncio.Semaphore:
-    """How many publications of a loop are on their way at once: thousands would each open a connection of their own."""
-    loop = asyncio.get_running_loop()
-    if loop not in _semaphores:
-        _semaphores[loop] = asyncio.Semaphore(MOST_AT_ONCE)
-    return _semaphores[loop]
+def _places(url: str) -> asyncio.Semaphore:
+    """How many publications of a loop are on their way to a server at once: thousands would each open a connection of
+    their own. Each server has its own, so that one that is silent takes none from the others."""
+    semaphores = _semaphores.setdefault(asyncio.get_running_loop(), {})
+    if url not in semaphores:
+        semaphores[url] = asyncio.Semaphore(MOST_AT_ONCE)
+    return semaphores[url]
 
 
 async def _client(url: str) -> "redis.asyncio.Redis":

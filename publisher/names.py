@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import StringConstraints, TypeAdapter
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 # Braces are not in it, so that an id can stand inside the `{...}` of a Redis Cluster hash tag.
 PROJECT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_\-.:]{0,127}$"
+PROJECT_ID_RULE = "use 1 to 128 of A-Z a-z 0-9 _ - . : and begin with a letter or digit"
 
 ProjectId = Annotated[str, StringConstraints(pattern=PROJECT_ID_PATTERN)]
 _validate_project_id = TypeAdapter(ProjectId).validator.validate_python  # without TypeAdapter's per-call overhead
@@ -16,7 +17,13 @@ def check_project_id(project_id: object) -> str:
 
     Raises pydantic's `ValidationError`, which is a `ValueError`.
     """
-    checked: str = _validate_project_id(project_id, strict=True)
+    try:
+        checked: str = _validate_project_id(project_id, strict=True)
+    except ValidationError:  # it names the pattern, which says little
+        wrong = ValueError(PROJECT_ID_RULE)
+        raise ValidationError.from_exception_data(
+            "project id", [{"type": "value_error", "input": project_id, "ctx": {"error": wrong}}]
+        ) from None
     return checked
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from typing import NamedTuple
 
-from publisher.names import PROJECT_ID_PATTERN
+from publisher.names import PROJECT_ID_PATTERN, PROJECT_ID_RULE
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 _OFF = {"0", "off", "false", "no"}
@@ -43,9 +43,7 @@ def read_replay(text: str) -> bool:
 def check_namespace(namespace: str) -> str:
     """Return `namespace`: empty, or of the form of a project id. Raises `ValueError`."""
     if namespace and not re.fullmatch(PROJECT_ID_PATTERN, namespace):
-        raise ValueError(
-            f"PROGRESS_NAMESPACE is {namespace!r}; use 1 to 128 of A-Z a-z 0-9 _ - . : and begin with a letter or digit"
-        )
+        raise ValueError(f"PROGRESS_NAMESPACE is {namespace!r}; {PROJECT_ID_RULE}")
     return namespace
 
 

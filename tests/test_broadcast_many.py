@@ -162,5 +162,5 @@ def test_the_last_event_cannot_be_asked_for_where_redis_is_away(
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
     with pytest.raises(redis.ConnectionError):
         last_event("p", "a")
-    with pytest.raises(ValueError, match="pattern"):
+    with pytest.raises(ValueError, match="use 1 to 128 of A-Z"):
         last_event("no project", "a")

@@ -255,6 +255,21 @@ def test_a_redis_that_became_a_replica_is_left_and_connected_to_anew(
     assert own_redis.command("INFO", "stats")["total_connections_received"] > connections
 
 
+def test_a_redis_that_is_busy_with_a_script_is_waited_for(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    own_redis.command("CONFIG", "SET", "busy-reply-threshold", 10)
+    with redis.Redis(port=own_redis.port) as client, ThreadPoolExecutor(2) as threads:
+        script = threads.submit(client.eval, "while true do end", 0)
+        time.sleep(0.2)
+        kill = threading.Timer(0.4, own_redis.command, ("SCRIPT", "KILL"))
+        kill.start()
+        assert broadcast_to_project(project, EVENT, strict=True) is not None
+        assert isinstance(script.exception(10), redis.ResponseError)
+        kill.join()
+
+
 def test_an_answer_that_was_not_awaited_is_nobody_elses(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:

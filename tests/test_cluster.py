@@ -150,6 +150,19 @@ async def test_what_is_published_while_a_slot_is_half_moved_comes_with_its_state
     assert stage.listener.count("lost") == 0
 
 
+async def test_in_a_large_cluster_a_slot_that_is_half_moved_is_noticed_at_a_shard_that_is_not_asked_for_all(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_ASKED", 1)
+    for channel in (stage.first, stage.second):
+        stage.cluster.remember(channel, "before")
+        await stage.watch(channel)
+        finish = stage.cluster.begin_move(channel)
+        stage.cluster.remember(channel, "news")
+        await eventually(lambda: stage.listener.states[channel] == {b"job\n": b"news"}, "the news")  # noqa: B023
+        finish()
+
+
 async def test_a_channel_may_be_new_while_its_slot_is_half_moved(stage: Stage) -> None:
     stage.cluster.remember(stage.second, "before")
     finish = stage.cluster.begin_move(stage.second)

@@ -547,6 +547,17 @@ async def test_a_server_that_was_made_a_replica_is_given_up(own_stage: Stage, ow
     await own_stage.arrives(b"after")
 
 
+async def test_a_server_that_was_made_a_replica_is_given_up_also_where_there_is_no_silence(
+    own_stage: Stage, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It repeats what is published at its primary, but for what was while it took over the primary's data."""
+    monkeypatch.setattr(module, "SILENCE_SECONDS", 60)
+    await own_stage.watch()
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    await eventually(lambda: own_stage.listener.count("lost") == 1, "the loss", within=5)
+    assert "replica" in error_of(own_stage.feed)
+
+
 async def test_control_without_a_look_at_the_role_a_replica_is_taken_for_alive(
     own_stage: Stage, own_redis: RedisServer, hurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     ["admin"],
     ["protocols", "redis_start", "watch_views", "configuration"],
     ["app", "job_board"],
-    ["session", "keepalive", "loop_lag", "metrics", "publishing", "openapi"],
+    ["session", "keepalive", "drain", "loop_lag", "metrics", "publishing", "openapi"],
     ["hub"],
     ["feeds", "channel"],
     ["cluster", "sentinel_feed"],
@@ -32,7 +32,7 @@ LAYERS = [
     ["connection", "asgi_connection", "frames", "outages"],
     ["figures", "tracing"],
     ["schema"],
-    ["messages", "settings", "origins", "allowance", "publish_answers"],
+    ["messages", "settings", "origins", "allowance", "publish_answers", "systemd"],
     ["codes", "exit_status", "logs"],
 ]
 RANK = {module: rank for rank, line in enumerate(reversed(LAYERS)) for module in line}
@@ -63,6 +63,7 @@ READS_THE_ENVIRONMENT = {
     "gateway/configuration.py",  # names every variable that is no setting
     "gateway/cli.py",  # `publish --redis-url` and `--namespace` set variables for this one process
     "gateway/demo.py",  # hands the whole environment on to its job processes
+    "gateway/systemd.py",  # NOTIFY_SOCKET and WATCHDOG_*: what systemd says to the process, no setting of ours
     "publisher/settings.py",
 }
 

@@ -26,7 +26,7 @@ def start(redis_server: RedisServer, tmp_path: Path) -> Iterator[Start]:
     started: list[Replica] = []
 
     def start() -> Replica:
-        started.append(Replica(redis_server.url, tmp_path / f"{len(started)}.log"))
+        started.append(Replica(redis_server.url, tmp_path / f"{len(started)}.log", drain_seconds=0.4))
         return started[-1].wait_ready()
 
     yield start
@@ -44,6 +44,7 @@ def test_a_signal_ends_it_in_order_with_status_0(start: Start, number: signal.Si
     with connect(replica.ws, proxy=None) as client:
         client.recv(timeout=10)
         replica.signal(number)
+        assert "going_away" in str(client.recv(timeout=10))
         with pytest.raises(ConnectionClosed) as caught:
             client.recv(timeout=10)
         assert caught.value.rcvd is not None
@@ -61,7 +62,7 @@ def test_a_client_that_does_not_answer_the_close_delays_the_end_by_a_few_seconds
         replica.signal(signal.SIGTERM)
         assert replica.wait("the end", within=9) == 0
         assert time.monotonic() - began < 9
-        assert rest_of(plug)[2:4] == (1012).to_bytes(2, "big")
+        assert (1012).to_bytes(2, "big") in rest_of(plug)
 
 
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:

@@ -44,6 +44,14 @@ def test_the_newest_claim_counts_whoever_says_it() -> None:
     assert set(owners([new, old]).values()) == {"new:6379"}
 
 
+def test_what_is_said_of_a_node_that_says_otherwise_itself_does_not_count() -> None:
+    of_a = View.of("h", slots_of((0, 9, b"two", B)), NODES)
+    of_b = View.of("h", slots_of((0, 4, b"two", B), (5, 9, b"one", A)), NODES)
+    found = owners([of_a, of_b._replace(node=B)])
+    assert found[0] == "two:6379"
+    assert 5 not in found, "each says that the other has it"
+
+
 def test_a_slot_that_nobody_owns_has_no_address() -> None:
     assert 5 not in owners([View.of("h", slots_of((0, 4, b"one", A), (6, 9, b"one", A)), NODES)])
 

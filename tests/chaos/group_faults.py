@@ -94,6 +94,7 @@ class KillPrimary(ClusterFault):
     async def begin(self, stage: Stage) -> None:
         self.node = await asyncio.to_thread(self.redis_of(stage).victim, self.number)
         self.node.kill()
+        stage.note_death()
 
     async def end(self, stage: Stage) -> None:
         assert self.node is not None
@@ -143,7 +144,8 @@ class SentinelFault(GroupFault):
 class SentinelFailOver(SentinelFault):
     """SENTINEL FAILOVER: what the old primary takes until it is told is lost."""
 
-    kind, due, seconds_of = "failover by hand", Due.ALWAYS, ((2.0, 2.5),)
+    # The old one repeats what the new one publishes, so that markers arrive; it is left within 5 seconds.
+    kind, due, seconds_of = "failover by hand", Due.ALWAYS, ((5.0, 5.5),)
 
     async def begin(self, stage: Stage) -> None:
         await asyncio.to_thread(self.redis_of(stage).sentinels.fail_over)
@@ -155,6 +157,7 @@ class SentinelKillPrimary(SentinelFault):
     async def begin(self, stage: Stage) -> None:
         self.server = await asyncio.to_thread(self.redis_of(stage).primary)
         self.server.kill()
+        stage.note_death()
 
     async def end(self, stage: Stage) -> None:
         await asyncio.to_thread(self.server.start)
@@ -181,8 +184,8 @@ class StopSentinel(SentinelFault):
     kind, due, seconds_of = "stop Sentinel", Due.NEVER, ((1.0, 3.0),)
 
     async def begin(self, stage: Stage) -> None:
-        sentinels = self.redis_of(stage).sentinels.sentinels
-        self.sentinel = sentinels[self.dice.randrange(len(sentinels))]
+        # Always the last: for 30 seconds after it one does nothing by itself ("tilt"); the first is told to fail over.
+        self.sentinel = self.redis_of(stage).sentinels.sentinels[-1]
         self.sentinel.freeze()
 
     async def end(self, stage: Stage) -> None:

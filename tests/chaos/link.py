@@ -23,6 +23,8 @@ class Link(asyncio.Protocol):
         self.is_paused = self.was_paused = False
         self._port = port
         self._on_message = on_message
+        self.status = 0  # of the HTTP answer
+        self.close_code = 1006
         self._is_upgraded = False
         self._unread = bytearray()
 
@@ -63,7 +65,8 @@ class Link(asyncio.Protocol):
             head, separator, rest = self._unread.partition(b"\r\n\r\n")
             if not separator:
                 return
-            if b" 101 " not in head[:20]:
+            self.status = int(head.split(b" ", 2)[1])
+            if self.status != 101:
                 self.close()
                 return
             self._is_upgraded, self._unread = True, rest
@@ -90,17 +93,25 @@ class Link(asyncio.Protocol):
         elif opcode == PING and self.transport is not None:
             self.transport.write(frame(PONG, payload))
         elif opcode == CLOSE:
+            self.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
             self.close()
 
 
-async def open_link(port: int, on_message: Callable[[Link, bytes], None], *, is_slow: bool) -> Link:
-    """Raises `OSError`, `TimeoutError` too. A slow reader's buffers are small, so that it is behind soon."""
+async def open_link(
+    port: int, on_message: Callable[[Link, bytes], None], *, is_slow: bool = False, source: str = ""
+) -> Link:
+    """Raises `OSError`, `TimeoutError` too. A slow reader's buffers are small, so that it is behind soon.
+
+    `source`: an address of this machine, from which the connection comes.
+    """
     loop = asyncio.get_running_loop()
     plug = socket.socket()
     try:
         plug.setblocking(False)
         if is_slow:
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
+        if source:
+            plug.bind((source, 0))
         async with asyncio.timeout(CONNECT_SECONDS):
             await loop.sock_connect(plug, ("127.0.0.1", port))
             _, link = await loop.create_connection(lambda: Link(port, on_message), sock=plug)

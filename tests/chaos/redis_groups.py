@@ -17,7 +17,7 @@ KIND = "redis"  # a Sentinel is a mode of the same program
 class ClusterOfRedis:
     """Three primaries, each with a replica that takes over."""
 
-    may_lose_accepted = True  # a primary that dies takes with it what its replica was not told yet
+    is_group = True
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -59,7 +59,7 @@ class ClusterOfRedis:
 class WatchedRedis:
     """A primary and two replicas, and three Sentinels that watch them."""
 
-    may_lose_accepted = True
+    is_group = True
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -32,7 +32,7 @@ def program_of(kind: str) -> str:
 class RedisProcess:
     """Lives as long as a run; the process in it may die and come back on the same port."""
 
-    may_lose_accepted = False  # what it answered for is in its file
+    is_group = False
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.port = free_port()

@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,8 @@ class Stage:
         self.viewers = [self._new_viewer(number) for number in range(options.clients)]
         self.taken: dict[tuple[str, str], int] = {}
         """The seq of the last event of each job that a publisher was told."""
+        self.deaths: list[int] = []
+        """When a primary died whose replica took over; as a seq."""
         self.catch_ups = 0  # of the replicas that were killed
         self.longest_stall = 0.0
         """How late this process was woken, since somebody set it to 0: what the machine adds to every time."""
@@ -218,6 +221,9 @@ class Stage:
         for answer in answers:
             self._take(answer)
         return sum(answer["events"] for answer in answers)
+
+    def note_death(self) -> None:
+        self.deaths.append(time.time_ns() // 1_000)
 
     def _take(self, answer: dict[str, Any]) -> None:
         for project, job, seq in answer["taken"]:

@@ -10,12 +10,13 @@ A viewer has lost an event if, for a job of a project that it watches,
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tests.chaos.viewers import Event, Viewer
 
 Remembered = Mapping[str, Mapping[str, Event]]
+LAST_BREATH_US = 500_000
 Taken = Mapping[tuple[str, str], int]
 
 
@@ -47,19 +48,24 @@ def remembered_by(hashes: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> Rememb
 
 
 def judge(
-    viewers: Iterable[Viewer], remembered: Remembered, taken: Taken, *, may_lose_accepted: bool = False
+    viewers: Iterable[Viewer], remembered: Remembered, taken: Taken, *, deaths: Sequence[int] | None = None
 ) -> Verdict:
-    """`may_lose_accepted`: a failover may take an event with it that a viewer was shown, and rightly holds still."""
+    """`deaths`: when primaries died whose replicas took over, where there are such.
+
+    There, a failover may take an event with it that a viewer was shown, and rightly holds still; and what a primary
+    accepted in its last moment may have reached nobody.
+    """
     forgotten: dict[str, dict[str, int]] = defaultdict(dict)
     for (project, job), seq in taken.items():
-        if job not in remembered[project]:
+        is_last_breath = any(death - LAST_BREATH_US <= seq <= death for death in deaths or ())
+        if job not in remembered[project] and not is_last_breath:
             forgotten[project][job] = seq
     held, doubtful, lost = 0, 0, []
     for viewer in viewers:
         for project, picture in viewer.pictures.items():
             for job, event in remembered[project].items():
                 has = picture.get(job)
-                is_newer = may_lose_accepted and has is not None and has.seq > event["seq"]
+                is_newer = deaths is not None and has is not None and has.seq > event["seq"]
                 if has is not None and (has.message == event or is_newer):
                     held += 1
                 else:

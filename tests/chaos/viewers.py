@@ -109,8 +109,9 @@ class Viewer:
                 since = {"since": self.cursors[project]} if project in self.cursors else {}
                 link.say(json.dumps({"type": "subscribe", "projectId": project, **since}).encode())
         elif received.type == "subscribed":
-            self._subscribed.add(received.project)
-            self._note_wait(link)
+            if received.project not in self._subscribed:  # said again, unasked, it tells of a gap
+                self._subscribed.add(received.project)
+                self._note_wait(link)
             if not received.message["recovered"]:
                 self.doubt_since[received.project] = time.time_ns() // 1_000
                 self._unsure.add(received.project)

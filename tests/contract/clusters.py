@@ -18,7 +18,7 @@ from .servers import program
 
 START_SECONDS = 30.0
 NODE_TIMEOUT_MS = 1_500
-_HIGHEST_PORT = 55_000  # the bus of a node listens 10,000 above
+_HIGHEST_PORT = 22_000  # the bus of a node listens 10,000 above
 
 
 class Node:
@@ -200,9 +200,10 @@ class Cluster:
                 return False
             roles = [node.command("ROLE") for node in self.nodes]
             fed = [role for role in roles if role[0] == b"slave" and role[3] == b"connected"]
-            return len({role[2] for role in fed}) == len(fed) == 3 and all(
-                b"cluster_state:ok" in node.command("CLUSTER", "INFO") for node in self.nodes
-            )
+            if not len({role[2] for role in fed}) == len(fed) == 3:
+                return False
+            states = [node.command("CLUSTER", "INFO") + node.command("CLUSTER", "NODES") for node in self.nodes]
+            return all(b"cluster_state:ok" in state and b",fail" not in state for state in states)
 
         wait_for(is_whole, "each primary to have its replica", START_SECONDS)
 

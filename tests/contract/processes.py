@@ -1,7 +1,9 @@
 """The processes of the product and its Redis, started and ended as an operator would."""
 
+import contextlib
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -26,10 +28,12 @@ PUBLISHER_PROGRAM = Path(__file__).with_name("publisher_process.py")
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below the ports of outgoing connections (32,768 and above), of which one may take it before its server does."""
+    while True:
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:
@@ -99,10 +103,10 @@ class Process:
 
 
 class Replica(Process):
-    """`python -m gateway serve` on a free port."""
+    """`python -m gateway serve` on a free port, or on that of the settings."""
 
     def __init__(self, redis_url: str | None, log: Path, *, command: str = "serve", **settings: object) -> None:
-        self.port = free_port()
+        self.port = int(str(settings.pop("port", 0))) or free_port()
         variables = {name if name.isupper() else f"GATEWAY_{name.upper()}": text for name, text in settings.items()}
         env = environment(redis_url, GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=self.port, **variables)
         super().__init__([sys.executable, "-m", "gateway", command], env, log)
@@ -122,6 +126,11 @@ class Replica(Process):
                 return client.get(self.http + path).status_code
         except httpx.TransportError:
             return None
+
+    def metrics(self) -> list[str]:
+        """The lines of /metrics."""
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            return client.get(self.http + "/metrics").text.splitlines()
 
     def ready(self) -> bool:
         assert self.running(), f"the replica ended with {self.popen.returncode}:\n{self.log[-2000:]}"
@@ -201,14 +210,8 @@ class RedisServer:
     """A Valkey that can die and come back, empty, on its port; and the few commands that tests say to it."""
 
     def __init__(self) -> None:
-        for last in (False, False, False, True):
-            self.port = free_port()
-            try:
-                self.start()
-                break
-            except OSError:  # on a busy machine the port may be somebody's connection by now
-                if last:
-                    raise
+        self.port = free_port()
+        self.start()
 
     @property
     def url(self) -> str:

@@ -90,6 +90,7 @@ async def test_it_answers_until_the_replica_has_drained(with_admin: tuple[Replic
         for _ in range(3):
             text = (await asyncio.to_thread(operators.get, "/metrics")).text
             assert "gateway_draining 1.0" in text
+            assert "gateway_drains_total 1.0" in text
             assert (await asyncio.to_thread(operators.get, "/readyz")).status_code == 503
             await asyncio.sleep(0.1)
     assert await asyncio.to_thread(replica.wait, "the end", 15) == 0

@@ -109,7 +109,7 @@ async def test_a_project_is_kept_over_a_reload_and_is_not_lost_by_it(
 async def test_a_replica_ends_in_order_and_tells_its_clients(
     launch: Launch, redis_server: RedisServer, project: str, number: signal.Signals
 ) -> None:
-    replica = launch()
+    replica = launch(drain_seconds=0.4)
     async with watching(replica.ws, project) as one, connect(replica.ws) as two:
         replica.signal(number)
         assert await one.closed() == 1012
@@ -120,7 +120,7 @@ async def test_a_replica_ends_in_order_and_tells_its_clients(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_replica_without_clients_ends_at_once(launch: Launch, number: signal.Signals) -> None:
-    replica = launch()
+    replica = launch(drain_seconds=0.4)
     start = time.monotonic()
     replica.signal(number)
     assert await asyncio.to_thread(replica.wait, "the replica to end") == 0
@@ -128,14 +128,14 @@ async def test_a_replica_without_clients_ends_at_once(launch: Launch, number: si
 
 
 async def test_a_client_that_does_not_answer_the_close_holds_nobody_up(launch: Launch) -> None:
-    replica = launch()
+    replica = launch(drain_seconds=0.4)
     async with raw_connect(replica.port):
         replica.signal(signal.SIGTERM)
         assert await asyncio.to_thread(replica.wait, "the replica to end in spite of its client", 20) == 0
 
 
 async def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
-    replica = launch()
+    replica = launch(drain_seconds=0.4)
     async with raw_connect(replica.port) as client:  # which never answers the close
         replica.signal(signal.SIGTERM)
         assert await client.close_code() == 1012

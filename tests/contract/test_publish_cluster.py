@@ -1,5 +1,6 @@
 """Publishing in a Redis Cluster while slots move, primaries change by hand, die and freeze."""
 
+import asyncio
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ import redis
 import publisher
 from publisher import aio, routes
 from publisher.outage import unsent
+from tests.test_client import FORK
 
 from .clusters import Cluster, Node
 from .deadlines import wait_for
@@ -201,6 +203,32 @@ def test_a_shard_that_is_away_is_given_up_once_and_costs_the_others_nothing(
     wait_for(lambda: publisher.broadcast_to_project(away, progress("job")) is not None, "the shard to be used again")
 
 
+async def test_many_tasks_that_wait_for_a_silent_shard_keep_none_from_another(
+    cluster: Cluster, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 2.0)
+    by_node = cluster.projects(project, 1)
+    primary = next(iter(by_node))
+    (away,), here = by_node[primary], next(name for node, (name,) in by_node.items() if node is not primary)
+    for name in (away, here):
+        await aio.broadcast_to_project(name, progress("job"), strict=True)
+    primary.freeze()
+    waiting = [asyncio.create_task(aio.broadcast_to_project(away, progress(f"job_{n}"))) for n in range(40)]
+    for _ in range(20):
+        await asyncio.sleep(0.02)
+        began = time.monotonic()
+        assert await aio.broadcast_to_project(here, progress("job")) is not None
+        assert time.monotonic() - began < 0.5
+    await asyncio.wait_for(asyncio.gather(*waiting), 2 * BOUND_SECONDS)
+
+
+def test_workers_that_were_forked_find_their_shards_by_themselves(cluster: Cluster, project: str) -> None:
+    done = run_python(FORK, environment(cluster.url), project)
+    assert (done.returncode, done.stderr) == (0, "")
+    kept = {name for name in cluster.remembered(project) if b"\n" in name}
+    assert kept == {b"before\n", b"parent\n", b"after\n", b"child 0\n", b"child 1\n", b"child 2\n"}
+
+
 def test_control_who_does_not_learn_from_an_answer_loses_a_shard(
     cluster: Cluster, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +237,7 @@ def test_control_who_does_not_learn_from_an_answer_loses_a_shard(
     cluster.fail_over(cluster.owner(project))
     with monkeypatch.context() as patch:
         patch.setattr(routes.Routes, "note", lambda *_: None)
+        patch.setattr(routes, "learn", lambda _: iter(()))
         assert publisher.broadcast_to_project(project, progress("job")) is None
     wait_for(lambda: publisher.broadcast_to_project(project, progress("job")) is not None, "the same, with it")
 

@@ -74,17 +74,17 @@ async def test_control_without_a_grace_a_blip_drops_the_replica_at_once(launch: 
 async def test_a_replica_that_drains_is_not_ready_at_once_whatever_the_grace(
     launch: Launch, redis_server: RedisServer, publisher: PublisherProcess, project: str
 ) -> None:
-    replica = launch()
+    replica = launch(drain_seconds=1)
     with httpx.Client(base_url=replica.http, trust_env=False, timeout=5) as balancer:
         assert balancer.get("/readyz").status_code == 200
         async with watching(replica.ws, project) as client:
             publisher.seq(project, progress("job"))
             await client.events(1)
             replica.popen.terminate()
-            assert await client.closed() == 1012
             answer = balancer.get("/readyz")
             assert answer.status_code == 503
             assert answer.json()["draining"] is True
+            assert await client.closed() == 1012
 
 
 def test_a_replica_that_never_had_redis_is_not_served_by_the_grace(launch: Launch) -> None:

@@ -53,5 +53,5 @@ def test_a_row_is_true(row: Row) -> None:
 
 
 def test_everything_that_is_tested_here_is_in_the_table() -> None:
-    named = {row.test for row in rows()}
+    named = {row.test for row in rows() if row.test.startswith("tests/deploy/")}
     assert {f"tests/deploy/{path.name}" for path in (ROOT / "tests" / "deploy").glob("test_*.py")} == named

@@ -25,7 +25,7 @@ export class Network implements Ended {
     this.#targets = targets;
   }
 
-  /** A load balancer before these ports: a connection goes to the first of them that answers. */
+  /** A load balancer before these ports: a request goes to the first of them that answers it with anything but 503. */
   static async start(...targets: number[]): Promise<Network> {
     const server = createServer({ allowHalfOpen: false }).listen(0, "127.0.0.1");
     await once(server, "listening");
@@ -45,13 +45,30 @@ export class Network implements Ended {
     this.#reach(page, this.#targets);
   }
 
-  #reach(page: Socket, [target, ...others]: readonly number[]): void {
+  #reach(page: Socket, [target, ...others]: readonly number[], request: Buffer[] = []): void {
     if (target === undefined) return void page.destroy();
     const gateway = connect({ port: target, host: "127.0.0.1" });
-    const refused = (): void => this.#reach(page, others);
-    gateway.once("error", refused).once("connect", () => {
-      gateway.off("error", refused);
+    const ask = (data: Buffer): void => {
+      request.push(data);
+      gateway.write(data);
+    };
+    const stopAsking = (): void => {
+      page.off("data", ask);
+      gateway.off("close", refused);
+    };
+    const refused = (): void => {
+      stopAsking();
+      gateway.destroy();
+      if (!page.destroyed) this.#reach(page, others, request);
+    };
+    for (const data of request) gateway.write(data);
+    page.on("data", ask).once("close", () => gateway.destroy());
+    gateway.on("error", () => {}).once("close", refused);
+    gateway.once("data", (answer: Buffer) => {
+      if (answer.toString("latin1", 0, 16).startsWith("HTTP/1.1 503") && others.length) return refused();
+      stopAsking();
       this.#join({ page, gateway, isDead: false });
+      this.#toPage(() => page.write(answer));
     });
   }
 

@@ -189,7 +189,7 @@ export class Replica implements Ended {
     return this.#process.kill();
   }
 
-  /** SIGTERM: it closes its clients with 1012 and ends. */
+  /** SIGTERM: its clients are told to move, and it ends when they have. */
   async drain(): Promise<number | null> {
     this.#process.signal("SIGTERM");
     return this.#process.wait("a drained replica to end");

@@ -1,0 +1,37 @@
+"""Tells systemd how this service is, if that started it: sd_notify(3), for a unit of `Type=notify`."""
+
+import asyncio
+import logging
+import os
+import socket
+
+logger = logging.getLogger("gateway")
+
+
+class Systemd:
+    """The service manager as the environment names it; without one, nothing is said. Lives as long as the process."""
+
+    def __init__(self) -> None:
+        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        if self._address.startswith("@"):  # of the abstract namespace
+            self._address = "\0" + self._address[1:]
+        is_for_us = os.environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
+        interval = os.environ.get("WATCHDOG_USEC", "")
+        self._watchdog_seconds = int(interval) / 1_000_000 if is_for_us and interval.isdecimal() else 0.0
+
+    def tell(self, *lines: str) -> None:
+        """Never waits: the loop has more to do than systemd may have time for."""
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as plug:
+                plug.setblocking(False)
+                plug.sendto("\n".join(lines).encode(), self._address)
+        except OSError as error:
+            logger.warning("systemd was not told %s: %s", lines[0], error.strerror or error)
+
+    async def feed_watchdog(self) -> None:
+        """For as long as the loop turns; systemd ends a service that says nothing for the interval."""
+        while self._watchdog_seconds:
+            self.tell("WATCHDOG=1")
+            await asyncio.sleep(self._watchdog_seconds / 3)

@@ -1,0 +1,226 @@
+"""The files of deploy/ in the programs that they are for: accepted, and each unusual value has the effect it is for."""
+
+import asyncio
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect as open_socket
+
+from tests.chaos.link import Link, open_link
+from tests.contract.certificates import Authority
+from tests.contract.client import upgrade_status, watching
+from tests.contract.deadlines import eventually
+from tests.contract.processes import RedisServer, Replica
+from tests.rolling.balancers import DEPLOY, KINDS, Balancer, balancer_class, program
+from tests.rolling.stage import CHECK_SECONDS
+
+KEY = "0123456789abcdef"
+EVENT = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
+IDLE = {
+    "nginx": {
+        "proxy_read_timeout 75s;": "proxy_read_timeout 2500ms;",
+        "proxy_send_timeout 75s;": "proxy_send_timeout 2500ms;",
+    },
+    "haproxy": {"timeout tunnel          75s": "timeout tunnel          2500ms"},
+}
+
+
+class Front:
+    """A balancer before two replicas; a third place is empty."""
+
+    def __init__(self, balancer: Balancer, replicas: list[Replica]) -> None:
+        self.balancer = balancer
+        self.replicas = replicas
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o755)  # nginx' workers are another user
+    return tmp_path
+
+
+@pytest.fixture
+def build(redis_server: RedisServer, directory: Path) -> Iterator["Build"]:
+    made = Build(redis_server, directory)
+    yield made
+    for process in made.processes:
+        process.end()
+
+
+class Build:
+    def __init__(self, redis_server: RedisServer, directory: Path) -> None:
+        self._redis_server = redis_server
+        self._directory = directory
+        self.processes: list[Balancer | Replica] = []
+
+    def __call__(
+        self,
+        kind: str,
+        changes: dict[str, str] | None = None,
+        *,
+        certificate: tuple[Path, Path] | None = None,
+        **settings: object,
+    ) -> Front:
+        logs = [self._directory / f"{number}.log" for number in range(2)]
+        replicas = [Replica(self._redis_server.url, log, command="serve", **settings) for log in logs]
+        self.processes += replicas
+        ports = [replica.wait_ready().port for replica in replicas]
+        balancer = balancer_class(kind)(self._directory / kind, [*ports, 9], changes, certificate=certificate)
+        self.processes.append(balancer)
+        return Front(balancer.wait_listening(), replicas)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"), "authority")
+
+
+# The load balancers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_clients_come_in_and_only_ones_own_network_sees_the_rest(
+    kind: str, build: Build, http: httpx.AsyncClient
+) -> None:
+    front = build(kind, publish_keys=KEY)
+    done = front.balancer.check()
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in (done.stdout + done.stderr).lower(), done.stderr
+    url = front.balancer.http
+    for path, status in {"/healthz": 200, "/": 200, "/readyz": 200, "/metrics": 404, "/nothing": 404}.items():
+        assert (await http.get(url + path)).status_code == status, path
+    async with watching(front.balancer.ws, "p") as one, watching(front.balancer.ws, "p") as two:
+        assert [len(await asyncio.to_thread(replica.metrics)) > 0 for replica in front.replicas] == [True, True]
+        await eventually(lambda: {clients(replica) for replica in front.replicas} == {1}, "one client for each")
+        answer = await http.post(f"{url}/projects/p/events", json=EVENT, headers={"Authorization": f"Bearer {KEY}"})
+        assert answer.status_code == 202, answer.text
+        for client in (one, two):
+            assert (await client.events(1))[0]["jobId"] == "job"
+
+
+def clients(replica: Replica) -> int:
+    (line,) = [line for line in replica.metrics() if line.startswith("gateway_connections ")]
+    return int(float(line.split()[1]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_one_address_cannot_take_all_connections(kind: str, build: Build) -> None:
+    front = build(kind)
+    links: list[Link] = []
+    try:
+        while len(links) < 200:
+            links.append(await open_link(front.balancer.port, lambda link, message: None))
+        await eventually(lambda: all(link.status == 101 for link in links), "200 clients to be let in")
+        assert await upgrade_status(front.balancer.ws) == 429
+        other = await open_link(front.balancer.port, lambda link, message: None, source="127.0.0.2")
+        links.append(other)
+        await eventually(lambda: other.status == 101, "a client from another address to be let in")
+    finally:
+        for link in links:
+            link.close()
+        await asyncio.gather(*(link.closed for link in links))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_pings_keep_a_silent_connection_and_without_them_it_is_cut(kind: str, build: Build) -> None:
+    """In a thirtieth of the time. The control: pings that are rarer than the idle time, as others' defaults are."""
+    for ping_seconds, is_kept in ((0.5, True), (25, False)):
+        front = build(kind, IDLE[kind], ping_seconds=ping_seconds)
+        async with watching(front.balancer.ws, "p") as client:
+            await asyncio.sleep(4.5)
+            assert (client.socket.state.name == "OPEN") == is_kept
+        for process in build.processes:
+            process.end()
+        (build._directory / kind).rename(build._directory / f"{kind}-{ping_seconds}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_posted_event_that_a_draining_replica_refuses_goes_to_another(
+    kind: str, build: Build, http: httpx.AsyncClient
+) -> None:
+    front = build(kind, publish_keys=KEY, drain_seconds=12)
+    await asyncio.sleep(CHECK_SECONDS)  # for HAProxy to find that nobody is at the third place
+    async with AsyncExitStack() as stack:
+        for replica in front.replicas:
+            await stack.enter_async_context(watching(replica.ws, "p"))
+        front.replicas[0].signal(signal.SIGTERM)
+        for _ in range(20):
+            headers = {"Authorization": f"Bearer {KEY}"}
+            answer = await http.post(f"{front.balancer.http}/projects/p/events", json=EVENT, headers=headers)
+            assert answer.status_code == 202, answer.text
+        assert front.replicas[0].running()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_with_the_line_for_tls_it_takes_clients_over_tls(
+    kind: str, build: Build, authority: Authority, directory: Path
+) -> None:
+    front = build(kind, certificate=authority.sign(kind))
+    done = front.balancer.check()
+    assert done.returncode == 0, done.stderr
+    context = ssl.create_default_context(cafile=authority.certificate)
+    async with open_socket(f"wss://127.0.0.1:{front.balancer.tls_port}/ws", ssl=context, proxy=None) as socket:
+        assert b"connected" in await socket.recv(decode=False)
+
+
+# systemd
+
+UNIT = DEPLOY / "systemd" / "progress-gateway.service"
+COMMAND = "/opt/progress-gateway/bin/progress-gateway"
+
+
+def systemd_analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [program("systemd-analyze", "systemd"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    installed = Path(sys.executable).with_name("progress-gateway")
+    assert installed.exists()
+    path = tmp_path / UNIT.name
+    path.write_text(UNIT.read_text().replace(COMMAND, str(installed)))
+    return path
+
+
+def test_systemd_accepts_the_unit(unit: Path) -> None:
+    done = systemd_analyze("verify", str(unit))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_control_systemd_names_a_directive_that_it_does_not_know(unit: Path) -> None:
+    unit.write_text(unit.read_text().replace("WatchdogSec", "WatchdogSecs"))
+    assert "WatchdogSecs" in systemd_analyze("verify", str(unit)).stderr
+
+
+def test_the_unit_gives_the_service_little(unit: Path) -> None:
+    done = systemd_analyze("security", "--offline=true", "--threshold=20", str(unit))
+    assert done.returncode == 0, done.stdout[-500:]
+
+
+# The kernel
+
+
+def test_every_limit_is_one_that_the_kernel_has() -> None:
+    found = {}
+    for line in (DEPLOY / "sysctl" / "90-progress-gateway.conf").read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.split(" = ")
+            found[name] = value
+            path = Path("/proc/sys") / name.lstrip("-").replace(".", "/")
+            assert path.exists() or name.startswith("-"), name
+            assert all(part.isdecimal() for part in value.split()), line
+    assert len(found) == 6
