@@ -27,6 +27,7 @@ COPY --from=build /opt/gateway /opt/gateway
 ENV PATH=/opt/gateway/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONFAULTHANDLER=1 \
     GATEWAY_HOST=0.0.0.0
 # By number, so that Kubernetes can see that it is not root. Nothing is written, so the file system may be read-only.
 USER 10001:10001

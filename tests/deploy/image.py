@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil  # type: ignore[import-untyped, unused-ignore]
+
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "Dockerfile"
 UID = 10001
@@ -89,6 +91,11 @@ class Image:
         assert program, f"{command[0]} is not in the image"
         words = [*self._as_user, program, *command[1:]]
         return subprocess.Popen(words, env=env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    @staticmethod
+    def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+        """What it has started: a container's end takes them along, a process' end does not."""
+        return psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
 
     @property
     def _as_user(self) -> list[str]:

@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Iterator
 
 import httpx
-import pytest
 
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import RedisServer, free_port, listens
@@ -18,16 +17,6 @@ from .image import DOCKERFILE, ROOT, UID, Image, instructions, is_sent
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 LIST = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-
-
-@pytest.fixture(scope="module")
-def image() -> Iterator[Image]:
-    image = Image()
-    try:
-        image.build()
-        yield image
-    finally:
-        image.remove()
 
 
 def run(image: Image, *command: str, **variables: object) -> tuple[int, str]:
