@@ -49,6 +49,7 @@ def connection_to(url: str) -> AbstractConnection:
         protocol=3,
         socket_timeout=CONNECT_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
+        driver_info=None,  # nobody reads it, and CLIENT would be one more right
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     return cast(AbstractConnection, pool.make_connection())  # type: ignore[no-untyped-call]

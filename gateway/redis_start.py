@@ -143,7 +143,7 @@ def _ask_cluster(url: RedisUrl) -> None:
 def _answer_of(url: str, *words: str) -> Any:
     options = {"socket_timeout": _TRY_SECONDS, "socket_connect_timeout": _TRY_SECONDS, "retry": None, "protocol": 3}
     try:
-        with redis.Redis.from_url(url, **options) as client:
+        with redis.Redis.from_url(url, driver_info=None, **options) as client:
             client.ping()
             # Not `execute_command`, which makes something else of some answers.
             connection = client.connection_pool.get_connection()

@@ -256,7 +256,7 @@ def test_the_url_of_one_node_is_answered_with_what_to_write(
 RIGHTS = (
     "resetchannels &project:* ~{project:*}:jobs -@all +evalsha +eval +hmget +hset +hgetall +hdel +hlen +time +expire"
 )
-CLUSTER_RIGHTS = "+spublish +hello +auth +client +asking +cluster|slots +cluster|info"
+CLUSTER_RIGHTS = "+spublish +hello +auth +asking +cluster|slots +cluster|info"
 
 
 @pytest.mark.parametrize("is_missing", ["", "+spublish", "+cluster|slots", "+cluster|info"])
