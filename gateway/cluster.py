@@ -11,17 +11,16 @@ from redis.exceptions import RedisError
 from gateway.figures import FeedFigures
 from gateway.link import end_if_cancelled
 from gateway.listener import FeedState, Listener, Remembered
-from gateway.nodes import migrated_states, view_of
+from gateway.nodes import MOST_ASKED, migrated_states, views_of
 from gateway.outages import Outages, Trouble
 from gateway.shard import Shard
-from gateway.slots import View, host_and_port, owners, read_migrating
+from gateway.slots import host_and_port, owners
 from publisher.redis_url import RedisUrl
 from publisher.slot_map import slot_of
 
 logger = logging.getLogger("gateway.feed")
 
 LOOK_SECONDS = 2.0  # between two looks at who owns which slots, where nothing asks for one
-MOST_ASKED = 5  # shards that are asked for the whole map while all is well
 LOOK_MIN_SECONDS = 0.1  # also a look that was asked for waits a moment: the channels of a moved slot ask one by one
 LOOK_MAX_SECONDS = 1.0  # while something is amiss
 MOVE_SECONDS = 2.0  # a channel that is on its way between shards for longer is told as a loss
@@ -48,12 +47,14 @@ class ClusterFeed:
         self._awaited: dict[str, float] = {}
         self._asked: dict[str, dict[str, None]] = {}  # by address: channels whose state is there before its slot is
         self._is_live = False  # as it was told
-        self._live_until: float | None = None  # when events last came for sure, before a shard was lost
+        self._lost_until: float | None = None  # when events of some shard last came for sure
         self._look = asyncio.Event()
         self._is_closed = False
         # Of the question who owns what; the shards have outages of their own.
         self._outages = Outages(url.url)
         self._is_answered = False
+        self._is_overdue = False  # a channel is on its way for too long
+        self._fetched: dict[str, Remembered] = {}  # of channels in migration: what was handed on last
         self.figures = FeedFigures()  # of all shards, also of those that are gone
 
     # What the hub asks for
@@ -87,18 +88,21 @@ class ClusterFeed:
 
     @property
     def lost_seconds(self) -> float | None:
-        if self.is_proven:
-            return 0.0
-        if self._is_live:
-            return max(shard.feed.lost_seconds or 0.0 for shard in self._shards.values())
-        return None if self._live_until is None else asyncio.get_running_loop().time() - self._live_until
+        """Of the shard that is best off: who serves the viewers of the others is not to be taken out of service."""
+        now = asyncio.get_running_loop().time()
+        known = [lost for shard in self._shards.values() if (lost := shard.feed.lost_seconds) is not None]
+        if known:
+            self._lost_until = now - min(known)
+            return min(known)
+        return None if self._lost_until is None else now - self._lost_until
 
     @property
     def trouble(self) -> Trouble | None:
         for shard in self._shards.values():
             if (trouble := shard.feed.trouble) is not None:
                 return Trouble(f"{shard.address}: {trouble.error}", trouble.hint)
-        return self._outages.trouble(is_lost=not self._is_answered, now=asyncio.get_running_loop().time())
+        is_lost = not self._is_answered or self._is_overdue
+        return self._outages.trouble(is_lost=is_lost, now=asyncio.get_running_loop().time())
 
     # What the shards tell
 
@@ -116,21 +120,20 @@ class ClusterFeed:
         self._awaited.pop(channel, None)
         self._listener.on_refused(channel)
 
-    def on_shard_lost(self, shard: Shard, channels: Iterable[str]) -> None:
+    def on_shard_lost(self, channels: Iterable[str]) -> None:
         channels = list(channels)
         self._await(channels)
-        self._lose(channels, shard.feed.lost_seconds or 0.0)
+        self._lose(channels)
         self._look.set()  # its replica may take over
 
-    def _lose(self, channels: list[str], seconds: float) -> None:
-        """Tell that events of these may be missed, since some seconds ago."""
-        if self._is_live:
-            self._is_live = False
-            self._live_until = asyncio.get_running_loop().time() - seconds
+    def _lose(self, channels: list[str]) -> None:
+        """Tell that events of these may be missed."""
+        self._is_live = False
         self._listener.on_lost(channels)
 
     def on_shard_live(self) -> None:
         is_whole = bool(self._shards) and not self._awaited and all(shard.is_live for shard in self._shards.values())
+        self._is_overdue &= bool(self._awaited)
         if is_whole and not self._is_live:
             self._is_live = True
             self._outages.live(asyncio.get_running_loop().time())
@@ -168,8 +171,11 @@ class ClusterFeed:
         try:
             while True:
                 self._look.clear()
-                await self._look_around()
-                await self._fetch_asked()
+                try:
+                    await self._look_around()
+                    await self._fetch_asked()
+                except Exception:  # a bug, or what no Redis says: the replica must go on
+                    logger.debug("Unexpected", exc_info=True)
                 end_if_cancelled()
                 self._tell_what_takes_long()
                 is_settled = self._is_well
@@ -192,7 +198,8 @@ class ClusterFeed:
 
     async def _look_around(self) -> None:
         try:
-            views, migrating = await self._views()
+            most = MOST_ASKED if self._is_well else len(self._shards)
+            views, migrating = await views_of(self._url, list(self._shards.values()), most)
             slots = owners(views)
             if not slots:
                 raise RedisError("no node owns a slot")
@@ -206,40 +213,6 @@ class ClusterFeed:
         self._migrating = migrating
         self._arrange(slots)
 
-    async def _views(self) -> tuple[list[View], frozenset[int]]:
-        """What the nodes say of all slots, and those that any of them is giving away.
-
-        Each shard is asked on its own link, or else the first node of the URL that answers. While all is well, some are
-        asked for all slots, and the others, in a large Cluster, for their own moves only.
-        """
-        live = [shard for shard in self._shards.values() if shard.is_live]
-        random.shuffle(live)
-        most = MOST_ASKED if self._is_well else len(live)
-        asked = [self._view_of(shard) for shard in live[:most]]
-        others = [self._migrating_of(shard) for shard in live[most:]]
-        answers = await asyncio.gather(*asked, *others, return_exceptions=True)
-        migrating = frozenset[int]().union(*(answer for answer in answers if isinstance(answer, frozenset)))
-        if views := [answer for answer in answers if isinstance(answer, View)]:
-            return views, migrating.union(*(view.migrating for view in views))
-        error: Exception = RedisError("no node")
-        # Those that the URL names may all be gone by now.
-        for host, port in dict.fromkeys([*self._url.hosts, *map(host_and_port, self._shards)]):
-            try:
-                view = await view_of(self._url, host, port)
-                return [view], view.migrating
-            except Exception as failure:
-                error = failure
-        raise error
-
-    @staticmethod
-    async def _view_of(shard: Shard) -> View:
-        slots, nodes = await asyncio.gather(shard.ask("CLUSTER", "SLOTS"), shard.ask("CLUSTER", "NODES"))
-        return View.of(host_and_port(shard.address)[0], slots, nodes)
-
-    @staticmethod
-    async def _migrating_of(shard: Shard) -> frozenset[int]:
-        return read_migrating(await shard.ask("CLUSTER", "NODES"))
-
     def _arrange(self, slots: Mapping[int, str]) -> None:
         """Begin, end and fill the feeds of the shards."""
         if slots != self._slots:
@@ -248,18 +221,18 @@ class ClusterFeed:
             for address in [address for address in self._shards if address not in addresses]:
                 self._end(self._shards.pop(address))
             for address in addresses:
-                if (shard := self._shards.get(address)) is not None:
-                    shard.feed.use_probe(self._probe_in(address, shard.feed.probe_channel))
-                else:
+                if address not in self._shards:
                     url = self._url.at(*host_and_port(address))
                     self._shards[address] = Shard(self, address, url, self._probe_in(address))
             for channel in self._homes:
                 self._settle(channel)
+        for address, shard in self._shards.items():  # its slot may have left, or left and come back
+            shard.feed.use_probe(self._probe_in(address, shard.feed.probe_channel))
         for channel in [channel for channel, home in self._homes.items() if home is None]:
             self._settle(channel)
-        if self._migrating:
+        if self._migrating or self._awaited:  # one that was on its way may have stayed where it was
             for channel, home in self._homes.items():
-                if home is not None and slot_of(channel) in self._migrating:
+                if home is not None and (channel in self._awaited or slot_of(channel) in self._migrating):
                     home.check(channel)
         self.on_shard_live()
 
@@ -295,19 +268,29 @@ class ClusterFeed:
         again and again, and its viewers get the last event of each job, a little later than others.
         """
         asked, self._asked = self._asked, {}
+        fetched: dict[str, Remembered] = {}
         for address, channels in asked.items():
             try:
-                states = await migrated_states(self._url, address, list(channels))
+                fetched |= await migrated_states(self._url, address, list(channels))
             except Exception as error:
                 logger.debug("%s, which was asked for channels in migration: %s", address, error)
+        for channel, state in fetched.items():
+            if self._homes.get(channel) is None:
                 continue
-            for channel, state in states.items():
-                if self._homes.get(channel) is not None:
-                    self._listener.on_moved([channel])  # what came from the old shard is older
-                    self.on_loaded(channel, state)
+            if state != self._fetched.get(channel):
+                self._listener.on_moved([channel])  # what came from the old shard is older
+                self.on_loaded(channel, state)
+            else:  # handed on already; handed on again, it might look like a gap
+                del self._awaited[channel]
+        self._fetched = fetched
+        self.on_shard_live()
 
     def _tell_what_takes_long(self) -> None:
         now = asyncio.get_running_loop().time()
         overdue = [channel for channel, since in self._awaited.items() if now - since > MOVE_SECONDS]
-        if overdue and self._is_live:
-            self._lose(overdue, MOVE_SECONDS)
+        away = [shard for shard in self._shards.values() if not shard.is_live and now - shard.began_at > MOVE_SECONDS]
+        if (overdue or away) and self._is_live:
+            self._lose([*overdue, *(channel for channel, home in self._homes.items() if home in away)])
+        if overdue and not away and not self._is_overdue:
+            self._is_overdue = True
+            self._outages.failed(RedisError(f"no node of the Cluster owns the project's slot ({overdue[0]})"), now)

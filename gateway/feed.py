@@ -32,6 +32,7 @@ from gateway.link import (
 from gateway.listener import FeedState, Listener
 from gateway.outages import Outages, Trouble
 from publisher.names import jobs_key
+from publisher.slot_map import text_of
 
 logger = logging.getLogger("gateway.feed")
 
@@ -332,7 +333,7 @@ class Feed(asyncio.Protocol):
 
     def _on_push(self, push: list[Any]) -> None:
         """SUBSCRIBE and UNSUBSCRIBE have no answer but this."""
-        if not self._expected or self._expected.popleft().kind != push[0].decode().upper():
+        if not self._expected or self._expected.popleft().kind != text_of(push[0]).upper():
             raise hiredis.ProtocolError(f"a push that was not asked for: {push!r:.80}")
 
     def _on_answer(self, answer: Any) -> None:
@@ -344,9 +345,12 @@ class Feed(asyncio.Protocol):
         elif expected.kind == "load":
             self._on_state(expected, answer)
         elif expected.kind == "hello" and is_replica(answer):
-            self._fail(ConnectionResetError("it is a replica"))
+            self._on_replica()
         elif expected.then is not None:
             expected.then(answer)
+
+    def _on_replica(self) -> None:
+        self._fail(ConnectionResetError("it is a replica"))
 
     def _on_error(self, expected: Expected, error: hiredis.ReplyError) -> None:
         """A Redis that refuses one project goes on with the others; for any other error the link is given up."""

@@ -1,23 +1,58 @@
-"""Questions to a node of a Cluster over a connection of their own."""
+"""Questions to the nodes of a Cluster: over the links of its shards, or connections of their own."""
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.link import connection_to
 from gateway.listener import Remembered
-from gateway.slots import View, host_and_port
+from gateway.shard import Shard
+from gateway.slots import View, host_and_port, read_migrating
 from publisher.names import jobs_key
 from publisher.redis_url import RedisUrl
 
 NODE_SECONDS = 1.0
+MOST_ASKED = 5  # shards that are asked for the whole map while all is well
 
 
-async def view_of(url: RedisUrl, host: str, port: int) -> View:
+async def views_of(url: RedisUrl, shards: list[Shard], most: int) -> tuple[list[View], frozenset[int]]:
+    """What nodes say of all slots, and those that any of them is giving away; raises what the last of them raised.
+
+    Each shard is asked on its own link, or else the nodes that the URL names and those that were known. `most` shards
+    are asked for all slots, and the others, in a large Cluster, for their own moves only.
+    """
+    live = [shard for shard in shards if shard.is_live]
+    random.shuffle(live)
+    asked = [*map(_view_of_shard, live[:most]), *map(_migrating_of, live[most:])]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    migrating = frozenset[int]().union(*(answer for answer in answers if isinstance(answer, frozenset)))
+    if views := [answer for answer in answers if isinstance(answer, View)]:
+        return views, migrating.union(*(view.migrating for view in views))
+    # Those that the URL names may all be gone by now, and one that was taken out of the Cluster answers all the same.
+    known = [place for place in map(host_and_port, (shard.address for shard in shards)) if place not in url.hosts]
+    places = [*url.hosts, *random.sample(known, min(MOST_ASKED, len(known)))]
+    answers = await asyncio.gather(*(_view_of(url, *place) for place in places), return_exceptions=True)
+    if views := [answer for answer in answers if isinstance(answer, View) and answer.spans]:
+        return views, frozenset[int]().union(*(view.migrating for view in views))
+    errors = [answer for answer in answers if isinstance(answer, Exception)]
+    raise errors[-1] if errors else RedisError("the nodes own no slots")
+
+
+async def _view_of_shard(shard: Shard) -> View:
+    slots, nodes = await asyncio.gather(shard.ask("CLUSTER", "SLOTS"), shard.ask("CLUSTER", "NODES"))
+    return View.of(host_and_port(shard.address)[0], slots, nodes)
+
+
+async def _migrating_of(shard: Shard) -> frozenset[int]:
+    return read_migrating(await shard.ask("CLUSTER", "NODES"))
+
+
+async def _view_of(url: RedisUrl, host: str, port: int) -> View:
     """What a node knows of its Cluster."""
     async with _connected(url, host, port) as connection:
         slots = await _ask(connection, "CLUSTER", "SLOTS")
@@ -32,7 +67,8 @@ async def migrated_states(url: RedisUrl, address: str, channels: list[str]) -> d
         for channel in channels:
             with contextlib.suppress(ResponseError):
                 await _ask(connection, "ASKING")
-                states[channel] = await _ask(connection, "HGETALL", jobs_key(channel))
+                if isinstance(state := await _ask(connection, "HGETALL", jobs_key(channel)), dict):
+                    states[channel] = state
     return states
 
 

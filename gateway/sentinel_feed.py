@@ -5,6 +5,7 @@ import asyncio
 from redis.exceptions import RedisError
 
 from gateway.feed import PROBE_SECONDS, Feed
+from gateway.link import end_if_cancelled
 from gateway.listener import Listener
 from publisher.redis_url import RedisUrl
 from publisher.sentinels import locate_async
@@ -48,5 +49,6 @@ class SentinelFeed(Feed):
                     place = await locate_async(self._sentinels)
             except (RedisError, OSError, TimeoutError):
                 pass  # who cannot be asked says nothing against this server
+            end_if_cancelled()
         await asyncio.sleep(LEAVE_SECONDS)
         self._fail(ConnectionResetError("another server is the primary now"))

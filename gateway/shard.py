@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from gateway.figures import FeedFigures
 from gateway.listener import FeedState, Remembered
 from gateway.shard_feed import ShardFeed
+from gateway.slots import host_and_port
 
 ASK_SECONDS = 1.0
 
@@ -19,7 +20,7 @@ class Owner(Protocol):
     def on_events(self, shard: "Shard", events: Mapping[bytes, list[bytes]]) -> None: ...
     def on_loaded(self, channel: str, remembered: Remembered) -> None: ...
     def on_refused(self, channel: str) -> None: ...
-    def on_shard_lost(self, shard: "Shard", channels: Iterable[str]) -> None: ...
+    def on_shard_lost(self, channels: Iterable[str]) -> None: ...
     def on_shard_live(self) -> None: ...
     def on_moved(self, shard: "Shard", channels: Iterable[str]) -> None: ...
     def on_ask(self, channel: str, address: str) -> None: ...
@@ -32,7 +33,8 @@ class Shard:
     def __init__(self, owner: Owner, address: str, url: str, probe_channel: str) -> None:
         self.address = address
         self._owner = owner
-        self.feed = ShardFeed(url, self, probe_channel=probe_channel, on_ask=owner.on_ask)
+        self.began_at = asyncio.get_running_loop().time()
+        self.feed = ShardFeed(url, self, probe_channel=probe_channel, on_ask=self._on_ask)
         self.feed.figures = owner.figures
         self.task = asyncio.get_running_loop().create_task(self.feed.run())
 
@@ -59,9 +61,19 @@ class Shard:
 
     def check(self, channel: str) -> None:
         """Find out whether the state of a channel is still here, where its slot is being migrated."""
-        self.feed.check(channel, lambda state: self._owner.on_checked(channel, state))
+
+        def take(state: Any) -> None:
+            if isinstance(state, dict):
+                self._owner.on_checked(channel, state)
+
+        self.feed.check(channel, take)
 
     # What the feed tells
+
+    def _on_ask(self, channel: str, address: str) -> None:
+        host, port = host_and_port(address)
+        # A node that does not say who the others are means: at the host where it was reached itself.
+        self._owner.on_ask(channel, f"{host or host_and_port(self.address)[0]}:{port}")
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
         self._owner.on_events(self, events)
@@ -73,7 +85,7 @@ class Shard:
         self._owner.on_refused(channel)
 
     def on_lost(self, channels: Iterable[str]) -> None:
-        self._owner.on_shard_lost(self, channels)
+        self._owner.on_shard_lost(channels)
 
     def on_moved(self, channels: Iterable[str]) -> None:
         self._owner.on_moved(self, channels)

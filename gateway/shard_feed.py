@@ -1,15 +1,19 @@
 """The feed of one shard of a Cluster: sharded pub/sub, and channels that go over to other shards."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
 import hiredis
 
-from gateway.feed import Feed
+from gateway.feed import PROBE_SECONDS, Feed
 from gateway.link import MOVES, SHARDED, Expected, pack
 from gateway.listener import Listener
 from publisher.names import jobs_key
+from publisher.slot_map import text_of
+
+_PLACE = re.compile(r"\S*:\d{1,5}$")  # where ASK sends one to; the host may be empty
 
 
 class ShardFeed(Feed):
@@ -22,11 +26,14 @@ class ShardFeed(Feed):
     def __init__(self, url: str, listener: Listener, *, probe_channel: str, on_ask: Callable[[str, str], None]) -> None:
         super().__init__(url, listener, probe_channel=probe_channel, verbs=SHARDED)
         self._on_ask = on_ask
+        self._is_probe_gone = False  # its slot left, and may have come back since
+        self._demoted_at: float | None = None
         self._leaving: dict[str, int] = {}  # how many SUNSUBSCRIBEs of a channel are not answered yet
 
     def use_probe(self, channel: str) -> None:
         """Prove life by another channel from now on: the last one's slot moved to another shard."""
-        if channel != self.probe_channel:
+        if channel != self.probe_channel or self._is_probe_gone:
+            self._is_probe_gone = False
             self.probe_channel, self._probe_name = channel, channel.encode()
             if self._transport is not None:
                 self._subscribe_to_probe()
@@ -49,6 +56,7 @@ class ShardFeed(Feed):
 
     def _begin(self, transport: asyncio.Transport) -> None:
         self._leaving.clear()
+        self._is_probe_gone, self._demoted_at = False, None
         super()._begin(transport)
 
     def _unsubscribe_commands(self) -> list[bytes]:
@@ -67,7 +75,7 @@ class ShardFeed(Feed):
     def _on_push(self, push: list[Any]) -> None:
         if push[0] != b"sunsubscribe":
             super()._on_push(push)
-        elif (channel := push[1].decode()) not in self._leaving:
+        elif (channel := text_of(push[1])) not in self._leaving:
             self._move(channel)  # its slot went to another shard
 
     def _on_left(self, channels: list[str]) -> None:
@@ -76,8 +84,18 @@ class ShardFeed(Feed):
             if not self._leaving[channel]:
                 del self._leaving[channel]
 
+    def _on_replica(self) -> None:
+        """It was made one; who took over is found out by a look, as with any slot that moves, or it is given up."""
+        now = asyncio.get_running_loop().time()
+        if self._demoted_at is None:
+            self._demoted_at = now
+            for channel in list(self._channels):
+                self._move(channel)
+        elif now - self._demoted_at > PROBE_SECONDS:
+            super()._on_replica()
+
     def _on_error(self, expected: Expected, error: hiredis.ReplyError) -> None:
-        code, *rest = str(error).split()
+        code, _, rest = str(error).partition(" ")
         if expected.kind == "ask" and expected.then is not None:
             expected.then(error)
         elif code not in MOVES or (expected.kind == "publish" and code == "CLUSTERDOWN"):
@@ -85,9 +103,9 @@ class ShardFeed(Feed):
         elif expected.kind == "left":
             self._expected.appendleft(expected)  # that was a SUNSUBSCRIBE; the answer to the PING behind it is owed yet
         elif expected.kind == "publish":
-            self._listener.on_moved([expected.channel])  # a new probe is given in time, or the link is given up
-        elif code == "ASK":
-            self._on_elsewhere(expected, rest[-1])
+            self._move(expected.channel)  # a new probe is given in time, or the link is given up
+        elif code == "ASK" and (place := _PLACE.search(rest)):
+            self._on_elsewhere(expected, place[0])
         elif expected.kind == self._verbs.subscribe or self._loads.get(expected.channel) is expected:
             self._move(expected.channel)
 
@@ -104,4 +122,6 @@ class ShardFeed(Feed):
             self.unsubscribe(channel)  # even if the shard did that: a channel asked for twice has two answers coming
         elif channel != self.probe_channel:
             return
+        else:
+            self._is_probe_gone = True
         self._listener.on_moved([channel])

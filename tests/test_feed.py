@@ -537,7 +537,7 @@ async def test_a_server_that_was_made_a_replica_is_given_up(own_stage: Stage, ow
     """It brings its own probes, and nothing that is published at its primary once that is out of reach."""
     await own_stage.watch()
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())
-    await eventually(lambda: own_stage.listener.count("lost") == 1, "the loss")
+    await eventually(lambda: own_stage.listener.count("lost") > 0, "the loss")
     assert "replica" in error_of(own_stage.feed)
     await asyncio.sleep(0.3)
     assert own_stage.listener.count("live") == 1
@@ -554,7 +554,7 @@ async def test_a_server_that_was_made_a_replica_is_given_up_also_where_there_is_
     monkeypatch.setattr(module, "SILENCE_SECONDS", 60)
     await own_stage.watch()
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())
-    await eventually(lambda: own_stage.listener.count("lost") == 1, "the loss", within=5)
+    await eventually(lambda: own_stage.listener.count("lost") > 0, "the loss", within=5)
     assert "replica" in error_of(own_stage.feed)
 
 

@@ -25,7 +25,7 @@ class Node:
     """One member: a server that can be killed, frozen and started again with what it knew of the others."""
 
     def __init__(self, kind: str, directory: Path) -> None:
-        self.port = _cluster_port()
+        self.port = cluster_port()
         self._directory = directory / str(self.port)
         self._directory.mkdir(parents=True)
         self._kind = kind
@@ -81,7 +81,7 @@ class Node:
             self.kill()
 
 
-def _cluster_port() -> int:
+def cluster_port() -> int:
     while True:
         with socket.socket() as bus:
             if (port := free_port()) < _HIGHEST_PORT and bus.connect_ex(("127.0.0.1", port + 10_000)) != 0:
