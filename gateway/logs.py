@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 logger = logging.getLogger("gateway")
 
@@ -47,12 +47,15 @@ class Mask:
 
 
 def secrets_of(redis_url: str | None, keys: Iterable[str]) -> list[str]:
-    """What must not be in the log: the keys, and the password of the URL, as it is written and as it is meant."""
+    """What must not be in the log: the keys, and the URL's passwords, as they are written and as they are meant."""
     try:
-        password = urlsplit(redis_url or "").password or ""
+        split = urlsplit(redis_url or "")
+        passwords = [split.password or ""]
     except ValueError:
-        password = ""
-    return [*keys, password, unquote(password)]
+        return list(keys)
+    options = (option.partition("=") for option in split.query.split("&"))
+    passwords += [value for name, _, value in options if "password" in name.lower()]
+    return [*keys, *(form for password in passwords for form in (password, unquote(password), unquote_plus(password)))]
 
 
 def escaped(text: str) -> str:
