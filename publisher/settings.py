@@ -9,14 +9,14 @@ from publisher.names import PROJECT_ID_PATTERN, PROJECT_ID_RULE
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 _OFF = {"0", "off", "false", "no"}
 _ON = {"", "1", "on", "true", "yes"}
-# What `mask_url` shows: hosts with ports, [addresses], databases, and options of these names.
+# What `mask_url` shows: hosts with ports, [addresses], databases, and options of these forms.
 _HOSTS = re.compile(r"(\[[^\]]*\]|:\d{1,5}(?=,|$))|:.*")
 _DATABASE = re.compile(r"(/\d*)?")
 _SERVICE = re.compile(r"/[^/#]*(/\d*)?")
 _PATHS = {"unix": re.compile(r".*"), "redis+sentinel": _SERVICE, "rediss+sentinel": _SERVICE}
 _HARMLESS = re.compile(
-    r"db|(sentinel_)?username|client_name|protocol|max_connections|health_check_interval|timeout|socket_\w+|retry_\w+"
-    r"|ssl_(?!password)\w+",
+    r"(db|protocol|max_connections|health_check_interval|timeout|socket_\w+|retry_\w+)=([\d.]{0,9}|true|false|yes|no)"
+    r"|((sentinel_)?username|client_name|ssl_(?!password)\w+)=[^@]*",
     re.IGNORECASE,
 )
 
@@ -78,8 +78,8 @@ def mask_url(url: str) -> str:
 
 
 def _mask_option(option: str) -> str:
-    name, equals, value = option.partition("=")
-    if _HARMLESS.fullmatch(name) and equals and "@" not in value:
+    if _HARMLESS.fullmatch(option):
         return option
+    name, equals, value = option.partition("=")
     is_name = name.isidentifier() and equals and "@" not in value
     return f"{name}=***" if is_name else "***" if option else ""

@@ -113,6 +113,7 @@ def test_a_url_is_shown_without_its_password(url: str, masked: str) -> None:
         "redis://h/0?PASSWORD=secret",
         "redis://h/0?auth=secret",
         "redis://h/0?secret",
+        "redis://h/0?socket_timeout=secret",
         "redis://h/0#secret",
         "redis://user:se/cret",
         "redis://user:se?cret",

@@ -86,6 +86,7 @@ SECRET = "Zsecret99value"
 MISTYPED = [
     f"redis://h/0?pasword={SECRET}", f"redis://h/0?PASSWORD={SECRET}", f"redis://h/0?auth={SECRET}", f"redis://h/{SECRET}",
     f"redis://u:{SECRET}", f"u:{SECRET}", f"unix:///run/redis.sock?passwd={SECRET}", f"redis+sentinel://h/m/{SECRET}",
+    f"redis://h/0?socket_timeout={SECRET}",
 ]  # fmt: skip
 
 
