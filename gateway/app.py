@@ -157,6 +157,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
     app.state.hub = hub
     app.state.admin = Starlette(routes=[*health, *operators]) if has_admin_port else None
+    if has_admin_port:
+        app.state.admin.state.hub = hub
     return app
 
 

@@ -51,6 +51,7 @@ class HubCollector(Collector):
     def _counters(self) -> Iterator[Metric]:
         hub, figures = self._hub, self._hub.figures
         for name, text, counter in (
+            ("bad_requests", "Requests that were no HTTP, or whose head was too long", figures.bad_requests),
             ("connections_opened", "Accepted connections", hub.accepted),
             ("events_received", "Events received from Redis", hub.events_received),
             ("events_bad", "Payloads from Redis that were no events", hub.bad_payloads),

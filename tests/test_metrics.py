@@ -24,6 +24,7 @@ ALL_ZERO = {
     "gateway_subscriptions",
     "gateway_projects",
     "gateway_draining",
+    "gateway_bad_requests_total",
     "gateway_connections_opened_total",
     "gateway_events_received_total",
     "gateway_events_bad_total",
