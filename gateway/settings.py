@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.origins import check_origin
 from publisher.redis_url import RedisUrl
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 
@@ -170,6 +171,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(origin.strip().rstrip("/").lower() for origin in value.split(",") if origin.strip())
         return value
+
+    @field_validator("origins")
+    @classmethod
+    def _a_browser_may_send_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_origin, origins))
 
     @field_validator("publish_keys", mode="before")
     @classmethod

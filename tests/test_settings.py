@@ -86,6 +86,14 @@ BAD: dict[str, list[str]] = {
         "redis+cluster://h/1",
     ],
     "admin_port": ["-1", "65536", "http"],
+    "origins": [
+        "app.example.com",
+        "https://x/path",
+        "https://*.example.com",
+        "foo",
+        "null",
+        "https://a.example;https://b",
+    ],
 }
 FILES = {"redis_url_file": "redis_url", "publish_keys_file": "publish_keys"}  # by what they hold; tested on their own
 
