@@ -138,6 +138,21 @@ class Settings(BaseSettings):
             raise ValueError(f"GATEWAY_ADMIN_PORT and GATEWAY_PORT are both {self.port}; give the first another")
         return self
 
+    @field_validator("host", mode="before")
+    @classmethod
+    def _empty_is_the_default(cls, value: object) -> object:
+        """An empty address is every address to the kernel, and nobody asks for that by leaving a value out."""
+        return cls.model_fields["host"].default if value == "" else value
+
+    @field_validator("host", "admin_host")
+    @classmethod
+    def _may_be_looked_up(cls, value: str) -> str:
+        try:
+            value.encode("idna")
+        except UnicodeError:
+            raise ValueError("it is no address and no name of a host") from None
+        return value
+
     @field_validator("admin_port", "redis_url_file", "publish_keys_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:

@@ -86,6 +86,8 @@ BAD: dict[str, list[str]] = {
         "redis+cluster://h/1",
     ],
     "admin_port": ["-1", "65536", "http"],
+    "host": ["a..b", "a" * 70],
+    "admin_host": ["a..b"],
     "origins": [
         "app.example.com",
         "https://x/path",
@@ -231,6 +233,12 @@ def test_a_setting_is_described_once_and_the_help_shows_it(field: str) -> None:
         assert flag_of(field) in text
         assert variable_of(field) in text
         assert " ".join(description.split()) in text
+
+
+def test_an_empty_host_is_the_default_and_not_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_HOST", "")
+    assert Settings().host == "127.0.0.1"
+    assert by_flags(monkeypatch, "--host=").host == "127.0.0.1"
 
 
 def test_an_empty_redis_url_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
