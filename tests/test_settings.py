@@ -306,6 +306,13 @@ def test_a_secret_may_come_from_a_file(
     assert getattr(settings, field) == expected
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", ",\n", "\n\n"])
+def test_a_file_may_hold_a_key_a_line(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(f"{KEY}{end}{OTHER_KEY}{end}".encode())
+    assert Settings(publish_keys_file=path).publish_keys == (SecretStr(KEY), SecretStr(OTHER_KEY))
+
+
 @pytest.mark.parametrize("field", HELD)
 def test_a_flag_wins_over_the_variable_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str) -> None:
     monkeypatch.setenv(variable_of(f"{field}_file"), str(tmp_path / "nowhere"))
@@ -342,10 +349,18 @@ def test_a_file_that_holds_no_such_secret_is_named_and_what_it_holds_is_not(
 
 
 def test_the_two_ports_are_two() -> None:
-    with pytest.raises(ValidationError, match="GATEWAY_ADMIN_PORT and GATEWAY_PORT are both 4000"):
+    with pytest.raises(ValidationError, match=r"admin_port\n.*it and GATEWAY_PORT are both 4000"):
         Settings(port=4000, admin_port=4000)
     Settings(port=4000, admin_port=4000, admin_host="10.0.0.1")
     Settings(port=0, admin_port=0)
+
+
+def test_two_ports_that_are_one_are_named_beside_what_else_is_wrong() -> None:
+    result = CliRunner().invoke(cli.main, ["serve", "--admin-port=3001", "--drain-rate=x"])
+    assert result.exit_code == 78
+    said = "--admin-port (GATEWAY_ADMIN_PORT): it and GATEWAY_PORT are both 3001; give it another"
+    assert said in result.stderr
+    assert "--drain-rate (GATEWAY_DRAIN_RATE) is 'x'" in result.stderr
 
 
 def test_an_empty_admin_port_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
