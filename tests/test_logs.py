@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.logs import LONGEST, JsonFormatter, Mask, TextFormatter, escaped, secrets_of, start_logging
+from gateway.logs import LONGEST, JsonFormatter, Mask, TextFormatter, escaped, fitting, secrets_of, start_logging
 
 HOSTILE = [
     "a\n12:00:00 INFO forged",
@@ -33,10 +33,10 @@ HOSTILE = [
 def stream() -> Iterator[io.StringIO]:
     """What the log writes; afterwards everything is as it was."""
     root = logging.getLogger()
-    before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook)
+    before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook)
     yield io.StringIO()
     logging.captureWarnings(False)
-    root.handlers[:], root.level, sys.excepthook, threading.excepthook = before
+    root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook = before
 
 
 @pytest.fixture
@@ -221,6 +221,50 @@ def test_a_record_is_bounded_in_length_and_in_time(text: str) -> None:
     assert len(line) < LONGEST + 200
 
 
+class Deep(Exception):
+    """With a message that is a long line, and causes with long ones."""
+
+
+def deep(text: str, causes: int) -> None:
+    try:
+        if causes:
+            deep(text, causes - 1)
+        raising(text)
+    except Exception as error:
+        raise Deep(text) from error
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 20_000, "\U0001f600" * 8_000, "\x00" * 8_000, "é" * 8_000, '"' * 8_000, "\n" * 8_000]
+)
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
+def test_a_line_is_shorter_than_what_container_runtimes_cut(text: str, formatter: Any) -> None:
+    """JSON writes an emoji as twelve bytes, so that 8,000 of them were a line of 96 KB."""
+    try:
+        deep(text, 20)
+    except Deep:
+        info = sys.exc_info()
+    fields = {"msg": text, "levelname": "ERROR", "exc_info": info, "first": text, "tries": 7, "last": text}
+    for wanted in (["msg"], ["msg", "exc_info"], [*fields]):
+        written = formatter(Mask()).format(logging.makeLogRecord({name: fields[name] for name in wanted}))
+        assert all(len(line.encode()) < 16_384 for line in written.splitlines())
+        if formatter is JsonFormatter:
+            read = json.loads(written)
+            assert read["message"].startswith(text[:500])
+            assert read["message"].endswith(" ...")
+            assert ("exc_info" in wanted) == ("Traceback" in read.get("exception", ""))
+            assert "first" not in wanted or read["first"].startswith(text[:20])
+
+
+@pytest.mark.parametrize("text", ["", "a", "a\U0001f600" * 5, "\ud83d\ude00\ud83d" * 5])
+def test_as_much_is_written_as_fits(text: str) -> None:
+    for most in range(10, 100):
+        written = fitting(text, most)
+        assert len(json.dumps(written)) <= most
+        assert written == text or (written.endswith(" ...") and text.startswith(written[:-4]))
+        assert len(json.dumps(text)) > most or written == text
+
+
 def test_libraries_warnings_and_the_end_are_records_too(records: Any) -> None:
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.", extra={"color_message": "\x1b[1m"})
     with warnings.catch_warnings():
@@ -244,6 +288,18 @@ def test_a_thread_that_ends_by_an_error_is_logged(records: Any) -> None:
     (record,) = records()
     assert (record["level"], record["message"]) == ("error", "A thread ended by an error: RuntimeError")
     assert "in a thread" in record["exception"]
+
+
+def test_an_error_that_nobody_can_catch_is_logged(records: Any) -> None:
+    class Closed:
+        def __del__(self) -> None:
+            raising("in a finalizer, with s3cretkey-123\nforged")
+
+    Closed()
+    (record,) = records()
+    assert record["level"] == "error"
+    assert record["message"].endswith("Closed.__del__: RuntimeError")
+    assert "in a finalizer, with ***" in record["exception"]
 
 
 def test_what_can_be_read_is_left_alone() -> None:
