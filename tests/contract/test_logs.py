@@ -97,7 +97,8 @@ def test_the_demo_jobs_write_records_too(own_redis: RedisServer, tmp_path: Path,
 def test_without_standard_error_it_serves_all_the_same(redis_server: RedisServer, tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-c", CLOSED, sys.executable, "-m", "gateway", "serve"]
-    with subprocess.Popen(command, env=environment(redis_server.url, GATEWAY_PORT=port)) as replica:
+    env = environment(redis_server.url, GATEWAY_PORT=port, GATEWAY_LOG_FORMAT="auto")
+    with subprocess.Popen(command, env=env) as replica:
         try:
             wait_for(lambda: answers(port), "the replica to answer")
         finally:
