@@ -29,7 +29,7 @@ class _Server(uvicorn.Server):
 async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
     """Answer there for as long as the context lasts: from before the replica serves until it has drained, so that
     the last scrape sees the drain."""
-    http, _ = protocols_for(settings)
+    http, _ = protocols_for(settings, app.state.hub.figures)
     config = uvicorn.Config(
         app,
         http=http,
@@ -38,7 +38,7 @@ async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> A
         access_log=False,
         server_header=False,
         log_config=None,
-        log_level="warning",
+        log_level="error",  # see gateway.server
         timeout_graceful_shutdown=END_SECONDS,
     )
     server = _Server(config)

@@ -24,7 +24,7 @@ from gateway.hub import Hub
 from gateway.keepalive import Keepalive
 from gateway.listener import FeedState
 from gateway.loop_lag import watch_loop
-from gateway.metrics import exposition, registry
+from gateway.metrics import Exposition, registry
 from gateway.openapi import document
 from gateway.origins import is_allowed
 from gateway.publishing import Post, Publishing
@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or Settings()
     hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
     publishing = Publishing(settings, lambda: hub.is_draining) if settings.publish_keys else None
-    metrics = registry(hub, publishing)
+    exposition = Exposition(registry(hub, publishing))
 
     async def websocket_endpoint(websocket: WebSocket) -> None:
         if (refusal := _refusal(websocket, hub)) is not None:
@@ -120,7 +120,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         return JSONResponse(status, 200 if hub.is_ready else 503, {"Cache-Control": "no-store"})
 
     async def metrics_endpoint(request: Request) -> Response:
-        return Response(exposition(metrics), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def dashboard(request: Request) -> Response:
         return FileResponse(STATIC / "index.html", headers=SECURITY_HEADERS | {"Cache-Control": "no-cache"})
@@ -157,6 +157,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
     app.state.hub = hub
     app.state.admin = Starlette(routes=[*health, *operators]) if has_admin_port else None
+    if has_admin_port:
+        app.state.admin.state.hub = hub
     return app
 
 

@@ -108,7 +108,8 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
     from gateway.server import serve
 
     # From here on all that is said is a record of the log.
-    is_text = _start_logging(settings) == "text"
+    log_format = _start_logging(settings)
+    is_text = log_format == "text"
     stop = _stop if is_text else _log_and_stop
     for remark in remarks:
         logger.warning("%s", remark)
@@ -126,7 +127,9 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
             if with_demo:
                 from gateway.demo import DemoJobs
 
-                stack.enter_context(DemoJobs(redis_url, settings.namespace))
+                stack.enter_context(
+                    DemoJobs(redis_url, settings.namespace, log_level=settings.log_level, log_format=log_format)
+                )
                 page = f"http://127.0.0.1:{listener.getsockname()[1]}/?project=demo"
                 if is_text:
                     click.echo(f"\n  Watch the demo jobs:  {page}\n", err=True)

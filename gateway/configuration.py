@@ -43,10 +43,13 @@ class Configuration(NamedTuple):
     """What is worth a warning."""
 
     def lines(self) -> Iterator[str]:
-        """Each setting as a line of an environment file, without secrets."""
+        """An environment file: each setting below a comment that says where it comes from. Secrets are masked, and are
+        comments, too: what is masked, or comes from a file that is named beside it, must not be read again."""
         for field in Settings.model_fields:
-            value = escaped(shown(field, getattr(self.settings, field)))
-            yield f"{variable_of(field)}={value}  # {escaped(self.sources[field])}"
+            value, source = escaped(shown(field, getattr(self.settings, field))), escaped(self.sources[field])
+            is_comment = field in SECRET and ("***" in value or source.startswith("file "))
+            yield f"# {source}"
+            yield f"{'# ' if is_comment else ''}{variable_of(field)}={value}"
 
 
 def variable_of(field: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import cycle
 from typing import Any, NamedTuple, NoReturn, Self
 
+from gateway.logs import LogFormat, secrets_of, start_logging
 from publisher import broadcast_to_project
 
 PROJECT_ID = "demo"
@@ -194,13 +195,16 @@ class DemoJobs:
     reaches this process only, which then ends them.
     """
 
-    def __init__(self, redis_url: str, namespace: str = "") -> None:
+    def __init__(
+        self, redis_url: str, namespace: str = "", *, log_level: str = "info", log_format: LogFormat | None = None
+    ) -> None:
+        self._log = [f"--log-level={log_level}", f"--log-format={log_format or 'auto'}"]
         self._environment = {**os.environ, "REDIS_URL": redis_url, "PROGRESS_NAMESPACE": namespace}
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         for kind in KINDS:
-            command = [sys.executable, "-m", "gateway.demo", kind, "--until-eof"]
+            command = [sys.executable, "-m", "gateway.demo", kind, "--until-eof", *self._log]
             self.processes.append(
                 subprocess.Popen(  # noqa: S603
                     command, env=self._environment, stdin=subprocess.PIPE, start_new_session=True
@@ -239,7 +243,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gateway.demo", description="Publish demo jobs of a kind for ever.")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--until-eof", action="store_true", help="end when standard input does, and not by Ctrl-C")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", choices=["auto", "text", "json"], default="auto")
     arguments = parser.parse_args()
+    start_logging(arguments.log_level, arguments.log_format, secrets_of(os.environ.get("REDIS_URL"), ()))
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN if arguments.until_eof else _end)
     if arguments.until_eof:

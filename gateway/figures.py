@@ -49,12 +49,14 @@ class Figures:
     """The counts of one replica. Lives as long as the hub; used by one event loop only."""
 
     __slots__ = (
-        "closed", "deliveries", "deliveries_joined", "delivery", "loop_lag", "received_bytes", "refused", "sent_bytes",
+        "bad_requests", "closed", "deliveries", "deliveries_joined", "delivery", "loop_lag", "received_bytes",
+        "refused", "sent_bytes",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.closed = dict.fromkeys(CLOSE_CODES, 0)
         self.refused = dict.fromkeys(REFUSALS, 0)  # handshakes
+        self.bad_requests = 0
         self.received_bytes = 0
         self.sent_bytes = 0
         self.deliveries = 0

@@ -37,7 +37,7 @@ def check(url: str, path: str, seconds: float) -> None:
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
         text = answer.read(LONGEST_ANSWER).decode(errors="replace").strip()
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, UnicodeError) as error:  # the last: a host that no look-up takes
         said = escaped(str(error).strip() or type(error).__name__)[:LONGEST_ANSWER]
         raise Unhealthy(f"{where} does not answer ({said})") from None
     finally:

@@ -3,20 +3,26 @@ can forge, and no secret is in it."""
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
+from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 logger = logging.getLogger("gateway")
 
 LogFormat = Literal["text", "json"]
 
-LONGEST = 8_000  # characters of one field: container runtimes cut lines at 16 KB
+LONGEST_LINE = 16_000  # bytes: container runtimes cut lines at 16 KB, and half an object is no JSON
+LONGEST = 8_000  # bytes of a message, and of a traceback, as they are written
+LEAST_ROOM = 20  # bytes: of a number, or of some letters; an extra that has no more is left out
+EXTRAS_ROOM = 1_000  # bytes that a long traceback leaves to what follows it
 LEAST_SECRET = 12  # characters; a short password is a word, and hiding words would tell it to who knows the others
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}  # the last: uvicorn's
@@ -47,12 +53,15 @@ class Mask:
 
 
 def secrets_of(redis_url: str | None, keys: Iterable[str]) -> list[str]:
-    """What must not be in the log: the keys, and the password of the URL, as it is written and as it is meant."""
+    """What must not be in the log: the keys, and the URL's passwords, as they are written and as they are meant."""
     try:
-        password = urlsplit(redis_url or "").password or ""
+        split = urlsplit(redis_url or "")
+        passwords = [split.password or ""]
     except ValueError:
-        password = ""
-    return [*keys, password, unquote(password)]
+        return list(keys)
+    options = (option.partition("=") for option in split.query.split("&"))
+    passwords += [value for name, _, value in options if "password" in name.lower()]
+    return [*keys, *(form for password in passwords for form in (password, unquote(password), unquote_plus(password)))]
 
 
 def escaped(text: str) -> str:
@@ -60,6 +69,15 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def fitting(text: str, most_bytes: int) -> str:
+    """As much of the text as takes so many bytes in JSON, where one character may take twelve."""
+    if len(json.dumps(text)) <= most_bytes:
+        return text
+    cut = " ..."
+    end = bisect_right(range(len(text)), most_bytes - len(cut), key=lambda length: len(json.dumps(text[:length])))
+    return text[: max(end - 1, 0)] + cut
 
 
 class _Formatter(logging.Formatter):
@@ -96,7 +114,7 @@ class TextFormatter(_Formatter):
         words += [f"{escaped(name)}={escaped(str(value))}" for name, value in self._extras(record).items()]
         lines = [" ".join(words)]
         lines += [f"    {escaped(line)}" for line in self._exception(record).split("\n") if line]
-        return "\n".join(lines)
+        return "\n".join(line.encode()[:LONGEST_LINE].decode(errors="ignore") for line in lines)
 
 
 class JsonFormatter(_Formatter):
@@ -104,21 +122,28 @@ class JsonFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        fields = {
+        fields: dict[str, Any] = {
             "ts": time.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self._message(record),
+            "message": fitting(self._message(record), LONGEST),
         }
         if exception := self._exception(record):
-            fields["exception"] = exception
-        return json.dumps(fields | self._extras(record))
+            room = LONGEST_LINE - len(json.dumps(fields)) - EXTRAS_ROOM
+            fields["exception"] = fitting(exception, min(LONGEST, room))
+        for name, value in self._extras(record).items():
+            room = LONGEST_LINE - len(json.dumps(fields)) - len(json.dumps(name)) - len(", : ")
+            if room >= LEAST_ROOM:
+                fields[name] = fitting(value, room) if isinstance(value, str) else value
+        return json.dumps(fields)
 
 
 def start_logging(
     level: str, log_format: Literal["auto", "text", "json"], secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> LogFormat:
     """Send every record of this process, libraries' and warnings too, to standard error; returns the form chosen."""
+    if sys.stderr is None:  # it was closed; the next file to be opened would be taken for it
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 for as long as the process lives
     stream = stream or sys.stderr
     chosen: LogFormat = log_format if log_format != "auto" else "text" if stream.isatty() else "json"
     handler = logging.StreamHandler(stream)
@@ -127,6 +152,7 @@ def start_logging(
     logging.captureWarnings(True)
     sys.excepthook = _log_end
     threading.excepthook = _log_thread_end
+    sys.unraisablehook = _log_ignored
     return chosen
 
 
@@ -138,3 +164,10 @@ def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackTy
 def _log_thread_end(end: threading.ExceptHookArgs) -> None:
     error = end.exc_value or end.exc_type()
     logger.error("A thread ended by an error: %s", end.exc_type.__name__, exc_info=error)
+
+
+def _log_ignored(end: "sys.UnraisableHookArgs") -> None:
+    """Of a finalizer, say, whose errors nobody can catch."""
+    where = getattr(end.object, "__qualname__", type(end.object).__name__)
+    error = end.exc_value or end.exc_type()
+    logger.error("An error that nobody could catch, in %s: %s", where, end.exc_type.__name__, exc_info=error)

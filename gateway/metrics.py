@@ -4,7 +4,8 @@ Every series is there from the start, at 0, and no label has a value that somebo
 """
 
 import platform
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 
@@ -14,10 +15,16 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from gateway.allowance import Allowance
 from gateway.figures import Histogram
 from gateway.hub import Hub
 from gateway.listener import FeedState
 from gateway.publishing import STATUSES, Publishing
+
+FRESH_RATE, FRESH_BURST = (
+    5.0,
+    100.0,
+)  # expositions a second, and at once: far more than all scrapers of a replica ask for
 
 
 class HubCollector(Collector):
@@ -51,6 +58,7 @@ class HubCollector(Collector):
     def _counters(self) -> Iterator[Metric]:
         hub, figures = self._hub, self._hub.figures
         for name, text, counter in (
+            ("bad_requests", "Requests that were no HTTP, or whose head was too long", figures.bad_requests),
             ("connections_opened", "Accepted connections", hub.accepted),
             ("events_received", "Events received from Redis", hub.events_received),
             ("events_bad", "Payloads from Redis that were no events", hub.bad_payloads),
@@ -151,6 +159,20 @@ def registry(hub: Hub, publishing: Publishing | None = None) -> CollectorRegistr
     return metrics
 
 
-def exposition(metrics: CollectorRegistry) -> bytes:
-    """The Prometheus text format."""
-    return generate_latest(metrics)
+class Exposition:
+    """The Prometheus text format, made anew for each scrape, unless somebody asks again and again.
+
+    It takes some milliseconds with thousands of clients (the open files are counted, for one), in which none of them is
+    served: without a bound whoever reaches `/metrics` could slow them all down.
+    """
+
+    def __init__(self, metrics: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._allowance = Allowance(FRESH_BURST, clock())
+        self._text = b""
+
+    def text(self) -> bytes:
+        if self._allowance.take(rate=FRESH_RATE, burst=FRESH_BURST, now=self._clock()):
+            self._text = generate_latest(self._metrics)
+        return self._text

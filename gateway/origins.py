@@ -1,8 +1,28 @@
 """Which pages may connect: browsers let any page open a WebSocket to any host, and tell its origin."""
 
+import re
 from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+LONGEST_SHOWN = 80  # characters of a wrong one
+
+# As browsers send it: ASCII, no path, no port that its scheme has anyway.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9]\d{0,4})?")
+_NEEDLESS = {"http": ":80", "https": ":443"}
+
+
+def check_origin(origin: str) -> str:
+    """Return `origin`, in lower case: one that a browser may send, or `*`. Raises `ValueError`."""
+    scheme, _, place = origin.partition("://")
+    is_needless = scheme in _NEEDLESS and place.endswith(_NEEDLESS[scheme]) and not place.endswith("]")
+    if origin != "*" and (is_needless or not _ORIGIN.fullmatch(origin)):
+        raise ValueError(
+            f"{origin[:LONGEST_SHOWN]!r} is no origin, as a browser sends it; write scheme://host or "
+            "scheme://host:port, such as https://app.example.com: each host by itself, no path, no port that its "
+            "scheme has anyway; or * for all"
+        )
+    return origin
 
 
 def is_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:

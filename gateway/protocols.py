@@ -15,6 +15,7 @@ from websockets.http11 import Request
 
 from gateway.app import HAND_OVER
 from gateway.connection import Connection
+from gateway.figures import Figures
 from gateway.settings import Settings
 
 _HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -28,7 +29,8 @@ class HttpProtocol(HttpToolsProtocol):
     Lives until the connection closes or becomes a WebSocket.
     """
 
-    settings: Settings  # set by `protocols_for`
+    settings: Settings  # set by `protocols_for`, as are the figures
+    figures: Figures
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,8 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_reading_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.settings.max_header_bytes and not self._ends_in_time(data):
-                self.transport.write(_HEAD_TOO_LONG)
-                self.transport.close()
+                self._refuse(_HEAD_TOO_LONG)
                 return
             if self._deadline is None:  # also for bytes that begin no request, such as empty lines
                 self._expect_request()
@@ -90,8 +91,7 @@ class HttpProtocol(HttpToolsProtocol):
         if is_busy or not self._last_read.endswith(b"\r\n\r\n"):
             # An upgrade in a row behind an unanswered request, or followed by more before it is answered (RFC 6455,
             # 4.1): what is whose could only be guessed.
-            self.transport.write(_BAD_REQUEST)
-            self.transport.close()
+            self._refuse(_BAD_REQUEST)
             return
         self.connections.discard(self)
         protocol = WebSocketProtocol(config=self.config, server_state=self.server_state, app_state=self.app_state)
@@ -100,6 +100,15 @@ class HttpProtocol(HttpToolsProtocol):
         headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers)
         method, version = self.scope["method"], self.scope["http_version"]
         protocol.handle_connect(Request(self.url.decode("latin-1"), headers, method, f"HTTP/{version}"))
+
+    def send_400_response(self, msg: str) -> None:
+        self.figures.bad_requests += 1
+        super().send_400_response(msg)
+
+    def _refuse(self, answer: bytes) -> None:
+        self.figures.bad_requests += 1
+        self.transport.write(answer)
+        self.transport.close()
 
     def _expect_request(self) -> None:
         self._deadline = self.loop.call_later(self.settings.request_seconds, self._drop)
@@ -156,6 +165,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
 
-def protocols_for(settings: Settings) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
-    """Both classes; uvicorn makes the instances itself, so the settings go with the class."""
-    return type("HttpProtocol", (HttpProtocol,), {"settings": settings}), WebSocketProtocol
+def protocols_for(settings: Settings, figures: Figures) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    """Both classes; uvicorn makes the instances itself, so these go with the class."""
+    return type("HttpProtocol", (HttpProtocol,), {"settings": settings, "figures": figures}), WebSocketProtocol

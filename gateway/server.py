@@ -103,7 +103,7 @@ def _raise_descriptor_limit(connections: int) -> None:
 def serve(settings: Settings, listener: socket.socket, admin_listener: socket.socket | None = None) -> None:
     """Serve until a signal; with a second listener, operators there."""
     app = create_app(settings)
-    http, websocket = protocols_for(settings)
+    http, websocket = protocols_for(settings, app.state.hub.figures)
     config = uvicorn.Config(
         app,
         http=http,
@@ -116,7 +116,7 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
         access_log=False,
         server_header=False,
         log_config=None,
-        log_level="warning",
+        log_level="error",  # its warnings are about requests, which any client can send without end
         timeout_graceful_shutdown=HTTP_SECONDS,
     )
     _raise_descriptor_limit(settings.max_connections)

@@ -1,11 +1,12 @@
 """Every knob of a replica: the one class that reads the environment."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.origins import check_origin
 from publisher.redis_url import RedisUrl
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 
@@ -56,6 +57,8 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on; 0 for any free one.")
+    # Before the port, for the reason above.
+    admin_host: str = Field(default="", description="Address of GATEWAY_ADMIN_PORT; none: that of GATEWAY_HOST.")
     admin_port: int | None = Field(
         default=None,
         ge=0,
@@ -63,7 +66,6 @@ class Settings(BaseSettings):
         description="A port of its own for /metrics and publishing, which are then no longer on the other; "
         "/healthz and /readyz are on both.",
     )
-    admin_host: str = Field(default="", description="Address of that port; none: that of GATEWAY_HOST.")
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins whose pages may connect, comma-separated, such as https://app.example.com; * for all. "
@@ -110,7 +112,8 @@ class Settings(BaseSettings):
         "all replicas out for a blip.",
     )
     publish_keys_file: Path | None = Field(
-        default=None, description="A file that holds GATEWAY_PUBLISH_KEYS, such as a mounted secret; instead of it."
+        default=None,
+        description="A file that holds GATEWAY_PUBLISH_KEYS, such as a mounted secret, or a key a line; instead of it.",
     )
     publish_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
@@ -131,16 +134,34 @@ class Settings(BaseSettings):
         default="auto", description="text, json (an object a line), or auto: text on a terminal, json elsewhere."
     )
 
-    @model_validator(mode="after")
-    def _has_two_ports(self) -> Self:
-        if self.admin_port and self.admin_port == self.port and (self.admin_host or self.host) == self.host:
-            raise ValueError(f"GATEWAY_ADMIN_PORT and GATEWAY_PORT are both {self.port}; give the first another")
-        return self
+    @field_validator("host", mode="before")
+    @classmethod
+    def _empty_is_the_default(cls, value: object) -> object:
+        """An empty address is every address to the kernel, and nobody asks for that by leaving a value out."""
+        return cls.model_fields["host"].default if value == "" else value
+
+    @field_validator("host", "admin_host")
+    @classmethod
+    def _may_be_looked_up(cls, value: str) -> str:
+        try:
+            value.encode("idna")
+        except UnicodeError:
+            raise ValueError("it is no address and no name of a host") from None
+        return value
 
     @field_validator("admin_port", "redis_url_file", "publish_keys_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("admin_port")
+    @classmethod
+    def _is_not_the_other_port(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """Not a validator of the whole, which is not asked where another setting is wrong."""
+        host = info.data.get("host")
+        if value and value == info.data.get("port") and (info.data.get("admin_host") or host) == host:
+            raise ValueError(f"it and GATEWAY_PORT are both {value}; give it another")
+        return value
 
     @field_validator("namespace")
     @classmethod
@@ -170,6 +191,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(origin.strip().rstrip("/").lower() for origin in value.split(",") if origin.strip())
         return value
+
+    @field_validator("origins")
+    @classmethod
+    def _a_browser_may_send_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_origin, origins))
 
     @field_validator("publish_keys", mode="before")
     @classmethod
@@ -201,7 +227,8 @@ class Settings(BaseSettings):
             return value
         if value:
             raise ValueError(f"it is set, and so is the file {path}; set one of them")
-        return _read_secret(path)
+        text = _read_secret(path)
+        return text.replace("\n", ",") if info.field_name == "publish_keys" else text
 
 
 def _read_secret(path: Path) -> str:

@@ -21,6 +21,19 @@ _FORMS: dict[Kind, str] = {
     "cluster": "redis+cluster://user:password@host:6379,host2:6379",
 }
 FORMS = f"{_FORMS['server']}, unix:///path, {_FORMS['sentinel']} or {_FORMS['cluster']}; rediss... for TLS"
+# What may stand behind the `?`: what redis-py's connections know, of ordinary and of `async` code. `protocol` and
+# `decode_responses` are not the URL's: replicas and publishers read what they ask for.
+_OPTIONS = (
+    "db", "username", "password", "client_name", "max_connections", "socket_timeout", "socket_connect_timeout",
+    "socket_read_size", "health_check_interval", "retry_on_timeout",
+)  # fmt: skip
+_TCP_OPTIONS = ("socket_keepalive",)
+_TLS_OPTIONS = (
+    "ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs",
+    "ssl_check_hostname", "ssl_min_version", "ssl_ciphers",
+)  # fmt: skip
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+LONGEST_NAME = 40  # characters of an unknown option's name, if it is to be repeated
 SENTINEL_SECONDS = 0.5  # for a connect to a Sentinel, and for its answer: there are others
 
 
@@ -51,12 +64,14 @@ class RedisUrl(NamedTuple):
         if not separator or scheme not in _SCHEMES:
             raise ValueError(f"it begins with no scheme that is known; write {FORMS}")
         base, kind = _SCHEMES[scheme]
-        if scheme == "unix":
-            return cls(kind, url, base)
         try:
+            if scheme == "unix":
+                _options(urlsplit(url).query, kind, base)
+                return cls(kind, url, base)
             return cls._parse(kind, url, base, rest)
         except ValueError as error:
-            raise ValueError(f"{error}; write {_FORMS[kind].replace('redis', base, 1)}") from None
+            form = "unix:///path" if scheme == "unix" else _FORMS[kind].replace("redis", base, 1)
+            raise ValueError(f"{error}; write {form}") from None
 
     @classmethod
     def _parse(cls, kind: Kind, url: str, scheme: str, rest: str) -> "RedisUrl":
@@ -70,16 +85,16 @@ class RedisUrl(NamedTuple):
         user, at, hosts = authority.rpartition("@")
         if kind != "server" and "@" in user:
             raise ValueError("there is more than one @: user and password stand once, before the first host, @ as %40")
-        options = dict(parse_qsl(split.query, keep_blank_values=True))
+        options = _options(split.query, kind, scheme)
         sentinel_user = _user(options.pop("sentinel_username", ""), options.pop("sentinel_password", ""))
         path = unquote(split.path).strip("/")
         service, database = (path.partition("/")[0], path.partition("/")[2]) if kind == "sentinel" else ("", path)
         if kind == "sentinel" and not service:
             raise ValueError("it does not name the service, which is the primary's name at the Sentinels")
         if database and not (database.isascii() and database.isdecimal()):
-            raise ValueError(f"{database!r} is no number of a database")
+            raise ValueError("what stands behind the last / is no number of a database")
         if kind == "cluster" and database.strip("0"):
-            raise ValueError(f"a Cluster has no database but 0, and this says {database}")
+            raise ValueError("a Cluster has no database but 0")
         return cls(
             kind, url, scheme, user + at, _hosts(hosts, kind), service, int(database or 0), tuple(options.items()),
             sentinel_user,
@@ -94,6 +109,24 @@ class RedisUrl(NamedTuple):
         tls = tuple(option for option in self.options if option[0].startswith("ssl_"))
         bounds = tuple((name, str(SENTINEL_SECONDS)) for name in ("socket_timeout", "socket_connect_timeout"))
         return _join(self.scheme, self.sentinel_user, host, port, 0, tls + bounds)
+
+
+def known_options(kind: Kind, scheme: str) -> tuple[str, ...]:
+    """The names that may stand behind the `?`."""
+    names = _OPTIONS if scheme == "unix" else _OPTIONS + _TCP_OPTIONS
+    return names + (_TLS_OPTIONS if scheme == "rediss" else ()) + (_SENTINEL_OPTIONS if kind == "sentinel" else ())
+
+
+def _options(query: str, kind: Kind, scheme: str) -> dict[str, str]:
+    options, known = dict(parse_qsl(query, keep_blank_values=True)), known_options(kind, scheme)
+    for name in options:
+        if name not in known:
+            # Its value is not repeated: it may be a password, under a name that is mistyped. Nor is what looks like no
+            # name: a password with a ? in it, perhaps, or a key without a name.
+            is_name = name.isidentifier() and len(name) <= LONGEST_NAME and "@" not in query and f"{name}=" in query
+            hint = "of TLS, which begins with rediss" if name in _TLS_OPTIONS else f"none; known are {', '.join(known)}"
+            raise ValueError(f"the option {name!r} is {hint}" if is_name else f"an option is {hint}")
+    return options
 
 
 def _join(scheme: str, user: str, host: str, port: int, database: int, options: tuple[tuple[str, str], ...]) -> str:

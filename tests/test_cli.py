@@ -223,8 +223,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Settings, str
     jobs: list[str] = []
 
     @contextmanager
-    def demo_jobs(redis_url: str, namespace: str) -> Iterator[None]:
-        jobs.append(f"{namespace}@{redis_url}")
+    def demo_jobs(redis_url: str, namespace: str, *, log_level: str, log_format: str) -> Iterator[None]:
+        jobs.append(f"{namespace}@{redis_url} {log_level} {log_format}")
         yield
         jobs.pop()
 
@@ -248,12 +248,12 @@ def test_serve_serves_with_the_redis_that_was_found(
     assert (settings.redis_url, settings.max_projects, jobs) == (redis_server.url, 7, "")
 
 
-def test_demo_serves_with_demo_jobs_of_the_same_redis_and_namespace(
+def test_demo_serves_with_demo_jobs_of_the_same_redis_namespace_and_log(
     served: list[tuple[Settings, str]], redis_server: RedisServer
 ) -> None:
-    result = gateway("demo", "--port", "0", "--redis-url", redis_server.url, "--namespace", "n")
+    result = gateway("demo", "--port", "0", "--redis-url", redis_server.url, "--namespace", "n", "--log-level", "error")
     assert result.exit_code == 0, result.output
-    assert served[0][1] == f"n@{redis_server.url}"
+    assert served[0][1] == f"n@{redis_server.url} error text"
     assert "/?project=demo" in result.stderr
 
 

@@ -179,8 +179,16 @@ def test_neither_opens_a_port_nor_asks_redis(monkeypatch: pytest.MonkeyPatch) ->
 def printed(*flags: str) -> dict[str, tuple[str, str]]:
     result = serve("--print-config", *flags)
     assert result.exit_code == 0, result.output
-    lines = (line.rpartition("  # ") for line in result.stdout.splitlines())
-    return {setting.partition("=")[0]: (setting.partition("=")[2], source) for setting, _, source in lines}
+    lines = result.stdout.splitlines()
+    settings = (setting.removeprefix("# ").partition("=") for setting in lines[1::2])
+    sources = (source.removeprefix("# ") for source in lines[::2])
+    return {name: (value, source) for (name, _, value), source in zip(settings, sources, strict=True)}
+
+
+def as_environment_file(text: str) -> dict[str, str]:
+    """As systemd, Docker and `env` read it."""
+    lines = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+    return {name: value for name, _, value in lines}
 
 
 def test_print_config_shows_each_setting_and_where_it_comes_from(
@@ -210,9 +218,19 @@ def test_print_config_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_printed_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = printed("--origins=https://a.example", "--linger-seconds=0.5", "--namespace=n", "--replay=off")
-    settings = configure(
-        {"origins": "https://a.example", "linger_seconds": "0.5", "namespace": "n", "replay": "off"}
-    ).settings
-    setenv(monkeypatch, {name: value for name, (value, _) in shown.items()})
+    flags = {"origins": "https://a.example", "linger_seconds": "0.5", "namespace": "n", "replay": "off"}
+    result = serve("--print-config", *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()))
+    settings = configure(flags).settings
+    setenv(monkeypatch, as_environment_file(result.stdout))
     assert configure({}).settings == settings
+
+
+def test_a_secret_is_not_read_again_from_what_is_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://h:1")
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "url"))
+    monkeypatch.setenv("GATEWAY_PUBLISH_KEYS", KEY)
+    again = as_environment_file(serve("--print-config").stdout)
+    assert {"REDIS_URL", "GATEWAY_PUBLISH_KEYS"} & again.keys() == set()
+    monkeypatch.delenv("GATEWAY_PUBLISH_KEYS")
+    setenv(monkeypatch, again)
+    assert configure({}).settings.redis_url == "redis://h:1"

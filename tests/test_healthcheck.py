@@ -51,6 +51,11 @@ def fails(*arguments: str) -> str:
     return result.stderr
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "\u00fc" * 64])
+def test_a_host_that_no_look_up_takes_is_1_and_a_line(host: str) -> None:
+    assert "does not answer" in fails("--url", f"http://{host}/")
+
+
 @pytest.mark.parametrize(("arguments", "path"), [([], "/healthz"), (["--ready"], "/readyz")])
 def test_200_is_0_and_says_nothing(arguments: list[str], path: str) -> None:
     with answering(http("200 OK")) as (port, asked):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.logs import LONGEST, JsonFormatter, Mask, TextFormatter, escaped, secrets_of, start_logging
+from gateway.logs import LONGEST, JsonFormatter, Mask, TextFormatter, escaped, fitting, secrets_of, start_logging
 
 HOSTILE = [
     "a\n12:00:00 INFO forged",
@@ -33,10 +33,10 @@ HOSTILE = [
 def stream() -> Iterator[io.StringIO]:
     """What the log writes; afterwards everything is as it was."""
     root = logging.getLogger()
-    before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook)
+    before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook)
     yield io.StringIO()
     logging.captureWarnings(False)
-    root.handlers[:], root.level, sys.excepthook, threading.excepthook = before
+    root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook = before
 
 
 @pytest.fixture
@@ -193,9 +193,24 @@ def test_no_part_of_a_record_shows_a_secret(stream: io.StringIO, log_format: Any
     assert not [word for word in said.split() if word in stream.getvalue()]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://u:p%40ssw0rd-of-12@a:1,b:2/m/0",
+        "redis+sentinel://a:1,b:2/m/0?sentinel_username=u&sentinel_password=p%40ssw0rd-of-12",
+        "redis://h/0?db=1&password=p%40ssw0rd-of-12",
+        "unix:///run/redis.sock?password=p%40ssw0rd-of-12&db=1",
+        "rediss://h?ssl_password=p%40ssw0rd-of-12",
+    ],
+)
+def test_each_password_of_a_url_is_a_secret(url: str) -> None:
+    mask = Mask(secrets_of(url, []))
+    assert mask("AUTH p@ssw0rd-of-12, p%40ssw0rd-of-12") == "AUTH ***, ***"
+
+
 def test_the_secrets_of_a_url_that_is_none_are_none() -> None:
-    assert secrets_of("redis://[", ["k"]) == ["k", "", ""]
-    assert secrets_of(None, []) == ["", ""]
+    assert secrets_of("redis://[", ["k"]) == ["k"]
+    assert set(secrets_of(None, [])) == {""}
 
 
 @pytest.mark.parametrize("text", ["a" * 1_000_000, "a:" * 500_000, "://" * 300_000, "a://b:" * 100_000])
@@ -204,6 +219,50 @@ def test_a_record_is_bounded_in_length_and_in_time(text: str) -> None:
     line = JsonFormatter(Mask()).format(logging.makeLogRecord({"msg": text, "levelname": "INFO"}))
     assert time.perf_counter() - before < 1
     assert len(line) < LONGEST + 200
+
+
+class Deep(Exception):
+    """With a message that is a long line, and causes with long ones."""
+
+
+def deep(text: str, causes: int) -> None:
+    try:
+        if causes:
+            deep(text, causes - 1)
+        raising(text)
+    except Exception as error:
+        raise Deep(text) from error
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 20_000, "\U0001f600" * 8_000, "\x00" * 8_000, "é" * 8_000, '"' * 8_000, "\n" * 8_000]
+)
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
+def test_a_line_is_shorter_than_what_container_runtimes_cut(text: str, formatter: Any) -> None:
+    """JSON writes an emoji as twelve bytes, so that 8,000 of them were a line of 96 KB."""
+    try:
+        deep(text, 20)
+    except Deep:
+        info = sys.exc_info()
+    fields = {"msg": text, "levelname": "ERROR", "exc_info": info, "first": text, "tries": 7, "last": text}
+    for wanted in (["msg"], ["msg", "exc_info"], [*fields]):
+        written = formatter(Mask()).format(logging.makeLogRecord({name: fields[name] for name in wanted}))
+        assert all(len(line.encode()) < 16_384 for line in written.splitlines())
+        if formatter is JsonFormatter:
+            read = json.loads(written)
+            assert read["message"].startswith(text[:500])
+            assert read["message"].endswith(" ...")
+            assert ("exc_info" in wanted) == ("Traceback" in read.get("exception", ""))
+            assert "first" not in wanted or read["first"].startswith(text[:20])
+
+
+@pytest.mark.parametrize("text", ["", "a", "a\U0001f600" * 5, "\ud83d\ude00\ud83d" * 5])
+def test_as_much_is_written_as_fits(text: str) -> None:
+    for most in range(10, 100):
+        written = fitting(text, most)
+        assert len(json.dumps(written)) <= most
+        assert written == text or (written.endswith(" ...") and text.startswith(written[:-4]))
+        assert len(json.dumps(text)) > most or written == text
 
 
 def test_libraries_warnings_and_the_end_are_records_too(records: Any) -> None:
@@ -229,6 +288,18 @@ def test_a_thread_that_ends_by_an_error_is_logged(records: Any) -> None:
     (record,) = records()
     assert (record["level"], record["message"]) == ("error", "A thread ended by an error: RuntimeError")
     assert "in a thread" in record["exception"]
+
+
+def test_an_error_that_nobody_can_catch_is_logged(records: Any) -> None:
+    class Closed:
+        def __del__(self) -> None:
+            raising("in a finalizer, with s3cretkey-123\nforged")
+
+    Closed()
+    (record,) = records()
+    assert record["level"] == "error"
+    assert record["message"].endswith("Closed.__del__: RuntimeError")
+    assert "in a finalizer, with ***" in record["exception"]
 
 
 def test_what_can_be_read_is_left_alone() -> None:

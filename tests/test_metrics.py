@@ -13,7 +13,7 @@ from gateway.codes import CloseCode
 from gateway.figures import BROKEN_OFF
 from gateway.hub import Hub
 from gateway.listener import FeedState
-from gateway.metrics import exposition, registry
+from gateway.metrics import FRESH_BURST, FRESH_RATE, Exposition, registry
 from gateway.settings import Settings
 from publisher.redis_advice import MEANINGS
 from tests.fakes import FakeClient, FakeFeed, progress
@@ -24,6 +24,7 @@ ALL_ZERO = {
     "gateway_subscriptions",
     "gateway_projects",
     "gateway_draining",
+    "gateway_bad_requests_total",
     "gateway_connections_opened_total",
     "gateway_events_received_total",
     "gateway_events_bad_total",
@@ -60,7 +61,7 @@ def feed_of(hub: Hub) -> FakeFeed:
 
 def shown(hub: Hub) -> dict[str, float]:
     """Each series by its name and labels, buckets left out."""
-    text = exposition(registry(hub)).decode()
+    text = Exposition(registry(hub)).text().decode()
     return {
         sample.name + "".join(f"{{{name}={value}}}" for name, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -215,13 +216,32 @@ async def test_connections_fall_when_clients_go_and_counters_do_not(hub: Hub) ->
 
 
 async def test_every_figure_has_a_text(hub: Hub) -> None:
-    families = list(text_string_to_metric_families(exposition(registry(hub)).decode()))
+    families = list(text_string_to_metric_families(Exposition(registry(hub)).text().decode()))
     assert [family.name for family in families if not family.documentation] == []
 
 
 async def test_prometheus_itself_finds_nothing_to_mend(hub: Hub) -> None:
-    checked = subprocess.run(["promtool", "check", "metrics"], input=exposition(registry(hub)), capture_output=True)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=Exposition(registry(hub)).text(), capture_output=True
+    )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+async def test_who_asks_again_and_again_is_shown_what_was_made_a_moment_ago(hub: Hub) -> None:
+    """Each one takes milliseconds, in which no client is served."""
+    now = 0.0
+    exposition = Exposition(registry(hub), lambda: now)
+
+    def connections() -> str:
+        FakeClient(hub)
+        (line,) = (line for line in exposition.text().decode().splitlines() if line.startswith("gateway_connections "))
+        return line
+
+    made = [connections() for _ in range(int(FRESH_BURST) + 50)]
+    assert len(set(made[: int(FRESH_BURST)])) == FRESH_BURST, "nobody who asks as scrapers do is shown anything old"
+    assert set(made[int(FRESH_BURST) :]) == {made[int(FRESH_BURST) - 1]}
+    now += 1 / FRESH_RATE
+    assert connections() not in made
 
 
 async def test_two_replicas_in_one_process_do_not_share_figures(hub: Hub) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.origins import is_allowed
+from gateway.origins import check_origin, is_allowed
 
 HOST = "gateway.example:3001"
 
@@ -100,3 +100,52 @@ def test_a_star_lets_everybody_in() -> None:
 
 def test_null_passes_only_where_it_is_named() -> None:
     assert is_allowed("null", HOST, ("null",))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "https://app.example.com",
+        "http://two.example:8080",
+        "http://[::1]:3000",
+        "http://10.0.0.1:443",
+        "https://xn--bcher-kva.example",
+        "chrome-extension://abcdefghijklmnop",
+        "capacitor://localhost",
+        "http://my_host",
+    ],
+)
+def test_what_a_browser_sends_is_an_origin(origin: str) -> None:
+    assert check_origin(origin) == origin
+    assert is_allowed(origin, HOST, (origin,))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "app.example.com",
+        "app.example.com:443",
+        "https://x/path",
+        "https://x?query",
+        "https://user@x",
+        "https://*.example.com",
+        "*.example.com",
+        "https://x:443",
+        "http://x:80",
+        "https://x:port",
+        "https://x:0",
+        "https://x y",
+        "https://b\u00fccher.example",
+        "https://",
+        "://x",
+        "foo",
+        "null",
+        "",
+        "*/",
+        "https://x\n",
+    ],
+)
+def test_what_would_match_nothing_is_none_and_it_is_said_what_to_write(origin: str) -> None:
+    with pytest.raises(ValueError, match=r"such as https://app\.example\.com"):
+        check_origin(origin)

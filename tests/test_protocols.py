@@ -13,6 +13,7 @@ import pytest
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame, Opcode
 
+from gateway.figures import Figures
 from gateway.protocols import HttpProtocol, WebSocketProtocol, protocols_for
 from gateway.settings import Settings
 from tests.contract.deadlines import wait_for
@@ -84,6 +85,34 @@ def test_a_body_is_no_part_of_the_head(port: int) -> None:
     head = get("/healthz", f"Content-Length: {len(body)}", method="POST")
     assert status(ask(port, head + body)) == 405
     assert status(ask(port, head, body)) == 405
+
+
+# What a client may make the log say
+
+
+def bad_requests(replica: Replica) -> float:
+    (line,) = (line for line in replica.metrics() if line.startswith("gateway_bad_requests_total "))
+    return float(line.split()[1])
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "count"),
+    [
+        (b"\x16\x03\x01\r\n\r\n", 400, 1),
+        (b"GET / HTTP/9.9.9\r\n\r\n", 400, 1),
+        (get("/healthz", "X: " + "x" * MAX_HEADER_BYTES), 431, 1),
+        (upgrade() + b"early", 400, 1),
+        (get("/healthz", "Upgrade: h2c").replace(b"close", b"Upgrade, close"), 200, 0),
+    ],
+    ids=["TLS", "version", "long", "early", "h2c"],
+)
+def test_a_bad_request_is_counted_and_not_logged(replica: Replica, request_: bytes, answer: int, count: int) -> None:
+    """uvicorn warns of each, so that any client could fill the disk."""
+    logged, before = replica.log, bad_requests(replica)
+    for _ in range(5):
+        assert status(ask(replica.port, request_)) == answer
+    assert bad_requests(replica) == before + 5 * count
+    assert replica.log == logged
 
 
 # Requests that do not come to an end
@@ -337,8 +366,8 @@ def test_a_client_that_speaks_before_its_upgrade_is_answered_is_let_go() -> None
 
 
 def test_the_settings_go_with_the_class_and_not_with_the_module() -> None:
-    one, websocket = protocols_for(Settings(max_header_bytes=1))
-    two, _ = protocols_for(Settings(max_header_bytes=2))
+    one, websocket = protocols_for(Settings(max_header_bytes=1), Figures())
+    two, _ = protocols_for(Settings(max_header_bytes=2), Figures())
     assert (one.settings.max_header_bytes, two.settings.max_header_bytes) == (1, 2)
     assert issubclass(one, HttpProtocol)
     assert not hasattr(HttpProtocol, "settings")

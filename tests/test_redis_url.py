@@ -1,14 +1,16 @@
 """What a Redis URL names, in all its forms, and what is said of one that is wrong."""
 
+import inspect
 from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import connection
 
-from publisher.redis_url import RedisUrl
+from publisher.redis_url import RedisUrl, known_options
 
 parse_url: Any = connection.parse_url
 
@@ -116,6 +118,44 @@ def test_no_part_of_a_password_with_a_character_that_ends_it_is_repeated(scheme:
             message = str(error).replace("mymaster", "")
             assert "sec" not in message
             assert "cret" not in message
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://h/0?pasword=hunter2", "'pasword' is none; known are db, username, password, "),
+        ("redis://h/0?PASSWORD=hunter2", "'PASSWORD'"),
+        ("redis://h/0?password=a&auth=hunter2", "'auth'"),
+        ("redis://h/0?sentinel_password=hunter2", "'sentinel_password'"),
+        ("redis://h/0?ssl_password=hunter2", "'ssl_password' is of TLS, which begins with rediss"),
+        ("rediss://h/0?sslkeyfile=hunter2", "ssl_keyfile"),
+        ("redis+sentinel://h/m?sentinelpassword=hunter2", "sentinel_username, sentinel_password; write"),
+        ("redis+cluster://h?hunter2", "known are"),
+        ("unix:///run/redis.sock?dbase=hunter2", "'dbase' is none.*write unix:///path"),
+        ("redis://h/0?protocol=2", "'protocol'"),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_known_ones_and_its_value_is_not(url: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as raised:
+        RedisUrl.parse(url)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "sync", "asynchronous"),
+    [
+        ("redis", connection.Connection, redis.asyncio.Connection),
+        ("rediss", redis.SSLConnection, redis.asyncio.SSLConnection),
+        ("unix", redis.UnixDomainSocketConnection, redis.asyncio.UnixDomainSocketConnection),
+    ],
+)
+def test_each_known_option_is_one_of_the_connections_of_redis_py(scheme: str, sync: type, asynchronous: type) -> None:
+    """The oldest redis-py lacks some of TLS."""
+    newer = {"ssl_ca_path", "ssl_password", "ssl_min_version", "ssl_ciphers"} if redis.__version__ < "6" else set()
+    for kind in (sync, asynchronous):
+        bases = [base for base in kind.__mro__ if base is not object]
+        taken = {name for base in bases for name in inspect.signature(base.__init__).parameters}  # type: ignore[misc]
+        assert set(known_options("server", scheme)) - taken - {"max_connections"} <= newer
 
 
 @given(

@@ -86,6 +86,16 @@ BAD: dict[str, list[str]] = {
         "redis+cluster://h/1",
     ],
     "admin_port": ["-1", "65536", "http"],
+    "host": ["a..b", "a" * 70],
+    "admin_host": ["a..b"],
+    "origins": [
+        "app.example.com",
+        "https://x/path",
+        "https://*.example.com",
+        "foo",
+        "null",
+        "https://a.example;https://b",
+    ],
 }
 FILES = {"redis_url_file": "redis_url", "publish_keys_file": "publish_keys"}  # by what they hold; tested on their own
 
@@ -225,6 +235,12 @@ def test_a_setting_is_described_once_and_the_help_shows_it(field: str) -> None:
         assert " ".join(description.split()) in text
 
 
+def test_an_empty_host_is_the_default_and_not_every_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_HOST", "")
+    assert Settings().host == "127.0.0.1"
+    assert by_flags(monkeypatch, "--host=").host == "127.0.0.1"
+
+
 def test_an_empty_redis_url_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "")
     assert Settings().redis_url is None
@@ -290,6 +306,13 @@ def test_a_secret_may_come_from_a_file(
     assert getattr(settings, field) == expected
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", ",\n", "\n\n"])
+def test_a_file_may_hold_a_key_a_line(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(f"{KEY}{end}{OTHER_KEY}{end}".encode())
+    assert Settings(publish_keys_file=path).publish_keys == (SecretStr(KEY), SecretStr(OTHER_KEY))
+
+
 @pytest.mark.parametrize("field", HELD)
 def test_a_flag_wins_over_the_variable_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str) -> None:
     monkeypatch.setenv(variable_of(f"{field}_file"), str(tmp_path / "nowhere"))
@@ -326,10 +349,18 @@ def test_a_file_that_holds_no_such_secret_is_named_and_what_it_holds_is_not(
 
 
 def test_the_two_ports_are_two() -> None:
-    with pytest.raises(ValidationError, match="GATEWAY_ADMIN_PORT and GATEWAY_PORT are both 4000"):
+    with pytest.raises(ValidationError, match=r"admin_port\n.*it and GATEWAY_PORT are both 4000"):
         Settings(port=4000, admin_port=4000)
     Settings(port=4000, admin_port=4000, admin_host="10.0.0.1")
     Settings(port=0, admin_port=0)
+
+
+def test_two_ports_that_are_one_are_named_beside_what_else_is_wrong() -> None:
+    result = CliRunner().invoke(cli.main, ["serve", "--admin-port=3001", "--drain-rate=x"])
+    assert result.exit_code == 78
+    said = "--admin-port (GATEWAY_ADMIN_PORT): it and GATEWAY_PORT are both 3001; give it another"
+    assert said in result.stderr
+    assert "--drain-rate (GATEWAY_DRAIN_RATE) is 'x'" in result.stderr
 
 
 def test_an_empty_admin_port_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from tests.raw_http import ask, status, upgrade
 
 from .client import watching
 from .conftest import Launch
@@ -108,6 +109,16 @@ async def test_a_request_that_does_not_end_holds_nobody_up(with_admin: tuple[Rep
         replica.signal(signal.SIGTERM)
         assert await asyncio.to_thread(replica.wait, "the end in spite of a request", 9) == 0
     assert "Traceback" not in replica.log
+
+
+def test_what_is_asked_there_in_a_wrong_way_is_counted_and_not_logged(with_admin: tuple[Replica, Operators]) -> None:
+    replica, operators = with_admin
+    logged, port = replica.log, int(operators.http.rpartition(":")[2])
+    for _ in range(3):
+        assert status(ask(port, upgrade("/ws", "Connection: close"))) == 404
+        assert status(ask(port, b"\x16\x03\x01\r\n\r\n")) == 400
+    assert "gateway_bad_requests_total 3.0" in operators.get("/metrics").text
+    assert replica.log == logged
 
 
 async def test_the_operators_see_a_replica_that_waits_for_redis(launch: Launch) -> None:

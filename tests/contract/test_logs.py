@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 
 from .client import connect, watching
 from .conftest import Launch
-from .deadlines import eventually
+from .deadlines import eventually, wait_for
 from .events import progress
-from .processes import RedisServer, environment, free_port, run, run_gateway
+from .processes import Process, RedisServer, environment, free_port, run, run_gateway
 from .raw import raw_socket, request
 
 KEY, PASSWORD = "0123456789abcdef-the-key", "hunter2-the-password"
@@ -72,10 +73,48 @@ async def test_a_log_cannot_be_forged_and_shows_no_secret(
     assert not [word for word in (KEY, PASSWORD, "secret", "\x1b") if word in log], log
     assert "Ended in order" in log
     if log_format == "auto":
-        assert {record["logger"].partition(".")[0] for record in records(log)} >= {"gateway", "uvicorn"}
+        assert {record["logger"].partition(".")[0] for record in records(log)} >= {"gateway", "redis"}
         assert not [record for record in records(log) if record["message"] == "forged"]
     else:
         assert all(line[2] == line[5] == ":" for line in log.splitlines()), log
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_the_demo_jobs_write_records_too(own_redis: RedisServer, tmp_path: Path, how: str) -> None:
+    """They lose their Redis, of which each of them tells."""
+    env = environment(own_redis.url, GATEWAY_PORT=0) | ({} if how == "flag" else {"GATEWAY_LOG_FORMAT": "json"})
+    flags = ["--log-format=json"] if how == "flag" else []
+    demo = Process([sys.executable, "-m", "gateway", "demo", *flags], env, tmp_path / "log")
+    try:
+        wait_for(lambda: "Watch the demo jobs" in demo.log, "the page to be told")
+        own_redis.kill()
+        wait_for(lambda: '"logger": "publisher' in demo.log, "a job to tell that Redis is away", 30)
+    finally:
+        demo.end()
+    assert {record["logger"] for record in records(demo.log)} >= {"gateway", "publisher"}
+
+
+def test_without_standard_error_it_serves_all_the_same(redis_server: RedisServer, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", CLOSED, sys.executable, "-m", "gateway", "serve"]
+    env = environment(redis_server.url, GATEWAY_PORT=port, GATEWAY_LOG_FORMAT="auto")
+    with subprocess.Popen(command, env=env) as replica:
+        try:
+            wait_for(lambda: answers(port), "the replica to answer")
+        finally:
+            replica.terminate()
+            assert replica.wait(30) == 0
+
+
+CLOSED = "import os, sys; os.close(2); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def answers(port: int) -> bool:
+    with httpx.Client(trust_env=False) as http:
+        try:
+            return http.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
 
 
 def test_a_start_that_fails_is_a_record_too(tmp_path: Path) -> None:

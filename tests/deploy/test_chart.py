@@ -87,6 +87,7 @@ def test_the_values_have_a_schema_that_is_one() -> None:
         ({"gateway": {"drainSeconds": "20"}}, "want integer"),
         ({"gateway": {"port": 70000}}, "maximum"),
         ({"gateway": {"origins": ["app.example.com"]}}, "does not match"),
+        ({"gateway": {"origins": ["https://*.example.com"]}}, "does not match"),
         ({"gateway": {"logFormat": "yaml"}}, "one of 'json', 'text'"),
         ({"gateway": {"extraSettings": {"GATEWAY_PORT": "1"}}}, "GATEWAY_PORT"),
         ({"gateway": {"extraSettings": {"REDIS_URL": "redis://secret"}}}, "REDIS_URL"),
