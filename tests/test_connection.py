@@ -125,6 +125,7 @@ async def test_any_byte_counts_as_life(stage: Stage) -> None:
         (client(Opcode.TEXT, b"x" * MAX_BYTES, fin=False) + client(Opcode.CONT, b"x"), CloseCode.MESSAGE_TOO_BIG),
         (text(b"\xff"), CloseCode.BAD_TEXT),
     ],
+    ids=["not masked", "of nothing", "amid another", "too long", "too long together", "no UTF-8"],  # masks are random
 )
 async def test_frames_that_may_not_be_end_the_connection_with_a_code(
     stage: Stage, frames: bytes, expected: int

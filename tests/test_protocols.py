@@ -312,6 +312,15 @@ def test_clients_that_vanish_in_the_middle_of_the_handshake_leave_nothing(port: 
         (b"\xc1\x80\x00\x00\x00\x00", 1002),
         (b"GET / HTTP/1.1\r\n\r\n", 1002),
     ],
+    ids=[
+        "no UTF-8",
+        "not masked",
+        "too long",
+        "close without UTF-8",
+        "close",
+        "reserved bits",
+        "HTTP",
+    ],  # masks are random
 )
 def test_frames_that_may_not_be_end_the_connection_with_their_code(port: int, frame: bytes, code: int) -> None:
     with tcp(port) as plug:
