@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 
+from gateway.ports import address, listen
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
 
@@ -41,10 +42,10 @@ async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> A
         log_level="warning",
         timeout_graceful_shutdown=END_SECONDS,
     )
+    listen(listener, "admin-")
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    host, port = listener.getsockname()[:2]
-    logger.info("Listening: http://%s/ for operators", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    logger.info("Listening: http://%s/ for operators", address(listener))
     try:
         yield
     finally:

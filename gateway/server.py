@@ -7,24 +7,28 @@ import os
 import resource
 import signal
 import socket
+import sys
+import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from gateway.admin import admin_port
 from gateway.app import create_app
 from gateway.drain import Drain, longest_seconds
 from gateway.hub import Hub
+from gateway.ports import BACKLOG, CannotListen, address, listen
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
 from gateway.systemd import Systemd
 
 logger = logging.getLogger("gateway")
 
-BACKLOG = 4_096  # handshakes that the kernel holds while the loop is busy: all clients of another replica may come
-
 TERMINAL_DRAIN_SECONDS = 1.0
+FORCE_SECONDS = 0.5  # that the second signal is given, before a third one ends the process as it is
 HTTP_SECONDS = 2  # for requests that are under way after the drain
 END_SECONDS = HTTP_SECONDS + 3.0  # for them, and for leaving Redis
 
@@ -41,6 +45,7 @@ class Server(uvicorn.Server):
         self._hub = hub
         self._admin = admin or nullcontext()
         self._drain_seconds = hub.settings.drain_seconds
+        self._forced_at = 0.0
         self._systemd = Systemd()
         self._watchdog: asyncio.Task[None] | None = None
 
@@ -51,18 +56,46 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's would raise the signal again after the end, which makes an orderly end look like a death."""
-        if self.force_exit:  # the third: even the loop does not answer
+        if self.force_exit and time.monotonic() - self._forced_at > FORCE_SECONDS:  # even the loop does not answer
             os._exit(1)
         if sig != signal.SIGTERM:  # somebody at a terminal waits for it
             self._drain_seconds = min(self._drain_seconds, TERMINAL_DRAIN_SECONDS)
-        self.force_exit = self.should_exit
+        if self.should_exit and not self.force_exit:
+            self.force_exit = True
+            self._forced_at = time.monotonic()
         self.should_exit = True
         self._hub.is_draining = True  # now, not when the loop next looks: no load balancer is to send anybody here
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's, but a socket does not listen before the application is ready. After a signal none ever does."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        self.servers = []
+        self.started = True
+        if self.should_exit:
+            return
+        try:
+            for listener in sockets or ():
+                await self._answer(listener)
+        except CannotListen:
+            await self.lifespan.shutdown()
+            raise
         self._systemd.tell("READY=1")
         self._watchdog = asyncio.create_task(self._systemd.feed_watchdog())
+
+    async def _answer(self, listener: socket.socket) -> None:
+        def protocol() -> asyncio.Protocol:
+            kind: Any = self.config.http_protocol_class
+            made: asyncio.Protocol = kind(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        listen(listener)  # not the loop: uvloop would not raise what goes wrong
+        self.servers.append(await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG))
+        where = address(listener)
+        logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", where, where)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while the socket is open and all is served; then let uvicorn end the rest, which it does at once."""
@@ -74,21 +107,6 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
         if self._watchdog is not None:
             self._watchdog.cancel()
-
-
-def listen(settings: Settings) -> socket.socket:
-    """The listening socket, opened before anything else so that a taken port is known at once; raises `OSError`."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
 
 
 def _raise_descriptor_limit(connections: int) -> None:
@@ -124,9 +142,6 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
     # since every event replaces an older one: garbage that reference counts do not free hardly exists.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", address, address)
     admin = None if admin_listener is None else admin_port(app.state.admin, settings, admin_listener)
     server = Server(config, app.state.hub, admin)
     signal.signal(signal.SIGHUP, server.handle_exit)  # the terminal was closed

@@ -32,7 +32,7 @@ LAYERS = [
     ["connection", "asgi_connection", "frames", "outages"],
     ["figures", "tracing"],
     ["schema"],
-    ["messages", "settings", "origins", "allowance", "publish_answers", "systemd"],
+    ["messages", "settings", "origins", "allowance", "publish_answers", "systemd", "ports"],
     ["codes", "exit_status", "logs"],
 ]
 RANK = {module: rank for rank, line in enumerate(reversed(LAYERS)) for module in line}
