@@ -1,11 +1,13 @@
 """The command `progress-gateway`: serve, demo, publish, watch, healthcheck, canary."""
 
+from gateway import signals  # first: see there
+
+# isort: split
 import asyncio
 import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -112,7 +114,10 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
         logger.warning("%s", remark)
     try:
         with contextlib.ExitStack() as stack:
-            _start(settings, stack, is_text=is_text, with_demo=with_demo)
+            try:
+                _start(settings, stack, is_text=is_text, with_demo=with_demo)
+            finally:  # what was started ends in order, however many more signals come
+                signals.no_more_signals()
     except (RedisUnusable, CannotListen) as error:
         stop(str(error), error.status)
     except KeyboardInterrupt:
@@ -125,9 +130,7 @@ def _start(settings: Settings, stack: contextlib.ExitStack, *, is_text: bool, wi
     from gateway.redis_start import redis_for
     from gateway.server import serve
 
-    # Until the server takes the signals over: they end what was started so far, and the process with status 0.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    signals.on_ending_signals(signals.interrupt)  # until the server takes them over
     listener = stack.enter_context(bind(settings.host, settings.port))
     admin_listener = None
     if settings.admin_port is not None:
@@ -148,10 +151,6 @@ def _start(settings: Settings, stack: contextlib.ExitStack, *, is_text: bool, wi
 def _log_and_stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:
     logger.critical("%s", message, extra={"status": int(status)})
     sys.exit(status)
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _check_project(project: str) -> None:

@@ -23,6 +23,7 @@ from gateway.hub import Hub
 from gateway.ports import BACKLOG, CannotListen, address, listen
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
+from gateway.signals import on_ending_signals
 from gateway.systemd import Systemd
 
 logger = logging.getLogger("gateway")
@@ -144,6 +145,7 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
     gc.set_threshold(20_000, 20, 20)
     admin = None if admin_listener is None else admin_port(app.state.admin, settings, admin_listener)
     server = Server(config, app.state.hub, admin)
-    signal.signal(signal.SIGHUP, server.handle_exit)  # the terminal was closed
+    # Not only once the loop runs, as uvicorn does; and SIGHUP, too: the terminal was closed.
+    on_ending_signals(server.handle_exit)
     server.run(sockets=[listener])
     logger.info("Ended in order")

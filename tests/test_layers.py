@@ -33,7 +33,7 @@ LAYERS = [
     ["figures", "tracing"],
     ["schema"],
     ["messages", "settings", "origins", "allowance", "publish_answers", "systemd", "ports"],
-    ["codes", "exit_status", "logs"],
+    ["codes", "exit_status", "logs", "signals"],
 ]
 RANK = {module: rank for rank, line in enumerate(reversed(LAYERS)) for module in line}
 
