@@ -290,9 +290,12 @@ def canary(project: str, url: str | None, seconds: float) -> None:
     _check_project(project)
     logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
     try:
-        if url is None:
-            settings = configure({}).settings
-            url = address_of(settings.host, settings.port, "ws") + "/ws"
+        settings = configure({}).settings
+        # It publishes where a replica of this environment would listen: the URL may be in a file.
+        if settings.redis_url is not None:
+            os.environ["REDIS_URL"] = settings.redis_url
+        os.environ["PROGRESS_NAMESPACE"] = settings.namespace
+        url = url or address_of(settings.host, settings.port, "ws") + "/ws"
         click.echo(f"{asyncio.run(fly(url, project, seconds)) * 1000:.1f}")
     except (Dead, Unhealthy, WrongConfiguration) as error:
         _stop(str(error))

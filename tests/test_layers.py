@@ -61,7 +61,7 @@ COVERED_ELSEWHERE = {
 }
 READS_THE_ENVIRONMENT = {
     "gateway/configuration.py",  # names every variable that is no setting
-    "gateway/cli.py",  # `publish --redis-url` and `--namespace` set variables for this one process
+    "gateway/cli.py",  # `publish` and `canary` set variables of the publisher's for this one process
     "gateway/demo.py",  # hands the whole environment on to its job processes
     "gateway/systemd.py",  # NOTIFY_SOCKET and WATCHDOG_*: what systemd says to the process, no setting of ours
     "publisher/settings.py",
