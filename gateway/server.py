@@ -16,8 +16,10 @@ from typing import Any
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
+from gateway.admin import END_SECONDS as ADMIN_SECONDS
 from gateway.admin import admin_port
 from gateway.app import create_app
+from gateway.bounded import BoundedServer
 from gateway.drain import Drain, longest_seconds
 from gateway.hub import Hub
 from gateway.ports import BACKLOG, CannotListen, address, listen
@@ -31,20 +33,21 @@ logger = logging.getLogger("gateway")
 TERMINAL_DRAIN_SECONDS = 1.0
 FORCE_SECONDS = 0.5  # that the second signal is given, before a third one ends the process as it is
 HTTP_SECONDS = 2  # for requests that are under way after the drain
-END_SECONDS = HTTP_SECONDS + 3.0  # for them, and for leaving Redis
+END_SECONDS = HTTP_SECONDS + ADMIN_SECONDS + 2.0  # for them on both ports, one after the other, and for leaving Redis
 
 SPARE_DESCRIPTORS = 64  # for Redis, the listening socket, files
 
 
-class Server(uvicorn.Server):
+class Server(BoundedServer):
     """uvicorn's server, ended in order by a signal, with status 0; a second signal ends it at once."""
 
     def __init__(
-        self, config: uvicorn.Config, hub: Hub, admin: AbstractAsyncContextManager[None] | None = None
+        self, config: uvicorn.Config, hub: Hub, admin: AbstractAsyncContextManager[BoundedServer] | None = None
     ) -> None:
-        super().__init__(config)
+        super().__init__(config, HTTP_SECONDS)
         self._hub = hub
         self._admin = admin or nullcontext()
+        self._admin_server: uvicorn.Server | None = None
         self._drain_seconds = hub.settings.drain_seconds
         self._forced_at = 0.0
         self._systemd = Systemd()
@@ -52,7 +55,7 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; the operators' port, if there is one, is open before and after."""
-        async with self._admin:
+        async with self._admin as self._admin_server:
             await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -64,6 +67,8 @@ class Server(uvicorn.Server):
         if self.should_exit and not self.force_exit:
             self.force_exit = True
             self._forced_at = time.monotonic()
+            if self._admin_server is not None:
+                self._admin_server.force_exit = True
         self.should_exit = True
         self._hub.is_draining = True  # now, not when the loop next looks: no load balancer is to send anybody here
 
@@ -136,7 +141,6 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
         server_header=False,
         log_config=None,
         log_level="warning",
-        timeout_graceful_shutdown=HTTP_SECONDS,
     )
     _raise_descriptor_limit(settings.max_connections)
     # What was made until now stays: the collector need not look at it again. Later it looks less often than by default,
