@@ -9,6 +9,8 @@ from typing import Any
 
 import uvicorn
 
+from gateway.bounded import BoundedServer
+from gateway.ports import address, listen
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
 
@@ -17,7 +19,7 @@ logger = logging.getLogger("gateway")
 END_SECONDS = 1  # for requests that are under way when the replica ends
 
 
-class _Server(uvicorn.Server):
+class _Server(BoundedServer):
     """uvicorn's, without signals: those are the replica's business."""
 
     @contextlib.contextmanager
@@ -26,7 +28,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> AsyncIterator[None]:
+async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> AsyncIterator[BoundedServer]:
     """Answer there for as long as the context lasts: from before the replica serves until it has drained, so that
     the last scrape sees the drain."""
     http, _ = protocols_for(settings, app.state.hub.figures)
@@ -39,14 +41,13 @@ async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> A
         server_header=False,
         log_config=None,
         log_level="error",  # see gateway.server
-        timeout_graceful_shutdown=END_SECONDS,
     )
-    server = _Server(config)
+    listen(listener, "admin-")
+    server = _Server(config, END_SECONDS)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    host, port = listener.getsockname()[:2]
-    logger.info("Listening: http://%s/ for operators", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    logger.info("Listening: http://%s/ for operators", address(listener))
     try:
-        yield
+        yield server
     finally:
         server.should_exit = True
         await serving

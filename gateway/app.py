@@ -131,10 +131,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
         tasks = [asyncio.create_task(work) for work in forever]
         try:
             # Events can be had from the first connection on; a Redis that is away does not keep the replica from
-            # starting here (the command line decides that), its clients are told `stale`.
+            # starting here (the command line decides that), its clients are told `stale`. A signal ends the wait.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.redis_wait_seconds):
-                    while hub.feed.state is not FeedState.LIVE:
+                    while hub.feed.state is not FeedState.LIVE and not hub.is_draining:
                         await asyncio.sleep(0.01)
             yield
         finally:

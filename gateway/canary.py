@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from gateway.logs import escaped
-from publisher import broadcast_to_project
+from publisher.aio import broadcast_to_project
 from publisher.redis_advice import with_advice
 
 LONGEST_BYTES = 1 << 20
@@ -38,7 +38,7 @@ async def canary(url: str, project_id: str, seconds: float) -> float:
             step = "Redis did not take the event"
             start = time.perf_counter()
             event = {"type": "progress", "jobId": "canary", "jobType": "script", "progress": 50, "message": token}
-            await asyncio.to_thread(broadcast_to_project, project_id, event, strict=True)
+            await broadcast_to_project(project_id, event, strict=True)
             step = "the event was published and did not come; do both use the same Redis and PROGRESS_NAMESPACE?"
             await _until(socket, "message", token)
             return time.perf_counter() - start

@@ -1,11 +1,13 @@
 """The command `progress-gateway`: serve, demo, publish, watch, healthcheck, canary."""
 
+from gateway import signals  # first: see there
+
+# isort: split
 import asyncio
+import contextlib
 import json
 import logging
 import os
-import signal
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -102,10 +104,8 @@ def _check_redis_url(url: str | None) -> None:
 
 def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
     # Imported here, so that the other commands start fast.
-    import contextlib
-
-    from gateway.redis_start import RedisUnusable, redis_for
-    from gateway.server import serve
+    from gateway.ports import CannotListen
+    from gateway.redis_start import RedisUnusable
 
     # From here on all that is said is a record of the log.
     log_format = _start_logging(settings)
@@ -113,52 +113,46 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
     stop = _stop if is_text else _log_and_stop
     for remark in remarks:
         logger.warning("%s", remark)
-    # Until the server takes the signals over: they end what was started so far, and the process with status 0.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    with contextlib.ExitStack() as stack:
-        try:
-            listener = stack.enter_context(_listen(settings, "", stop))
-            admin_listener = None
-            if settings.admin_port is not None:
-                where = {"host": settings.admin_host or settings.host, "port": settings.admin_port}
-                admin_listener = stack.enter_context(_listen(settings.model_copy(update=where), "admin-", stop))
-            redis_url = stack.enter_context(redis_for(settings.redis_url, settings.redis_wait_seconds))
-            if with_demo:
-                from gateway.demo import DemoJobs
-
-                stack.enter_context(
-                    DemoJobs(redis_url, settings.namespace, log_level=settings.log_level, log_format=log_format)
-                )
-                page = f"http://127.0.0.1:{listener.getsockname()[1]}/?project=demo"
-                if is_text:
-                    click.echo(f"\n  Watch the demo jobs:  {page}\n", err=True)
-                else:
-                    logger.info("Watch the demo jobs: %s", page)
-            serve(settings.model_copy(update={"redis_url": redis_url}), listener, admin_listener)
-        except RedisUnusable as error:
-            stop(str(error), error.status)
-        except KeyboardInterrupt:
-            sys.exit(ExitStatus.OK)
-
-
-def _listen(settings: Settings, flags: str, stop: Callable[..., NoReturn]) -> socket.socket:
-    from gateway.server import listen
-
     try:
-        return listen(settings)
-    except OSError as error:
-        where, reason = f"{settings.host}:{settings.port}", error.strerror or str(error)
-        stop(f"cannot listen on {where} ({reason}); choose another with --{flags}host and --{flags}port")
+        with contextlib.ExitStack() as stack:
+            try:
+                _start(settings, stack, log_format, with_demo=with_demo)
+            finally:  # what was started ends in order, however many more signals come
+                signals.no_more_signals()
+    except (RedisUnusable, CannotListen) as error:
+        stop(str(error), error.status)
+    except KeyboardInterrupt:
+        sys.exit(ExitStatus.OK)
+
+
+def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogFormat, *, with_demo: bool) -> None:
+    """Everything that a replica needs, one after the other, and then the replica; the stack ends it."""
+    from gateway.ports import bind
+    from gateway.redis_start import redis_for
+    from gateway.server import serve
+
+    signals.on_ending_signals(signals.interrupt)  # until the server takes them over
+    listener = stack.enter_context(bind(settings.host, settings.port))
+    admin_listener = None
+    if settings.admin_port is not None:
+        admin_listener = stack.enter_context(bind(settings.admin_host or settings.host, settings.admin_port, "admin-"))
+    redis_url = stack.enter_context(redis_for(settings.redis_url, settings.redis_wait_seconds))
+    if with_demo:
+        from gateway.demo import DemoJobs
+
+        jobs = DemoJobs(redis_url, settings.namespace, log_level=settings.log_level, log_format=log_format)
+        stack.enter_context(jobs)
+        page = f"http://127.0.0.1:{listener.getsockname()[1]}/?project=demo"
+        if log_format == "text":
+            click.echo(f"\n  Watch the demo jobs:  {page}\n", err=True)
+        else:
+            logger.info("Watch the demo jobs: %s", page)
+    serve(settings.model_copy(update={"redis_url": redis_url}), listener, admin_listener)
 
 
 def _log_and_stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:
     logger.critical("%s", message, extra={"status": int(status)})
     sys.exit(status)
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _check_project(project: str) -> None:
@@ -298,9 +292,12 @@ def canary(project: str, url: str | None, seconds: float) -> None:
     _check_project(project)
     logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
     try:
-        if url is None:
-            settings = configure({}).settings
-            url = address_of(settings.host, settings.port, "ws") + "/ws"
+        settings = configure({}).settings
+        # It publishes where a replica of this environment would listen: the URL may be in a file.
+        if settings.redis_url is not None:
+            os.environ["REDIS_URL"] = settings.redis_url
+        os.environ["PROGRESS_NAMESPACE"] = settings.namespace
+        url = url or address_of(settings.host, settings.port, "ws") + "/ws"
         click.echo(f"{asyncio.run(fly(url, project, seconds)) * 1000:.1f}")
     except (Dead, Unhealthy, WrongConfiguration) as error:
         _stop(str(error))

@@ -48,7 +48,7 @@ def may_remain(clients: int, elapsed: float, *, seconds: float, rate: float) -> 
 
 
 def longest_seconds(seconds: float) -> float:
-    """No drain takes longer, whatever its clients do. Who ends this process by force must wait for longer."""
+    """No drain takes longer, whatever its clients do; after it the process has END_SECONDS of gateway.server."""
     return seconds + _moving(seconds) + seconds + CLOSE_SECONDS
 
 
@@ -98,7 +98,8 @@ class Drain:
         self._force(self._now)
         if self._now - self._logged_at >= PROGRESS_SECONDS:
             self._logged_at = self._now
-            logger.info("Draining: %d of %d clients are still here", len(self._hub.viewers), self._clients)
+            here = len(self._hub.viewers) + len(self._closing)  # the latter have not answered their close yet
+            logger.info("Draining: %d of %d clients are still here", here, self._clients)
 
     # First: they move
 

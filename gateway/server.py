@@ -7,62 +7,101 @@ import os
 import resource
 import signal
 import socket
+import sys
+import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
+from gateway.admin import END_SECONDS as ADMIN_SECONDS
 from gateway.admin import admin_port
 from gateway.app import create_app
+from gateway.bounded import BoundedServer
 from gateway.drain import Drain, longest_seconds
 from gateway.hub import Hub
+from gateway.ports import BACKLOG, CannotListen, address, listen
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
+from gateway.signals import on_ending_signals
 from gateway.systemd import Systemd
 
 logger = logging.getLogger("gateway")
 
-BACKLOG = 4_096  # handshakes that the kernel holds while the loop is busy: all clients of another replica may come
-
 TERMINAL_DRAIN_SECONDS = 1.0
+FORCE_SECONDS = 0.5  # that the second signal is given, before a third one ends the process as it is
 HTTP_SECONDS = 2  # for requests that are under way after the drain
-END_SECONDS = HTTP_SECONDS + 3.0  # for them, and for leaving Redis
+END_SECONDS = HTTP_SECONDS + ADMIN_SECONDS + 2.0  # for them on both ports, one after the other, and for leaving Redis
 
 SPARE_DESCRIPTORS = 64  # for Redis, the listening socket, files
 
 
-class Server(uvicorn.Server):
+class Server(BoundedServer):
     """uvicorn's server, ended in order by a signal, with status 0; a second signal ends it at once."""
 
     def __init__(
-        self, config: uvicorn.Config, hub: Hub, admin: AbstractAsyncContextManager[None] | None = None
+        self, config: uvicorn.Config, hub: Hub, admin: AbstractAsyncContextManager[BoundedServer] | None = None
     ) -> None:
-        super().__init__(config)
+        super().__init__(config, HTTP_SECONDS)
         self._hub = hub
         self._admin = admin or nullcontext()
+        self._admin_server: uvicorn.Server | None = None
         self._drain_seconds = hub.settings.drain_seconds
+        self._forced_at = 0.0
         self._systemd = Systemd()
         self._watchdog: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; the operators' port, if there is one, is open before and after."""
-        async with self._admin:
+        async with self._admin as self._admin_server:
             await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's would raise the signal again after the end, which makes an orderly end look like a death."""
-        if self.force_exit:  # the third: even the loop does not answer
+        if self.force_exit and time.monotonic() - self._forced_at > FORCE_SECONDS:  # even the loop does not answer
             os._exit(1)
         if sig != signal.SIGTERM:  # somebody at a terminal waits for it
             self._drain_seconds = min(self._drain_seconds, TERMINAL_DRAIN_SECONDS)
-        self.force_exit = self.should_exit
+        if self.should_exit and not self.force_exit:
+            self.force_exit = True
+            self._forced_at = time.monotonic()
+            if self._admin_server is not None:
+                self._admin_server.force_exit = True
         self.should_exit = True
         self._hub.is_draining = True  # now, not when the loop next looks: no load balancer is to send anybody here
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's, but a socket does not listen before the application is ready. After a signal none ever does."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        self.servers = []
+        self.started = True
+        if self.should_exit:
+            return
+        try:
+            for listener in sockets or ():
+                await self._answer(listener)
+        except CannotListen:
+            await self.lifespan.shutdown()
+            raise
         self._systemd.tell("READY=1")
         self._watchdog = asyncio.create_task(self._systemd.feed_watchdog())
+
+    async def _answer(self, listener: socket.socket) -> None:
+        def protocol() -> asyncio.Protocol:
+            kind: Any = self.config.http_protocol_class
+            made: asyncio.Protocol = kind(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        listen(listener)  # not the loop: uvloop would not raise what goes wrong
+        self.servers.append(await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG))
+        where = address(listener)
+        logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", where, where)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while the socket is open and all is served; then let uvicorn end the rest, which it does at once."""
@@ -74,21 +113,6 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
         if self._watchdog is not None:
             self._watchdog.cancel()
-
-
-def listen(settings: Settings) -> socket.socket:
-    """The listening socket, opened before anything else so that a taken port is known at once; raises `OSError`."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
 
 
 def _raise_descriptor_limit(connections: int) -> None:
@@ -117,18 +141,15 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
         server_header=False,
         log_config=None,
         log_level="error",  # its warnings are about requests, which any client can send without end
-        timeout_graceful_shutdown=HTTP_SECONDS,
     )
     _raise_descriptor_limit(settings.max_connections)
     # What was made until now stays: the collector need not look at it again. Later it looks less often than by default,
     # since every event replaces an older one: garbage that reference counts do not free hardly exists.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", address, address)
     admin = None if admin_listener is None else admin_port(app.state.admin, settings, admin_listener)
     server = Server(config, app.state.hub, admin)
-    signal.signal(signal.SIGHUP, server.handle_exit)  # the terminal was closed
+    # Not only once the loop runs, as uvicorn does; and SIGHUP, too: the terminal was closed.
+    on_ending_signals(server.handle_exit)
     server.run(sockets=[listener])
     logger.info("Ended in order")

@@ -1,6 +1,8 @@
 """`progress-gateway canary`: an event's whole way, and where it was lost."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +52,24 @@ def test_a_redis_that_is_away_is_1(replica: Replica) -> None:
     said = lost(canary("--seconds", "9", redis_url=url, GATEWAY_PORT=replica.port))
     assert "not published" in said
     assert "hunter2" not in said
+
+
+def test_a_redis_that_hangs_holds_it_up_no_longer_than_its_patience(replica: Replica, own_redis: RedisServer) -> None:
+    own_redis.freeze()
+    began = time.monotonic()
+    said = lost(canary("--seconds", "1", redis_url=own_redis.url, GATEWAY_PORT=replica.port))
+    assert time.monotonic() - began < 3.5, "a second, and the start and end of the process"
+    assert "Redis did not take the event" in said
+
+
+def test_the_url_of_redis_may_be_in_a_file_as_for_serve(
+    replica: Replica, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "redis-url"
+    file.write_text(redis_server.url + "\n")
+    for where in ([], ["--url", replica.ws]):
+        done = canary(*where, redis_url=None, REDIS_URL_FILE=file, GATEWAY_PORT=replica.port)
+        assert done.returncode == 0, done.stderr
 
 
 def test_another_redis_than_the_gateways_is_1(replica: Replica, own_redis: RedisServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway import cli
-from gateway.server import listen
+from gateway.ports import bind, listen
 from gateway.settings import Settings
 from publisher import outage
 from publisher.names import jobs_key
@@ -282,7 +282,8 @@ def test_ctrl_c_before_it_serves_is_an_orderly_end(
 
 @pytest.mark.parametrize("command", ["serve", "demo"])
 def test_a_port_in_use_is_exit_1(served: list[tuple[Settings, str]], command: str) -> None:
-    with listen(Settings(port=0)) as listener:
+    with bind("127.0.0.1", 0) as listener:
+        listen(listener)
         port = str(listener.getsockname()[1])
         said = fails(1, command, "--port", port)
     assert port in said

@@ -251,3 +251,15 @@ async def test_a_long_drain_says_how_far_it_is(
     assert caplog.messages[0] == "Draining: 5 clients are to move within 0.0 s"
     assert caplog.messages.count("Draining: 5 of 5 clients are still here") in (1, 2, 3)
     assert "Draining: closing 5 clients that stayed" in caplog.messages
+
+
+async def test_who_has_not_answered_its_close_is_still_here(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(drain, "PROGRESS_SECONDS", 0.1)
+    caplog.set_level(logging.INFO)
+    hub, _ = stage(1)
+    stuck = FakeClient(hub)
+    await draining(hub, seconds=0).run()
+    assert "Draining: 1 of 2 clients are still here" in caplog.messages
+    assert stuck.socket.closed_with == 1006

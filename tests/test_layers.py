@@ -19,6 +19,7 @@ LAYERS = [
     ["cli"],
     ["server", "demo", "watch", "healthcheck", "canary"],
     ["admin"],
+    ["bounded"],
     ["protocols", "redis_start", "watch_views", "configuration"],
     ["app", "job_board"],
     ["session", "keepalive", "drain", "loop_lag", "metrics", "publishing", "openapi"],
@@ -33,8 +34,8 @@ LAYERS = [
     ["connection", "asgi_connection", "frames", "outages"],
     ["figures", "tracing"],
     ["schema"],
-    ["messages", "settings", "origins", "allowance", "publish_answers", "systemd"],
-    ["codes", "exit_status", "logs"],
+    ["messages", "settings", "origins", "allowance", "publish_answers", "systemd", "ports"],
+    ["codes", "exit_status", "logs", "signals"],
 ]
 RANK = {module: rank for rank, line in enumerate(reversed(LAYERS)) for module in line}
 
@@ -45,6 +46,7 @@ IO = {"asyncio", "redis", "starlette", "uvicorn", "socket", "threading", "time"}
 COVERED_ELSEWHERE = {
     "gateway/__main__.py": "test_cli.py",  # three lines: `python -m gateway`
     "gateway/admin.py": "contract/test_admin.py",  # a listener of a real replica
+    "gateway/bounded.py": "contract/test_admin.py",  # the end of both ports
     "gateway/asgi_connection.py": "test_plain_asgi.py",  # the path of a server without our protocols
     "gateway/publish_answers.py": "test_publishing.py",  # what is said to the requests that are tested there
     "gateway/job_board.py": "test_watch.py",  # what `watch` knows of the jobs, and how it shows them
@@ -62,7 +64,7 @@ COVERED_ELSEWHERE = {
 }
 READS_THE_ENVIRONMENT = {
     "gateway/configuration.py",  # names every variable that is no setting
-    "gateway/cli.py",  # `publish --redis-url` and `--namespace` set variables for this one process
+    "gateway/cli.py",  # `publish` and `canary` set variables of the publisher's for this one process
     "gateway/demo.py",  # hands the whole environment on to its job processes
     "gateway/systemd.py",  # NOTIFY_SOCKET and WATCHDOG_*: what systemd says to the process, no setting of ours
     "publisher/settings.py",
@@ -140,7 +142,7 @@ def test_a_module_without_io_imports_none(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(set(RANK) - {"app", "protocols", "asgi_connection"}))
 def test_starlette_and_uvicorn_are_known_at_the_edges_only(module: str) -> None:
     found = {name.split(".")[0] for name in imports(ROOT / "gateway" / f"{module}.py")}
-    assert not found & ({"starlette"} if module in ("server", "admin") else {"starlette", "uvicorn"})
+    assert not found & ({"starlette"} if module in ("server", "admin", "bounded") else {"starlette", "uvicorn"})
 
 
 def test_importing_the_publisher_loads_nothing_of_a_server() -> None:

@@ -87,6 +87,22 @@ def test_nobody_kills_a_replica_before_its_longest_drain_is_over(end: End) -> No
     assert end.pre_stop + longest_seconds(end.drain) + END_SECONDS + MARGIN_SECONDS <= end.grace
 
 
+def test_the_documents_name_the_longest_end() -> None:
+    """The drain, and what the process does after it: who sets a grace reads one of these."""
+    text = read("docs/operating.md")
+    (short, long) = re.findall(r"`([\d.]+) . GATEWAY_DRAIN_SECONDS \+ (\d+)`", text)
+    for (factor, constant), drains in ((short, (1, 10, 20)), (long, (20, 60, 3_600))):
+        for drain in drains:
+            assert float(factor) * drain + float(constant) == longest_seconds(drain) + END_SECONDS
+    longest = longest_seconds(DEFAULT.drain_seconds)
+    default = f"{longest + END_SECONDS:g}"
+    assert f"{default} seconds at most, {longest:g} for the drain and {END_SECONDS:g} for" in text
+    assert f"5 + {default} with the defaults" in text
+    assert f"takes {default} seconds at most" in read("deploy/systemd/progress-gateway.service")
+    assert f"within {default} seconds at most" in read("docs/runbook.md")
+    assert f"a drain of {longest:g} s at most (window 20 s), its end {END_SECONDS:g} s" in read("deploy/README.md")
+
+
 @pytest.mark.parametrize("idle", list(idles()), ids=lambda idle: idle.place)
 @pytest.mark.parametrize("ping", list(pings()), ids=lambda ping: ping[0])
 def test_a_silent_connection_is_pinged_twice_before_anything_between_gives_it_up(

@@ -4,11 +4,10 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from gateway import server
+from gateway import ports
 from gateway.channel import Channel
 from gateway.cli import main
 from gateway.feed import Feed
-from gateway.settings import Settings
 
 SEND_BUFFER_BYTES = 4_096
 
@@ -32,14 +31,14 @@ def without_reload() -> None:
 
 def with_small_buffers() -> None:
     """The kernel holds little for a client, so that one who does not read for a moment is behind."""
-    listen = server.listen
+    bind = ports.bind
 
-    def listen_with_small_buffers(settings: Settings) -> socket.socket:
-        listener = listen(settings)
+    def bind_with_small_buffers(host: str, port: int, flags: str = "") -> socket.socket:
+        listener = bind(host, port, flags)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # for what is accepted, too
         return listener
 
-    server.listen = listen_with_small_buffers
+    ports.bind = bind_with_small_buffers
 
 
 CONTROLS = {"no-probe": without_probe, "no-reload": without_reload}

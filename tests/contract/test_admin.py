@@ -4,17 +4,22 @@ import asyncio
 import json
 import signal
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from gateway.app import create_app
+from gateway.drain import longest_seconds
+from gateway.server import END_SECONDS
 from gateway.settings import Settings
 from tests.raw_http import ask, status, upgrade
 
 from .client import watching
 from .conftest import Launch
-from .deadlines import eventually
+from .deadlines import PATIENCE
 from .events import progress
 from .processes import RedisServer, Replica, environment, free_port, run_gateway
 from .raw import raw_connect
@@ -99,16 +104,55 @@ async def test_it_answers_until_the_replica_has_drained(with_admin: tuple[Replic
         operators.get("/healthz")
 
 
-async def test_a_request_that_does_not_end_holds_nobody_up(with_admin: tuple[Replica, Operators]) -> None:
+@contextmanager
+def unfinished(port: int) -> Iterator[socket.socket]:
+    """A request whose body never comes; it is under way when the context begins."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plug:
+        head = f"POST {PUBLISH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nexpect: 100-continue\r\n"
+        plug.sendall(f"{head}content-length: 9\r\n\r\n".encode())
+        assert b" 100 " in plug.recv(1_024)
+        yield plug
+
+
+async def test_a_request_that_does_not_end_holds_nobody_up_and_is_one_line(launch: Launch) -> None:
+    """Neither here nor on the public port, where the drain is."""
+    for admin_port in (None, free_port()):
+        replica = launch(publish_keys=KEY) if admin_port is None else launch(publish_keys=KEY, admin_port=admin_port)
+        with unfinished(admin_port or replica.port) as plug:
+            began = time.monotonic()
+            replica.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(replica.wait, "the end in spite of a request") == 0
+            assert time.monotonic() - began < END_SECONDS
+            assert plug.recv(1_024).startswith(b"HTTP/1.1 503 ")
+        lines = replica.log.partition("Listening: ws")[2].splitlines()[1:]
+        assert [line for line in lines if "1 requests that did not end are cut off" in line]
+        assert not [line for line in lines if "uvicorn" in line or "ERROR" in line or "Traceback" in line], lines
+
+
+async def test_a_second_signal_is_not_held_up_by_a_request(with_admin: tuple[Replica, Operators]) -> None:
     replica, operators = with_admin
-    with socket.create_connection(("127.0.0.1", int(operators.http.rpartition(":")[2]))) as plug:
-        plug.sendall(
-            f"POST {PUBLISH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 9\r\n\r\n".encode()
-        )
-        await eventually(lambda: operators.get("/healthz").status_code == 200, "the operators' port")
-        replica.signal(signal.SIGTERM)
-        assert await asyncio.to_thread(replica.wait, "the end in spite of a request", 9) == 0
-    assert "Traceback" not in replica.log
+    port = int(operators.http.rpartition(":")[2])
+    async with watching(replica.ws, "p") as client:
+        with unfinished(port):
+            replica.signal(signal.SIGTERM)
+            await client.until_type("going_away")
+            began = time.monotonic()
+            replica.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(replica.wait, "the end") == 0
+            assert time.monotonic() - began < 0.9
+
+
+async def test_the_longest_end_is_within_its_bound(launch: Launch) -> None:
+    """A client that never answers its close, and then requests that never end, on both ports."""
+    port = free_port()
+    replica = launch(admin_port=port, publish_keys=KEY, drain_seconds=0.4)
+    async with raw_connect(replica.port):
+        with unfinished(port):
+            began = time.monotonic()
+            replica.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(replica.wait, "the end", 20) == 0
+            took = time.monotonic() - began
+    assert longest_seconds(0.4) - 0.5 < took < longest_seconds(0.4) + END_SECONDS
 
 
 def test_what_is_asked_there_in_a_wrong_way_is_counted_and_not_logged(with_admin: tuple[Replica, Operators]) -> None:

@@ -1,0 +1,50 @@
+"""The ports of a replica: taken first, so that one that is in use is known at once, and silent until somebody answers.
+
+A port that listened while the replica waits for Redis would hold whoever calls; one that does not is refused, and load
+balancers and probes know what that means.
+"""
+
+import socket
+
+from gateway.exit_status import ExitStatus
+
+BACKLOG = 4_096  # handshakes that the kernel holds while the loop is busy: all clients of another replica may come
+
+
+class CannotListen(Exception):
+    """The message says where, why, and what to do."""
+
+    status = ExitStatus.FAILURE
+
+    def __init__(self, where: str, error: OSError, flags: str = "") -> None:
+        reason = error.strerror or str(error)
+        super().__init__(f"cannot listen on {where} ({reason}); choose another with --{flags}host and --{flags}port")
+
+
+def bind(host: str, port: int, flags: str = "") -> socket.socket:
+    """A socket at that address, which does not listen yet; raises `CannotListen`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"{host}:{port}", error, flags) from None
+    listener.setblocking(False)
+    return listener
+
+
+def listen(listener: socket.socket, flags: str = "") -> None:
+    """From now on it takes connections. Of two that bound a port at one moment, the second learns it here, by
+    `CannotListen`."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise CannotListen(address(listener), error, flags) from None
+
+
+def address(listener: socket.socket) -> str:
+    """As it is written in a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
