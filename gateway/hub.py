@@ -14,6 +14,11 @@ from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.names import channel_name
 
+# Of cursors, which are clocks: from the earliest moment that the new server may have taken events, to the latest at
+# which another replica has left the old one.
+DOUBT_BEFORE_US = 6_000_000
+DOUBT_AFTER_US = 3_000_000
+
 
 class Viewer(Protocol):
     """A session, as the hub sees it."""
@@ -69,6 +74,7 @@ class Hub:
         self.is_draining = False
         self.viewers: set[Viewer] = set()
         self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
+        self._doubtful_cursors = (0, 0)
         self._tracing = tracing()
         # Counted for each batch, never for each delivery.
         self.figures = Figures()
@@ -172,6 +178,19 @@ class Hub:
         for name in names:
             if (project := self._projects.get(name.encode())) is not None:
                 project.channel.begin_load()
+
+    def on_replaced(self) -> None:
+        now_us = time.time_ns() // 1_000
+        self._doubtful_cursors = (now_us - DOUBT_BEFORE_US, now_us + DOUBT_AFTER_US)
+
+    def is_doubtful(self, cursor: int) -> bool:
+        """Whether a client's cursor may be of a server that another one was replacing.
+
+        For a moment both take events, replicas leave the old one a little before or after each other, and seq says
+        nothing of what the client has seen of the other server's.
+        """
+        first, last = self._doubtful_cursors
+        return first < cursor < last
 
     def on_live(self) -> None:
         self._stale_seconds = self.stale_seconds

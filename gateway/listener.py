@@ -41,6 +41,9 @@ class Listener(Protocol):
     def on_live(self) -> None:
         """All channels were loaded; what is shown is current again."""
 
+    def on_replaced(self) -> None:
+        """The server that was listened to is none any more, and another one has taken events meanwhile."""
+
 
 class AnyFeed(Protocol):
     """A feed, as the hub sees it."""

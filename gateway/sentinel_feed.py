@@ -29,7 +29,9 @@ class SentinelFeed(Feed):
         self._place_now: tuple[str, int] | None = None
 
     async def _place(self) -> str:
-        self._place_now = await locate_async(self._sentinels)
+        before, self._place_now = self._place_now, await locate_async(self._sentinels)
+        if before is not None and before != self._place_now:
+            self._listener.on_replaced()
         return self._sentinels.at(*self._place_now)
 
     async def _watch(self) -> None:

@@ -150,10 +150,12 @@ class Session:
         project.waiting.remove(self)
         channel = project.channel
         cursors = self._subscribing.pop(project)
-        answers = [messages.subscribed(channel.project_id, channel.seq, recovered=channel.recovers(c)) for c in cursors]
+        is_doubtful = any(map(self._hub.is_doubtful, cursors))
+        recovered = [channel.recovers(cursor) and not is_doubtful for cursor in cursors]
+        answers = [messages.subscribed(channel.project_id, channel.seq, recovered=known) for known in recovered]
         # Before the write: if it fills the socket, on_behind must find the project among the watched ones.
         project.viewers[self.connection] = self
-        self._send(b"".join(map(text_frame, answers)) + channel.replay(min(cursors)))
+        self._send(b"".join(map(text_frame, answers)) + channel.replay(0 if is_doubtful else min(cursors)))
 
     # What the connection tells
 

@@ -36,6 +36,9 @@ class FeedListener:
     def on_moved(self, channels: Iterable[str]) -> None:
         self.told += [f"moved {channel}" for channel in channels]
 
+    def on_replaced(self) -> None:
+        self.told.append("replaced")
+
     def on_live(self) -> None:
         self.told.append("live")
 

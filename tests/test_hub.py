@@ -208,6 +208,22 @@ async def test_a_project_that_moves_is_loaded_anew_and_nobody_is_told() -> None:
     assert [(message["jobId"], message["progress"]) for message in moved.told()] == [("c", 2), ("a", 3)]
 
 
+async def test_a_cursor_of_a_server_that_was_just_replaced_recovers_nothing() -> None:
+    """Both took events for a moment; the one whose cursor it is may have been another than this replica's."""
+    hub, _ = new_hub()
+    now = time.time_ns() // 1_000
+    first = FakeClient(hub)
+    first.subscribe("p")
+    hub.on_loaded("project:p", state(progress("a", 1, now - 20_000_000), progress("b", 2, now), beginning=1))
+    hub.on_replaced()
+    for cursor, recovered, count in ((now - 10_000_000, True, 1), (now - 1, False, 2), (0, True, 2)):
+        client = FakeClient(hub)
+        client.told()
+        client.subscribe("p", since=cursor)
+        subscribed, *events = client.told()
+        assert (subscribed["recovered"], len(events)) == (recovered, count), cursor
+
+
 async def test_what_was_missed_comes_once_to_those_who_keep_up_and_later_to_those_who_do_not() -> None:
     hub, _ = new_hub()
     quick, slow = FakeClient(hub), FakeClient(hub)

@@ -83,6 +83,7 @@ async def test_the_feed_goes_where_the_primary_is_and_tells_the_loss(place: Plac
         place.server = other_redis
         await eventually(lambda: listener.told[-1] == "live" and listener.count("live") == 2, "the other server")
         assert listener.lost == [[channel]]
+        assert listener.count("replaced") == 1
         assert listener.count(f"loaded {channel}") == 2
         assert publish(before, channel, "of a primary that was cut off") == 0, "nobody listens there any more"
         assert publish(other_redis, channel, "news") == 1

@@ -58,7 +58,7 @@ async def play(stage: Stage, lanes: list[Lane], number: int) -> Round:
     await stage.mark(f"over {number}")
     late = await _settle(stage, f"over {number}")
     remembered = await asyncio.to_thread(remembered_by, stage.redis.hashes(stage.projects))
-    verdict = judge(stage.viewers, remembered, stage.taken, deaths=stage.deaths if stage.redis.is_group else None)
+    verdict = judge(stage.viewers, remembered, stage.taken, handovers=stage.handovers if stage.redis.is_group else None)
     result = Round(number, timings, verdict, events, late)
     result.stall = stage.longest_stall
     for timing in timings:

@@ -24,6 +24,7 @@ from tests.contract.processes import Process, Replica, environment, free_port
 REPLICA_PROGRAM = Path(__file__).with_name("replica.py")
 JOBS_PROGRAM = Path(__file__).with_name("jobs.py")
 JOB_PROCESSES = ("a", "b")
+LAST_BREATH_US = 500_000
 MARKER = "marker"  # a job process that publishes what it is told to, only
 START_SECONDS = 60.0
 ANSWER_SECONDS = 30.0  # a publisher may be in the middle of its 5 seconds of trying
@@ -121,8 +122,8 @@ class Stage:
         self.viewers = [self._new_viewer(number) for number in range(options.clients)]
         self.taken: dict[tuple[str, str], int] = {}
         """The seq of the last event of each job that a publisher was told."""
-        self.deaths: list[int] = []
-        """When a primary died whose replica took over; as a seq."""
+        self.handovers: list[tuple[int, int]] = []
+        """While a primary took events for the last time, which no other server was told; as seqs."""
         self.catch_ups = 0  # of the replicas that were killed
         self.longest_stall = 0.0
         """How late this process was woken, since somebody set it to 0: what the machine adds to every time."""
@@ -223,7 +224,11 @@ class Stage:
         return sum(answer["events"] for answer in answers)
 
     def note_death(self) -> None:
-        self.deaths.append(time.time_ns() // 1_000)
+        now = time.time_ns() // 1_000
+        self.note_handover(now - LAST_BREATH_US, now)
+
+    def note_handover(self, begin: int, end: int) -> None:
+        self.handovers.append((begin, end))
 
     def _take(self, answer: dict[str, Any]) -> None:
         for project, job, seq in answer["taken"]:

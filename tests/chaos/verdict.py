@@ -16,7 +16,6 @@ from typing import NamedTuple
 from tests.chaos.viewers import Event, Viewer
 
 Remembered = Mapping[str, Mapping[str, Event]]
-LAST_BREATH_US = 500_000
 Taken = Mapping[tuple[str, str], int]
 
 
@@ -48,16 +47,20 @@ def remembered_by(hashes: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> Rememb
 
 
 def judge(
-    viewers: Iterable[Viewer], remembered: Remembered, taken: Taken, *, deaths: Sequence[int] | None = None
+    viewers: Iterable[Viewer],
+    remembered: Remembered,
+    taken: Taken,
+    *,
+    handovers: Sequence[tuple[int, int]] | None = None,
 ) -> Verdict:
-    """`deaths`: when primaries died whose replicas took over, where there are such.
+    """`handovers`: the last moments of primaries whose replicas took over, where there are such.
 
     There, a failover may take an event with it that a viewer was shown, and rightly holds still; and what a primary
-    accepted in its last moment may have reached nobody.
+    accepted in that moment, and nobody remembers, may have reached nobody.
     """
     forgotten: dict[str, dict[str, int]] = defaultdict(dict)
     for (project, job), seq in taken.items():
-        is_last_breath = any(death - LAST_BREATH_US <= seq <= death for death in deaths or ())
+        is_last_breath = any(begin <= seq <= end for begin, end in handovers or ())
         if job not in remembered[project] and not is_last_breath:
             forgotten[project][job] = seq
     held, doubtful, lost = 0, 0, []
@@ -65,7 +68,7 @@ def judge(
         for project, picture in viewer.pictures.items():
             for job, event in remembered[project].items():
                 has = picture.get(job)
-                is_newer = deaths is not None and has is not None and has.seq > event["seq"]
+                is_newer = handovers is not None and has is not None and has.seq > event["seq"]
                 if has is not None and (has.message == event or is_newer):
                     held += 1
                 else:

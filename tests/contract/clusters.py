@@ -167,6 +167,8 @@ class Cluster:
         def finish() -> None:
             target.command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
             source.command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+            for other in self.primaries():  # or they say for a while that it is where it is no more
+                other.command("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
         return finish
 
