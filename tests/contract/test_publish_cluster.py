@@ -25,7 +25,7 @@ from .servers import KINDS
 OF_EACH = 2  # projects of a shard that are published to from threads, and as many from an event loop
 BOUND_SECONDS = 6.0  # 5, and a moment for a loaded machine
 # Redis replicates without waiting: what it took in the last moment before it died may be lost. No publisher can know.
-LOST_SECONDS = 0.5  # what a primary took before it was gone, and had told no replica: on a busy machine
+LOST_SECONDS = 0.5
 
 
 @pytest.fixture(scope="module", params=KINDS)
