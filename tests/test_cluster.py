@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from gateway import cluster as module
+from gateway import feed as feed_module
 from gateway.cluster import ClusterFeed
 from gateway.listener import FeedState
 from gateway.shard import Shard
@@ -303,6 +304,28 @@ async def test_a_probe_whose_slot_left_and_came_back_is_heard_again(stage: Stage
         await asyncio.to_thread(stage.cluster.move, shard.feed.probe_channel)
     await asyncio.sleep(4)
     assert stage.listener.count("lost") == 0
+
+
+async def test_a_primary_that_was_made_a_replica_is_no_loss_while_the_map_may_tell_who_took_over(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.watch(stage.first)
+    monkeypatch.setattr(feed_module, "is_replica", lambda hello: True)
+    await eventually(lambda: stage.listener.count(f"moved {stage.first}") > 0, "a look at who has it")
+    monkeypatch.undo()
+    await eventually(lambda: stage.loads(stage.first) == 2, "the state")
+    await stage.hears(stage.first, "news")
+    assert stage.listener.count("lost") == 0
+
+
+async def test_a_replica_that_the_map_goes_on_calling_a_primary_is_told_as_a_loss(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.watch(stage.first)
+    monkeypatch.setattr(feed_module, "is_replica", lambda hello: True)
+    await eventually(lambda: stage.listener.count("lost") > 0, "the loss")
+    assert stage.feed.trouble is not None
+    assert "replica" in stage.feed.trouble.error
 
 
 async def test_a_node_that_was_taken_out_of_the_cluster_does_not_mislead(cluster: SmallCluster, tmp_path: Path) -> None:
