@@ -54,13 +54,15 @@ class ClusterFeed:
         self._outages = Outages(url.url)
         self._is_answered = False
         self._is_overdue = False  # a channel is on its way for too long
-        self._fetched: dict[str, Remembered] = {}  # of channels in migration: what was handed on last
+        # Of channels in migration: what was handed on last, unless the listener waits for it anew.
+        self._fetched: dict[str, Remembered] = {}
         self.figures = FeedFigures()  # of all shards, also of those that are gone
 
     # What the hub asks for
 
     def subscribe(self, channel: str) -> None:
         self._homes[channel] = None
+        self._fetched.pop(channel, None)
         self._settle(channel)
 
     def unsubscribe(self, channel: str) -> None:
@@ -129,6 +131,7 @@ class ClusterFeed:
     def _lose(self, channels: list[str]) -> None:
         """Tell that events of these may be missed."""
         self._is_live = False
+        self._forget_fetched(channels)
         self._listener.on_lost(channels)
 
     def on_shard_live(self) -> None:
@@ -155,8 +158,14 @@ class ClusterFeed:
 
     def _unsettle(self, channels: list[str]) -> None:
         self._homes.update(dict.fromkeys(channels))
+        self._forget_fetched(channels)
         self._await(channels)
         self._listener.on_moved(channels)
+
+    def _forget_fetched(self, channels: Iterable[str]) -> None:
+        """The listener holds back what comes of these until it is given their state, be it the same as before."""
+        for channel in channels:
+            self._fetched.pop(channel, None)
 
     def _await(self, channels: Iterable[str]) -> None:
         now = asyncio.get_running_loop().time()
@@ -281,7 +290,7 @@ class ClusterFeed:
                 self._listener.on_moved([channel])  # what came from the old shard is older
                 self.on_loaded(channel, state)
             else:  # handed on already; handed on again, it might look like a gap
-                del self._awaited[channel]
+                self._awaited.pop(channel, None)
         self._fetched = fetched
         self.on_shard_live()
 

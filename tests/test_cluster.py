@@ -296,6 +296,24 @@ async def test_a_state_that_is_fetched_again_and_is_the_same_is_not_handed_on_ag
     finish()
 
 
+async def test_a_state_that_is_the_same_is_handed_on_again_to_who_waits_for_it(stage: Stage) -> None:
+    """A viewer that comes anew, and all of them after a loss: the hub holds everything back until then."""
+    stage.cluster.remember(stage.second, "before")
+    await stage.watch(stage.second)
+    source = stage.cluster.owner(stage.second)
+    finish = stage.cluster.begin_move(stage.second)
+    await eventually(lambda: stage.loads(stage.second) == 2, "the state that moved")
+    await asyncio.sleep(1.5)
+    stage.feed.unsubscribe(stage.second)
+    stage.feed.subscribe(stage.second)
+    await eventually(lambda: stage.loads(stage.second) == 3, "the state, for who comes anew")
+    await asyncio.sleep(1.5)
+    source.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live")
+    assert stage.loads(stage.second) == 4, "after the loss"
+    finish()
+
+
 async def test_a_probe_whose_slot_left_and_came_back_is_heard_again(stage: Stage) -> None:
     await stage.watch(stage.first)
     shard = stage.feed._homes[stage.first]
