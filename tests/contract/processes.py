@@ -55,6 +55,14 @@ def environment(redis_url: str | None, **variables: object) -> dict[str, str]:
     return kept | ours | given
 
 
+def of_forks(redis_url: str) -> dict[str, str]:
+    """The environment of a program that forks beside busy threads: its coverage is not measured.
+
+    The tracer has a lock of its own; a child that is forked while a thread holds it waits for it for ever.
+    """
+    return {name: value for name, value in environment(redis_url).items() if not name.startswith("COVERAGE_")}
+
+
 class Process:
     """A process whose whole output goes to a file; `end()` leaves nothing of it behind."""
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.listener import Listener
 
 from .deadlines import wait_for
-from .processes import RedisServer, environment, run_python
+from .processes import RedisServer, environment, of_forks, run_python
 
 BOUND_SECONDS = 15.0  # for a Python that starts beside many others
 
@@ -140,7 +140,7 @@ def play(server: RedisServer, project: str, code: str, ends_with: object) -> Hea
     listener = Listener(server, project)
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", PREFIX + code, project],
-        env=environment(server.url), stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=of_forks(server.url), stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         _, stderr = process.communicate(timeout=BOUND_SECONDS)
@@ -206,7 +206,7 @@ def test_a_fork_while_the_thread_connects_for_the_first_time_is_none_in_the_midd
 ) -> None:
     """The child of such a fork had no IDNA: it could not connect, and sometimes waited for ever."""
     listener = Listener(redis_server, project)
-    done = run_python(PREFIX + FORKED_EARLY, environment(redis_server.url), project)
+    done = run_python(PREFIX + FORKED_EARLY, of_forks(redis_server.url), project)
     assert (done.returncode, done.stderr) == (0, "")
     for number in range(15):
         wait_for(lambda job=f"job_{number}": 30 in listener.bars(job=job), f"the child's word of job {number}")  # type: ignore[misc]
