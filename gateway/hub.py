@@ -179,9 +179,9 @@ class Hub:
             if (project := self._projects.get(name.encode())) is not None:
                 project.channel.begin_load()
 
-    def on_replaced(self) -> None:
-        now_us = time.time_ns() // 1_000
-        self._doubtful_cursors = (now_us - DOUBT_BEFORE_US, now_us + DOUBT_AFTER_US)
+    def on_replaced(self, seconds_ago: float) -> None:
+        moment_us = time.time_ns() // 1_000 - int(seconds_ago * 1_000_000)
+        self._doubtful_cursors = (moment_us - DOUBT_BEFORE_US, moment_us + DOUBT_AFTER_US)
 
     def is_doubtful(self, cursor: int) -> bool:
         """Whether a client's cursor may be of a server that another one was replacing.

@@ -41,8 +41,8 @@ class Listener(Protocol):
     def on_live(self) -> None:
         """All channels were loaded; what is shown is current again."""
 
-    def on_replaced(self) -> None:
-        """The server that was listened to is none any more, and another one has taken events meanwhile."""
+    def on_replaced(self, seconds_ago: float) -> None:
+        """The server that is listened to took over from another one; both may have taken events for a moment."""
 
 
 class AnyFeed(Protocol):

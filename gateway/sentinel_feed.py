@@ -8,7 +8,7 @@ from gateway.feed import PROBE_SECONDS, Feed
 from gateway.link import end_if_cancelled
 from gateway.listener import Listener
 from publisher.redis_url import RedisUrl
-from publisher.sentinels import locate_async
+from publisher.sentinels import Place, ask_all
 
 LOCATE_SECONDS = 1.0  # between two questions where the primary is
 # From the answer that it is another one until it is left: publishers find that out themselves within half a second, and
@@ -26,13 +26,16 @@ class SentinelFeed(Feed):
     def __init__(self, url: RedisUrl, listener: Listener, *, probe_channel: str) -> None:
         super().__init__(url.url, listener, probe_channel=probe_channel)
         self._sentinels = url
-        self._place_now: tuple[str, int] | None = None
+        self._place_now: Place | None = None
 
     async def _place(self) -> str:
-        before, self._place_now = self._place_now, await locate_async(self._sentinels)
-        if before is not None and before != self._place_now:
-            self._listener.on_replaced()
-        return self._sentinels.at(*self._place_now)
+        known = await ask_all(self._sentinels)
+        before, self._place_now = self._place_now, known.place
+        if before is None:  # another replica may have left an older one a moment ago
+            self._listener.on_replaced(known.seconds)
+        elif before != known.place:
+            self._listener.on_replaced(0.0)
+        return self._sentinels.at(*known.place)
 
     async def _watch(self) -> None:
         # A task of its own: Sentinels that do not answer must not hold up the proof of life.
@@ -48,7 +51,7 @@ class SentinelFeed(Feed):
             await asyncio.sleep(LOCATE_SECONDS)
             try:
                 async with asyncio.timeout(PROBE_SECONDS):
-                    place = await locate_async(self._sentinels)
+                    place = (await ask_all(self._sentinels)).place
             except (RedisError, OSError, TimeoutError):
                 pass  # who cannot be asked says nothing against this server
             end_if_cancelled()

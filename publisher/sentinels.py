@@ -23,12 +23,18 @@ _silent_until: dict[str, float] = {}  # Sentinels that did not answer; the other
 
 
 class Known(NamedTuple):
-    """What a Sentinel says."""
+    """What a Sentinel says of the primary. A greater one is newer, or is the same and was heard of earlier."""
 
     epoch: int
     """The number of the failover that made it the primary."""
     host: str
     port: int
+    seconds: float
+    """For how long this Sentinel has known it as that; 0 amid a failover."""
+
+    @property
+    def place(self) -> Place:
+        return self.host, self.port
 
 
 def locate(url: RedisUrl) -> Place:
@@ -45,7 +51,7 @@ def locate(url: RedisUrl) -> Place:
             _silent_until[place] = now + SILENT_SECONDS
         else:
             _silent_until.pop(place, None)
-    return newest(url, answers)
+    return newest(url, answers).place
 
 
 def _is_silent(place: str, now: float) -> bool:
@@ -54,6 +60,11 @@ def _is_silent(place: str, now: float) -> bool:
 
 async def locate_async(url: RedisUrl) -> Place:
     """The same for `async` code; all are asked at once."""
+    return (await ask_all(url)).place
+
+
+async def ask_all(url: RedisUrl) -> Known:
+    """What the Sentinels know of the primary; raises as `locate`."""
     asked = [_ask_async(url.at_sentinel(*place), url.service) for place in url.hosts]
     return newest(url, await asyncio.gather(*asked))
 
@@ -62,7 +73,7 @@ def _ask(url: str, service: str) -> Known | Exception:
     try:
         with redis.Redis.from_url(url, **redis_options(redis.Redis)) as client:
             return read(_questions(client.pipeline(transaction=False), service).execute(raise_on_error=False))
-    except (RedisError, OSError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except (RedisError, OSError, TypeError, AttributeError, ValueError, LookupError) as error:
         return error
 
 
@@ -71,7 +82,7 @@ async def _ask_async(url: str, service: str) -> Known | Exception:
         async with asyncio.timeout(2 * SENTINEL_SECONDS):  # a host that is looked up, too
             async with redis.asyncio.Redis.from_url(url, **redis_options(redis.asyncio.Redis)) as client:
                 return read(await _questions(client.pipeline(transaction=False), service).execute(raise_on_error=False))
-    except (RedisError, OSError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except (RedisError, OSError, TypeError, AttributeError, ValueError, LookupError) as error:
         return error
 
 
@@ -83,18 +94,21 @@ def _questions(pipeline: Any, service: str) -> Any:
 
 
 def read(answers: Sequence[Any]) -> Known:
-    """Read what a Sentinel answered; raises its error, and `ValueError` or `TypeError` for what none would say."""
+    """Read what a Sentinel answered; raises its error, and `ValueError`, `TypeError` or `LookupError` for nonsense."""
     if error := next((answer for answer in answers if isinstance(answer, Exception)), None):
         raise error
-    state, (host, port) = answers
-    words = [text_of(word) for word in state]
-    return Known(int(words[words.index("config-epoch") + 1]), text_of(host), int(port))
+    words, (host, port) = [text_of(word) for word in answers[0]], answers[1]
+    state = dict(zip(words[::2], words[1::2], strict=True))
+    # The one that leads a failover names the new primary already; its record is the old one's until all are done.
+    is_settled = (state["ip"], state["port"]) == (text_of(host), text_of(port))
+    seconds = int(state.get("role-reported-time", 0)) / 1_000 if is_settled else 0.0
+    return Known(int(state["config-epoch"]), text_of(host), int(port), seconds)
 
 
-def newest(url: RedisUrl, answers: Sequence[Known | Exception]) -> Place:
+def newest(url: RedisUrl, answers: Sequence[Known | Exception]) -> Known:
     """The primary, by the newest answer; raises what all Sentinels come to if there is none."""
     if known := [answer for answer in answers if isinstance(answer, Known)]:
-        return max(known)[1:]
+        return max(known)
     errors = [answer for answer in answers if isinstance(answer, Exception)]
     reasons = dict.fromkeys(str(error).partition("\n")[0].rstrip(".") or type(error).__name__ for error in errors)
     message = f"no Sentinel tells where {url.service!r} is: {'; '.join(reasons)}"

@@ -36,8 +36,8 @@ class FeedListener:
     def on_moved(self, channels: Iterable[str]) -> None:
         self.told += [f"moved {channel}" for channel in channels]
 
-    def on_replaced(self) -> None:
-        self.told.append("replaced")
+    def on_replaced(self, seconds_ago: float) -> None:
+        self.told.append(f"replaced {seconds_ago:g} s ago")
 
     def on_live(self) -> None:
         self.told.append("live")

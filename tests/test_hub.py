@@ -215,13 +215,21 @@ async def test_a_cursor_of_a_server_that_was_just_replaced_recovers_nothing() ->
     first = FakeClient(hub)
     first.subscribe("p")
     hub.on_loaded("project:p", state(progress("a", 1, now - 20_000_000), progress("b", 2, now), beginning=1))
-    hub.on_replaced()
+    hub.on_replaced(0.0)
     for cursor, recovered, count in ((now - 10_000_000, True, 1), (now - 1, False, 2), (0, True, 2)):
         client = FakeClient(hub)
         client.told()
         client.subscribe("p", since=cursor)
         subscribed, *events = client.told()
         assert (subscribed["recovered"], len(events)) == (recovered, count), cursor
+
+
+async def test_a_replica_that_was_started_after_that_doubts_the_same_cursors_and_no_others() -> None:
+    hub, _ = new_hub()
+    now = time.time_ns() // 1_000
+    hub.on_replaced(20.0)
+    doubtful = [seconds for seconds in range(0, 40, 2) if hub.is_doubtful(now - seconds * 1_000_000)]
+    assert doubtful == [18, 20, 22, 24, 26] or doubtful == [18, 20, 22, 24]
 
 
 async def test_what_was_missed_comes_once_to_those_who_keep_up_and_later_to_those_who_do_not() -> None:

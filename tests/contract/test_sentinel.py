@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.hub import DOUBT_AFTER_US
+
 from .client import connect, is_event, watching
 from .conftest import Launch
 from .deadlines import eventually
@@ -112,6 +114,27 @@ async def test_after_a_failover_by_hand_under_load_everybody_has_the_end(
         heard = await client.until(lambda message: message.get("seq") == end, "the end", within=20)
     assert b"job_complete" in primary.client.hget(f"{{project:{project}}}:jobs", "job\n"), "where it counts"
     assert [message["type"] for message in heard if message["type"] in ("stale", "live")] == ["stale", "live"]
+
+
+async def test_a_replica_that_starts_after_a_failover_does_not_vouch_for_cursors_of_that_moment(
+    sentinels: Sentinels, launch: Launch, publisher_of: Callable[..., PublisherProcess], project: str
+) -> None:
+    """Both primaries took events then. Sentinels know since when the new one is that; the replica asks them."""
+    publisher = publisher_of(sentinels.url)
+    publisher.seq(project, progress("job", 1))
+    failing = asyncio.create_task(asyncio.to_thread(sentinels.fail_over))
+    amid: int | None = None
+    while not failing.done():
+        amid = await asyncio.to_thread(publisher.publish, project, progress("job", 2)) or amid
+    await asyncio.sleep(DOUBT_AFTER_US / 1_000_000 + 2)  # Sentinels hear of it from each other each two seconds
+    later = await asyncio.to_thread(publisher.seq, project, progress("job", 3))
+    end = await asyncio.to_thread(publisher.seq, project, complete("job"))
+    fresh = launch(sentinels.url)
+    for since, recovered in ((amid, False), (later, True)):
+        async with connect(fresh.ws) as client:
+            answer = await client.subscribe(project, since=since)
+            assert answer["recovered"] is recovered, since
+            assert [event["seq"] for event in await client.ping() if is_event(event)][-1:] == [end]
 
 
 async def test_control_a_publisher_that_does_not_ask_again_speaks_to_the_old_primary(
