@@ -36,6 +36,13 @@ class ClusterFault(GroupFault):
         assert isinstance(stage.redis, ClusterOfRedis)
         return stage.redis
 
+    async def choose(self, stage: Stage) -> Node:
+        """A primary whose replica, the `heir`, is up to date."""
+        of_redis = self.redis_of(stage)
+        node = await asyncio.to_thread(of_redis.victim, self.number)
+        self.heir = await asyncio.to_thread(of_redis.cluster.replica_of, node)
+        return node
+
     async def end(self, stage: Stage) -> None:
         await asyncio.to_thread(self.redis_of(stage).cluster.wait_until_whole)
 
@@ -96,12 +103,13 @@ class KillPrimary(ClusterFault):
     kind, due, seconds_of = "kill primary", Due.ALWAYS, FAILOVER_SECONDS
 
     async def begin(self, stage: Stage) -> None:
-        self.node = await asyncio.to_thread(self.redis_of(stage).victim, self.number)
+        self.node = await self.choose(stage)
         self.node.kill()
         stage.note_death()
 
     async def end(self, stage: Stage) -> None:
         assert self.node is not None
+        await asyncio.to_thread(self.redis_of(stage).cluster.wait_for_owner, self.heir)
         await asyncio.to_thread(self.node.start)
         await super().end(stage)
 
@@ -112,11 +120,12 @@ class StopPrimary(ClusterFault):
     kind, due, seconds_of = "stop primary", Due.NEVER, FAILOVER_SECONDS
 
     async def begin(self, stage: Stage) -> None:
-        self.node = await asyncio.to_thread(self.redis_of(stage).victim, self.number)
+        self.node = await self.choose(stage)
         self.node.freeze()
 
     async def end(self, stage: Stage) -> None:
         assert self.node is not None
+        await asyncio.to_thread(self.redis_of(stage).cluster.wait_for_owner, self.heir)
         self.node.thaw()
         await super().end(stage)
 
@@ -140,6 +149,10 @@ class SentinelFault(GroupFault):
     def redis_of(stage: Stage) -> WatchedRedis:
         assert isinstance(stage.redis, WatchedRedis)
         return stage.redis
+
+    async def another(self, stage: Stage) -> None:
+        """Wait until all Sentinels have heard of the failover: a busy machine takes its time."""
+        await asyncio.to_thread(self.redis_of(stage).sentinels.wait_for_another, self.server)
 
     async def end(self, stage: Stage) -> None:
         await asyncio.to_thread(self.redis_of(stage).sentinels.wait_until_whole)
@@ -167,6 +180,7 @@ class SentinelKillPrimary(SentinelFault):
         stage.note_death()
 
     async def end(self, stage: Stage) -> None:
+        await self.another(stage)
         await asyncio.to_thread(self.server.start)
         await super().end(stage)
 
@@ -181,6 +195,7 @@ class SentinelStopPrimary(SentinelFault):
         self.server.freeze()
 
     async def end(self, stage: Stage) -> None:
+        await self.another(stage)
         self.server.thaw()
         await super().end(stage)
 

@@ -89,19 +89,26 @@ class Sentinels:
         return "redis+sentinel://" + ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels) + f"/{NAME}/0"
 
     def is_whole(self) -> bool:
-        """Each Sentinel knows the two others and the two replicas, and those are up to date."""
+        """Each Sentinel knows the same primary, the two others and the two replicas, and those are up to date."""
         try:
             states = [one.state() for one in self.sentinels]
+            is_agreed = self._is_agreed()
             roles = [server.command("ROLE") for server in self.servers]
         except redis.RedisError:
             return False
         known = all(s["num-other-sentinels"] == s["num-slaves"] == "2" and s["flags"] == "master" for s in states)
         return (
             known
+            and is_agreed
             and sum(role[0] in (b"slave", "slave") and role[3] in (b"connected", "connected") for role in roles) == 2
         )
 
+    def _is_agreed(self) -> bool:
+        return len({one.primary() for one in self.sentinels}) == 1
+
     def wait_until_whole(self) -> None:
+        # One that has not heard of a failover yet would have the new primary made a replica here, of an older state.
+        wait_for(self._is_agreed, "the Sentinels to agree", START_SECONDS)
         for server in self.servers:  # what the Sentinels do, too, but only some ten seconds after a failover
             if server is not (primary := self.primary()) and b"master" in server.command("ROLE"):
                 server.command("REPLICAOF", "127.0.0.1", primary.port)
