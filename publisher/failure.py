@@ -10,12 +10,13 @@ _SPECIAL: tuple[tuple[type[BaseException], str], ...] = (
 
 MOST_READ = 8_000  # characters of a text that are looked at; far more than an event holds
 
-# Secrets, as they stand in the texts of exceptions: `//user:password@host`, `?token=...`, `password=...` of a
-# database's connection string, `"apiKey": "..."`, `Bearer ...`. What is masked too much costs a reader little.
-# A name begins where no letter stands before it, and is read once from there: a long text without an end to its words
-# (a base64 one, say) would else be read from each of its letters.
+# Secrets, as they stand in the texts of exceptions: `//user:password@host`, `//token@host`, `?token=...`, the
+# `password=...` of a database's connection string, `"apiKey": "..."`, `Bearer ...`. What is masked too much costs a
+# reader little. A name begins where no letter stands before it, and is read once from there: a long text without an end
+# to its words (a base64 one, say) would else be read from each of its letters.
 _SECRETS = (
     (re.compile(r"(?<=://)([^\s/?#@:]{0,256}):[^\s/?#]{0,1024}@"), r"\1:***@"),
+    (re.compile(r"(?<=://)[^\s/?#@:]{1,1024}@"), r"***@"),  # a token as the user
     (
         re.compile(
             r"(?<![\w-])([\w-]*?(?:token|secret|passw(?:or)?d|pwd|signature|credential|api-?_?key|access-?_?key|auth)"

@@ -59,6 +59,7 @@ def test_a_group_of_one_error_is_that_error() -> None:
         ("redis://:hunter2@host:6379/0 refused", "redis://:***@host:6379/0 refused"),
         ("postgresql://me:hunter2@host/db", "postgresql://me:***@host/db"),
         ("amqp://me:hun@ter2@host", "amqp://me:***@host"),
+        ("cloning https://hunter2@host/a.git", "cloning https://***@host/a.git"),
         ("GET https://a/b?token=hunter2&page=3", "GET https://a/b?token=***&page=3"),
         ("https://a/b?X-Amz-Signature=hunter2&X-Amz-Date=3", "https://a/b?X-Amz-Signature=***&X-Amz-Date=3"),
         ("https://a/b?sig=hunter2&sv=1", "https://a/b?sig=***&sv=1"),
