@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)/.oldest
 DEPLOY := $(VENV)/.deploy
+KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test lint types frontend oldest example bench chaos deploy-check manifests dashboard lock clean
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
 
-test: lint types frontend $(OLDEST)/.installed $(DEPLOY)/.installed  ## everything CI runs
+test: lint types frontend $(OLDEST)/.installed $(DEPLOY)/.installed $(KINDS)/.installed  ## everything CI runs
 	@tests/system-packages redis-server openssl curl nginx-light haproxy systemd prometheus
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest --ignore tests/chaos -n 2 --dist loadfile --no-loadscope-reorder
@@ -57,7 +58,7 @@ ROUNDS = 50
 CLIENTS = 200
 CONTROL = $(BIN)/python -m tests.chaos --seeds 1 --rounds 1 --clients 60 --patience 8 --control
 
-deploy-check: $(VENV)/.dev $(DEPLOY)/.installed  ## each file of deploy/ by its own tool: deploy/README.md
+deploy-check: $(VENV)/.dev $(DEPLOY)/.installed $(KINDS)/.installed  ## each file of deploy/ by its own tool: deploy/README.md
 	@tests/system-packages redis-server prometheus nginx-light haproxy systemd
 	$(BIN)/python -m pytest tests/deploy tests/rolling/test_configurations.py tests/test_timing.py
 
@@ -77,7 +78,7 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 	--no-annotate pyproject.toml
 
 clean:
-	rm -rf $(VENV) frontend/node_modules frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
+	rm -rf $(VENV) frontend/node_modules $(KINDS) frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
 
 # The editable install writes console scripts and metadata, so it runs again when pyproject.toml changes.
 $(VENV)/.gateway: requirements.lock pyproject.toml | $(BIN)/python
@@ -106,11 +107,11 @@ $(DEPLOY)/.installed: requirements-deploy.lock | $(BIN)/python
 	@$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-frontend/node_modules/.installed: frontend/package-lock.json frontend/.npmrc
+frontend/node_modules/.installed $(KINDS)/.installed: %/node_modules/.installed: %/package-lock.json %/.npmrc
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 		{ echo "Node.js 20 or newer is needed, with npm: https://nodejs.org/en/download"; exit 1; }
-	@echo "Installing the npm package's development tools (once) ..."
-	@cd frontend && npm ci --silent
+	@echo "Installing what $*/package.json names (once) ..."
+	@cd $* && npm ci --silent
 	@touch $@
 
 $(BIN)/python:
