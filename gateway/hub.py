@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from publisher.names import channel_name
 # which another replica has left the old one.
 DOUBT_BEFORE_US = 6_000_000
 DOUBT_AFTER_US = 3_000_000
+MOST_HANDOVERS = 64  # that are remembered
 
 
 class Viewer(Protocol):
@@ -74,7 +76,7 @@ class Hub:
         self.is_draining = False
         self.viewers: set[Viewer] = set()
         self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
-        self._doubtful_cursors = (0, 0)
+        self._handovers: deque[tuple[int, int]] = deque(maxlen=MOST_HANDOVERS)  # as cursors, which are clocks
         self._tracing = tracing()
         # Counted for each batch, never for each delivery.
         self.figures = Figures()
@@ -179,9 +181,10 @@ class Hub:
             if (project := self._projects.get(name.encode())) is not None:
                 project.channel.begin_load()
 
-    def on_replaced(self, seconds_ago: float) -> None:
-        moment_us = time.time_ns() // 1_000 - int(seconds_ago * 1_000_000)
-        self._doubtful_cursors = (moment_us - DOUBT_BEFORE_US, moment_us + DOUBT_AFTER_US)
+    def on_replaced(self, first: float, last: float) -> None:
+        now_us = time.time_ns() // 1_000
+        begin, end = now_us - int(first * 1_000_000), now_us - int(last * 1_000_000)
+        self._handovers.append((begin - DOUBT_BEFORE_US, end + DOUBT_AFTER_US))
 
     def is_doubtful(self, cursor: int) -> bool:
         """Whether a client's cursor may be of a server that another one was replacing.
@@ -189,8 +192,14 @@ class Hub:
         For a moment both take events, replicas leave the old one a little before or after each other, and seq says
         nothing of what the client has seen of the other server's.
         """
-        first, last = self._doubtful_cursors
-        return first < cursor < last
+        return any(begin < cursor < end for begin, end in self._handovers)
+
+    def is_before_handover(self, cursor: int) -> bool:
+        """Whether a client's cursor is older than that a server was replaced: then it is given the whole picture.
+
+        There may have been more such moments than are known here: Sentinels tell of the last only.
+        """
+        return bool(self._handovers) and cursor < max(end for _, end in self._handovers)
 
     def on_live(self) -> None:
         self._stale_seconds = self.stale_seconds

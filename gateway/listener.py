@@ -41,8 +41,9 @@ class Listener(Protocol):
     def on_live(self) -> None:
         """All channels were loaded; what is shown is current again."""
 
-    def on_replaced(self, seconds_ago: float) -> None:
-        """The server that is listened to took over from another one; both may have taken events for a moment."""
+    def on_replaced(self, first: float, last: float) -> None:
+        """The server that is listened to took over from another one, `first` seconds ago; both may have taken events
+        for a moment, and this replica may have heard those of the other one until `last` seconds ago."""
 
 
 class AnyFeed(Protocol):

@@ -32,9 +32,9 @@ class SentinelFeed(Feed):
         known = await ask_all(self._sentinels)
         before, self._place_now = self._place_now, known.place
         if before is None:  # another replica may have left an older one a moment ago
-            self._listener.on_replaced(known.seconds)
-        elif before != known.place:
-            self._listener.on_replaced(0.0)
+            self._listener.on_replaced(known.seconds, known.seconds)
+        elif before != known.place:  # maybe long ago: this replica may have been frozen, or cut off
+            self._listener.on_replaced(known.seconds, 0.0)
         return self._sentinels.at(*known.place)
 
     async def _watch(self) -> None:

@@ -155,7 +155,8 @@ class Session:
         answers = [messages.subscribed(channel.project_id, channel.seq, recovered=known) for known in recovered]
         # Before the write: if it fills the socket, on_behind must find the project among the watched ones.
         project.viewers[self.connection] = self
-        self._send(b"".join(map(text_frame, answers)) + channel.replay(0 if is_doubtful else min(cursors)))
+        cursor = 0 if any(map(self._hub.is_before_handover, cursors)) else min(cursors)
+        self._send(b"".join(map(text_frame, answers)) + channel.replay(cursor))
 
     # What the connection tells
 

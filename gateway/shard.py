@@ -90,7 +90,7 @@ class Shard:
     def on_moved(self, channels: Iterable[str]) -> None:
         self._owner.on_moved(self, channels)
 
-    def on_replaced(self, seconds_ago: float) -> None: ...  # a shard's feed stays with its server
+    def on_replaced(self, first: float, last: float) -> None: ...  # a shard's feed stays with its server
 
     def on_live(self) -> None:
         self._owner.on_shard_live()

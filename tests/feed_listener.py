@@ -36,8 +36,8 @@ class FeedListener:
     def on_moved(self, channels: Iterable[str]) -> None:
         self.told += [f"moved {channel}" for channel in channels]
 
-    def on_replaced(self, seconds_ago: float) -> None:
-        self.told.append(f"replaced {seconds_ago:g} s ago")
+    def on_replaced(self, first: float, last: float) -> None:
+        self.told.append(f"replaced {first:g} to {last:g} s ago")
 
     def on_live(self) -> None:
         self.told.append("live")

@@ -215,8 +215,8 @@ async def test_a_cursor_of_a_server_that_was_just_replaced_recovers_nothing() ->
     first = FakeClient(hub)
     first.subscribe("p")
     hub.on_loaded("project:p", state(progress("a", 1, now - 20_000_000), progress("b", 2, now), beginning=1))
-    hub.on_replaced(0.0)
-    for cursor, recovered, count in ((now - 10_000_000, True, 1), (now - 1, False, 2), (0, True, 2)):
+    hub.on_replaced(0.0, 0.0)
+    for cursor, recovered, count in ((now - 10_000_000, True, 2), (now - 1, False, 2), (0, True, 2)):
         client = FakeClient(hub)
         client.told()
         client.subscribe("p", since=cursor)
@@ -227,9 +227,33 @@ async def test_a_cursor_of_a_server_that_was_just_replaced_recovers_nothing() ->
 async def test_a_replica_that_was_started_after_that_doubts_the_same_cursors_and_no_others() -> None:
     hub, _ = new_hub()
     now = time.time_ns() // 1_000
-    hub.on_replaced(20.0)
-    doubtful = [seconds for seconds in range(0, 40, 2) if hub.is_doubtful(now - seconds * 1_000_000)]
-    assert doubtful == [18, 20, 22, 24, 26] or doubtful == [18, 20, 22, 24]
+    hub.on_replaced(20.5, 20.5)
+    assert [ago for ago in range(40) if hub.is_doubtful(now - ago * 1_000_000)] == list(range(18, 27))
+
+
+async def test_a_replica_that_heard_of_it_late_doubts_all_cursors_since() -> None:
+    """It may have been frozen, and its clients have cursors of the old server."""
+    hub, _ = new_hub()
+    now = time.time_ns() // 1_000
+    hub.on_replaced(20.5, 0.0)
+    assert [ago for ago in range(40) if hub.is_doubtful(now - ago * 1_000_000)] == list(range(27))
+
+
+async def test_a_second_failover_takes_nothing_from_the_doubt_of_the_first() -> None:
+    hub, _ = new_hub()
+    now = time.time_ns() // 1_000
+    first = FakeClient(hub)
+    first.subscribe("p")
+    hub.on_loaded("project:p", state(progress("a", 1, now - 70_000_000), progress("b", 2, now), beginning=1))
+    hub.on_replaced(60.0, 60.0)
+    hub.on_replaced(5.0, 5.0)
+    for ago, recovered in ((60, False), (30, True), (5, False)):
+        client = FakeClient(hub)
+        client.told()
+        client.subscribe("p", since=now - ago * 1_000_000)
+        subscribed, *events = client.told()
+        # Also a replica that only knows of the last one has to give everything that is remembered.
+        assert (subscribed["recovered"], len(events)) == (recovered, 2), ago
 
 
 async def test_what_was_missed_comes_once_to_those_who_keep_up_and_later_to_those_who_do_not() -> None:
