@@ -71,6 +71,10 @@ class Channel:
         # The seq from which on `_last` is complete, and the position from which on clients have been given everything.
         self._from = 0
         self._complete_since = 0
+        self._was_loaded = False
+        self.is_kept: bool | None = None
+        """Whether Redis had, when this was last loaded again, what was known here; None where that cannot be told."""
+        self._from_if_emptied = 0
         self._last: dict[str, Entry] = {}
         # Newest events that have no seq. They are kept for this replica's own slow clients, and not replayed to others.
         self._unsequenced: dict[str, Entry] = {}
@@ -114,11 +118,12 @@ class Channel:
         # that Redis does not remember.
         self._arrived = {job: event for job, event in self._arrived.items() if event.seq is None}
 
-    def load(self, remembered: Mapping[bytes, bytes], *, now: int = 0) -> None:
+    def load(self, remembered: Mapping[bytes, bytes], *, now: int = 0, outage: int = 0) -> None:
         """Merge the project's remembered state (the hash of publish.lua) and what arrived while it was read.
 
         Never replaces newer by older: after an emptied or failed-over Redis this replica may know more than Redis does.
-        `now`, in microseconds as a seq, tells a state that expired from one that was lost.
+        `now`, in microseconds as a seq, tells a state that expired from one that was lost; `outage`, in microseconds,
+        is how long events may not have arrived.
         """
         self.state = State.LIVE
         events = self._read_remembered(remembered)
@@ -127,18 +132,24 @@ class Channel:
         remembered_from = max(_whole_number(remembered.get(b"from")), trimmed[-1][0] if trimmed else 0)
         if events and b"from" not in remembered:  # an event could not be remembered, and it was the newest
             remembered_from = events[-1][0] + 1
-        if not self.seq:
+        is_whole = 0 < remembered_from <= self.seq <= remembered_seq
+        is_recent = self.seq > 0 and (remembered_from or now) - self.seq < _TIME_TO_LIVE
+        before, was_loaded, self._was_loaded = self.seq, self._was_loaded, True
+        self.is_kept, self._from_if_emptied = None, 0
+        if not before:
             self._from = remembered_from
-        elif self._knows_newer(events) or (
-            not 0 < remembered_from <= self.seq <= remembered_seq
-            and (remembered_from or now) - self.seq < _TIME_TO_LIVE
-        ):
+        if self._knows_newer(events) or (was_loaded and not is_whole and (is_recent or outage >= _TIME_TO_LIVE)):
             # What Redis remembers begins after the last event that was seen here, or ends before it, or has an older
             # event of a job: it was emptied, or trimmed while nobody listened, or came back from an older copy, or
             # another server took over that had not heard everything. Something may be missing, for everybody who is not
             # newer than that.
+            self.is_kept = False
             self._complete_since = self.position + 1
-            self._from = max(remembered_from, self.seq + 1)
+            self._from = max(remembered_from, before + 1)
+        elif was_loaded and is_whole:
+            self.is_kept = True
+        elif was_loaded:  # it expired long ago, or never was; or Redis was emptied, which other projects can tell
+            self._from_if_emptied = max(remembered_from, before + 1)
         if self._unsequenced:  # such events are not remembered, so some may have been missed
             self._complete_since = self.position + 1
         for _, job, event in events[-MAX_JOBS:]:
@@ -153,6 +164,18 @@ class Channel:
         self.seq = max(self.seq, remembered_seq)
         if self._complete_since > self.position:  # nothing came: the gap is still told, to those who were here before
             self.position = self._complete_since
+
+    def doubt(self, *, is_sure: bool) -> bool:
+        """Say, to who is here, that something may be missing, where the last `load` could not tell; false elsewhere.
+
+        `is_sure`: that Redis was emptied. A project that never had an event is not in doubt for less.
+        """
+        if not self._from_if_emptied or (self._from_if_emptied == 1 and not is_sure):
+            return False
+        self._from, self._from_if_emptied = max(self._from, self._from_if_emptied), 0
+        self.position += 1
+        self._complete_since = self.position
+        return True
 
     def _read_remembered(self, remembered: Mapping[bytes, bytes]) -> list[tuple[int, str, Event]]:
         events = []

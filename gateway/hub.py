@@ -84,6 +84,9 @@ class Hub:
         self.events_received = 0
         self.payloads_dropped = 0
         self.catch_ups = 0
+        # Since the feed was lost: when that was, and whether projects that were loaded again were whole.
+        self._lost_us = time.time_ns() // 1_000
+        self._kept: set[bool | None] = set()
         self._stale_seconds = 0.0  # that are over
         self._stale_since = time.monotonic()
         # Counted by gateway.drain.
@@ -149,15 +152,21 @@ class Hub:
             return
         channel = project.channel
         position = channel.position
-        channel.load(remembered, now=time.time_ns() // 1_000)
-        if project.viewers and (frames := channel.catch_up(position)):
+        now_us = time.time_ns() // 1_000
+        channel.load(remembered, now=now_us, outage=now_us - self._lost_us if self.is_stale else 0)
+        self._kept.add(channel.is_kept)
+        self._catch_up(project, position)
+        for viewer in list(project.waiting):
+            viewer.on_ready(project)
+
+    def _catch_up(self, project: Project, position: int) -> None:
+        """Give those who keep up, and have everything up to `position`, what follows."""
+        if project.viewers and (frames := project.channel.catch_up(position)):
             self.catch_ups += 1
             for socket in project.viewers:
                 if not socket.is_behind:
                     self.figures.sent_bytes += len(frames)
                     socket.write(frames)
-        for viewer in list(project.waiting):
-            viewer.on_ready(project)
 
     def on_refused(self, name: str) -> None:
         project = self._projects.get(name.encode())
@@ -172,6 +181,8 @@ class Hub:
     def on_lost(self, names: Iterable[str]) -> None:
         if not self.is_stale:
             self._stale_since = time.monotonic()
+            self._lost_us = time.time_ns() // 1_000
+            self._kept.clear()
         self.is_stale = True
         self.on_moved(names)
         self._tell_all()
@@ -204,7 +215,16 @@ class Hub:
     def on_live(self) -> None:
         self._stale_seconds = self.stale_seconds
         self.is_stale = False
+        if False in self._kept or True not in self._kept:
+            self._doubt_the_rest()
         self._tell_all()
+
+    def _doubt_the_rest(self) -> None:
+        """Redis was emptied, or lost something, or nobody can tell: so may it have of projects that were idle long."""
+        for project in self._projects.values():
+            position = project.channel.position
+            if project.channel.doubt(is_sure=False in self._kept):
+                self._catch_up(project, position)
 
     def _tell_all(self) -> None:
         for viewer in list(self.viewers):

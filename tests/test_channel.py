@@ -207,6 +207,16 @@ def test_a_state_that_expired_while_the_project_was_idle_is_no_gap() -> None:
         assert channel.recovers(5)
 
 
+def test_after_an_outage_of_longer_than_a_states_life_nothing_is_sure() -> None:
+    """An end may have been published, and have expired."""
+    hour = 3_600 * 1_000_000
+    for channel, seq in ((loaded(event("a", 5)), 5), (loaded(), 0)):
+        position = channel.position
+        channel.begin_load()
+        channel.load({}, now=5 + 2 * hour, outage=hour)
+        assert seen(channel.catch_up(position)) == [("subscribed", seq)]
+
+
 def test_after_a_failover_what_arrives_while_the_state_loads_wins_with_a_lower_seq_too() -> None:
     channel = loaded(event("a", 80), from_=1)
     position = channel.position

@@ -291,16 +291,41 @@ async def test_an_emptied_redis_is_told_as_not_recovered_and_takes_nothing_away(
     assert late.kinds() == ["connected", "subscribed", "progress"]
 
 
-async def test_a_state_that_expired_after_its_hour_is_no_loss() -> None:
+@pytest.mark.parametrize(
+    ("others", "expired", "empty"),
+    [
+        ("whole", [], []),
+        ("lost", ["subscribed"], ["subscribed"]),
+        ("none", ["subscribed"], []),  # a project that never had an event is not in doubt without a reason
+    ],
+)
+async def test_whether_a_state_that_is_gone_had_expired_is_known_by_others(
+    others: str, expired: list[str], empty: list[str]
+) -> None:
+    """Its hour is over, or it was never there; but what was published during the outage may have been lost with it."""
     hub, _ = new_hub()
-    client = FakeClient(hub)
-    client.subscribe("p")
-    hub.on_loaded("project:p", state(progress("a", 1, time.time_ns() // 1_000 - 3_601 * 1_000_000)))
-    client.told()
+    now = time.time_ns() // 1_000
+    old, new, other = FakeClient(hub), FakeClient(hub), FakeClient(hub)
+    old.subscribe("p")
+    new.subscribe("q")
+    hub.on_loaded("project:p", state(progress("a", 1, now - 3_601 * 1_000_000)))
+    hub.on_loaded("project:q", {})
+    if others != "none":
+        other.subscribe("r")
+        hub.on_loaded("project:r", state(progress("b", 1, now)))
+    hub.on_live()
+    old.told(), new.told()
     lose(hub)
     hub.on_loaded("project:p", {})
+    hub.on_loaded("project:q", {})
+    hub.on_loaded("project:r", state(progress("b", 1, now)) if others == "whole" else {})
     hub.on_live()
-    assert client.kinds() == ["stale", "live"]
+    assert old.kinds() == ["stale", *expired, "live"]
+    assert new.kinds() == ["stale", *empty, "live"]
+    late = FakeClient(hub)
+    late.told()
+    late.subscribe("p", since=now - 3_601 * 1_000_000)
+    assert late.told()[0]["recovered"] is (not expired)
 
 
 async def test_a_viewer_that_goes_while_all_are_told_disturbs_nobody() -> None:

@@ -21,7 +21,7 @@ def without_reload() -> None:
     """After an outage the remembered state is not looked at: live events only."""
     load = Channel.load
 
-    def load_once(self: Channel, remembered: Mapping[bytes, bytes], *, now: int = 0) -> None:
+    def load_once(self: Channel, remembered: Mapping[bytes, bytes], *, now: int = 0, outage: int = 0) -> None:
         if self.seq:
             remembered = {b"seq": b"%d" % self.seq, b"from": b"%d" % self._from}
         load(self, remembered, now=now)
