@@ -42,7 +42,7 @@ SEND_ERRORS = (RedisError, AttributeError, IndexError, TypeError)
 
 
 # Of errors that have no class of their own in redis-py, or not in older ones.
-_PASSING_CODES = ("NOREPLICAS ", "BUSY ", "TRYAGAIN ", "CLUSTERDOWN ", "MASTERDOWN ")
+_PASSING_CODES = ("NOREPLICAS ", "MISCONF ", "BUSY ", "TRYAGAIN ", "CLUSTERDOWN ", "MASTERDOWN ")
 
 
 def is_worth_retrying(error: Exception) -> bool:

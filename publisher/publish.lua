@@ -94,7 +94,10 @@ if added ~= 0 and type(added) == 'table' then
   end
   -- Who comes late is not to be shown an older event for the newest, and who comes back is to be told of a gap: a hash
   -- without `from` is complete from nowhere on. Taking away is allowed while memory is full.
-  redis.pcall('HDEL', key, 'seq', 'from', field)
+  local taken_away = redis.pcall('HDEL', key, 'seq', 'from', field)
+  -- Where nothing may be written at all (MISCONF: a disk that is full, say), it is not sent either: whoever comes later
+  -- would be shown the event before it, and nobody could tell. A tracked job's end is tried again.
+  if type(taken_away) == 'table' then return redis.error_reply(added.err) end
   call(ARGV[9], ARGV[1], event)
   return { seq, added.err }
 end

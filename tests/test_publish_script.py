@@ -1,17 +1,22 @@
 """publish.lua on fakeredis and on the real server: what it remembers, what it refuses, and what cannot confuse it."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import fakeredis
 import pytest
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from publisher.names import job_field, jobs_key
+from publisher.outage import is_worth_retrying
 from publisher.publication import MAX_JOBS, SCRIPT, SCRIPT_SHA, TIME_TO_LIVE_SECONDS, TRIM_SLACK, Publication
+from tests.contract.deadlines import wait_for
 from tests.contract.processes import RedisServer
+from tests.contract.servers import Server
 
 KEY = jobs_key("project:p")
 
@@ -329,7 +334,7 @@ def test_a_redis_without_memory_says_the_event_forgets_the_older_one_and_tells(s
 
 
 def test_control_without_forgetting_a_late_viewer_would_be_shown_the_older_event(server: RedisServer) -> None:
-    forgetful = SCRIPT.replace("redis.pcall('HDEL', key, 'seq', 'from', field)", "")
+    forgetful = SCRIPT.replace("redis.pcall('HDEL', key, 'seq', 'from', field)", "0")
     assert forgetful != SCRIPT
     event = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 90}
     with redis.Redis(port=server.port) as client:
@@ -341,6 +346,29 @@ def test_control_without_forgetting_a_late_viewer_would_be_shown_the_older_event
         finally:
             client.config_set("maxmemory", 0)
         assert last(client)["progress"] == 10
+
+
+def test_a_redis_that_may_write_nothing_is_an_error_and_nothing_is_sent(tmp_path: Path) -> None:
+    """It could not even forget the older event, which late viewers would be shown for the newest, and nobody knew."""
+    server = Server("redis", tmp_path / "server")
+    try:
+        with server.client.pubsub(ignore_subscribe_messages=True) as pubsub:
+            first: Any = publish(server.client, progress=10)
+            pubsub.subscribe("project:p")
+            assert pubsub.get_message(timeout=5) is None
+            shutil.rmtree(tmp_path / "server")  # its disk
+            server.client.config_set("save", "3600 1")
+            server.client.execute_command("BGSAVE")
+            wait_for(lambda: server.client.info("persistence")["rdb_last_bgsave_status"] == "err", "BGSAVE to fail")
+            with pytest.raises(ResponseError, match="MISCONF") as refused:
+                publish(server.client, progress=20)
+            assert is_worth_retrying(refused.value), "so that a tracked job's end is sent when the disk is mended"
+            assert pubsub.get_message(timeout=0.2) is None
+            server.client.config_set("stop-writes-on-bgsave-error", "no")
+            second: Any = publish(server.client, progress=20)
+            assert second > first
+    finally:
+        server.end()
 
 
 def test_a_user_that_may_not_write_says_the_event_and_tells(server: RedisServer) -> None:
