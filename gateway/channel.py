@@ -99,6 +99,8 @@ class Channel:
             except ValueError:
                 self.bad_payloads += 1
                 continue
+            if event.seq is not None and not _is_scripts(payload):
+                event = event.model_copy(update={"seq": None})
             job = job_field(event.job_id, event.sentence_id)
             if self.state is State.LOADING:
                 self._arrived.pop(job, None)
@@ -278,6 +280,11 @@ class Channel:
     def recovers(self, since: int) -> bool:
         """True when nothing that still matters was missed since the seq `since`; always for 0, a beginner's cursor."""
         return since == 0 or self._from <= since <= self.seq
+
+
+def _is_scripts(payload: bytes) -> bool:
+    """Whether publish.lua wrote it, which begins with the seq that it gave; what others number is no cursor here."""
+    return payload.startswith(b'{"seq":') and payload[7:8].isdigit()
 
 
 def _newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:

@@ -14,7 +14,7 @@ from gateway.session import Session
 from gateway.settings import Settings
 from publisher.events import check_event, event_to_json
 from publisher.names import job_field
-from tests.simulation import SimulatedSocket
+from tests.simulation import SimulatedSocket, as_published
 
 
 class FakeTransport(asyncio.Transport):
@@ -170,7 +170,7 @@ class FakeClient:
 def progress(job: str, percent: float, seq: int | None = None, **fields: Any) -> bytes:
     """An event as it stands on a Redis channel."""
     event = {"type": "progress", "jobId": job, "jobType": "audio", "progress": percent, "seq": seq}
-    return event_to_json(check_event(event | fields))
+    return as_published(event_to_json(check_event(event | fields)))
 
 
 def state(*events: bytes, beginning: int = 1) -> dict[bytes, bytes]:

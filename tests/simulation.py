@@ -20,6 +20,13 @@ PROJECT = "p"
 CHANNEL = "project:p"
 
 
+def as_published(event: bytes) -> bytes:
+    """With its seq where publish.lua writes it."""
+    fields = json.loads(event)
+    seq = fields.pop("seq", None)
+    return event if seq is None else json.dumps({"seq": seq} | fields, separators=(",", ":")).encode()
+
+
 class SimulatedRedis:
     """One project's hash and channel, and the wires of the replicas that are connected."""
 
@@ -46,7 +53,7 @@ class SimulatedRedis:
         self.published.append((job, what))
         for feed in self.feeds:
             if feed.is_subscribed:
-                feed.wire.append(("event", event_to_json(event)))
+                feed.wire.append(("event", as_published(event_to_json(event))))
 
 
 class SimulatedFeed:

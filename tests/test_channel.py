@@ -8,6 +8,7 @@ import pytest
 from gateway.channel import MAX_PAYLOAD_BYTES, Channel, State
 from gateway.frames import payloads
 from publisher.publication import MAX_JOBS
+from tests.simulation import as_published
 
 
 def event(job: str = "a", seq: int | None = None, **fields: Any) -> bytes:
@@ -15,7 +16,7 @@ def event(job: str = "a", seq: int | None = None, **fields: Any) -> bytes:
     base: dict[str, Any] = {"type": "progress", "jobId": job, "jobType": "audio", "progress": 1}
     if seq is not None:
         base["seq"] = seq
-    return json.dumps(base | fields).encode()
+    return as_published(json.dumps(base | fields).encode())
 
 
 def end(job: str = "a", seq: int | None = None, **fields: Any) -> bytes:
@@ -130,6 +131,21 @@ def test_an_event_without_seq_goes_to_slow_clients_but_is_not_replayed() -> None
     channel.receive([event("b", 2), event("a"), event("x")])
     assert seen(channel.since(position)) == [("b", 2), ("a", None), ("x", None)]
     assert seen(channel.replay(0)) == [("a", 1), ("b", 2)]
+
+
+def test_a_seq_that_publish_lua_did_not_give_is_none() -> None:
+    """It would be a cursor that this project never gave: it could pass for news, or hide what is."""
+    channel = loaded(event("a", 5))
+    lines = [
+        b'{"type":"progress","jobId":"a","jobType":"audio","progress":9,"seq":9007199254740991}',
+        b'{"seq": 3, "type":"progress","jobId":"a","jobType":"audio","progress":9}',
+        b'{"seq":"3","type":"progress","jobId":"a","jobType":"audio","progress":9}',
+    ]
+    for line in lines:
+        assert [seq for _, seq in seen(channel.receive([line]))] == [None]
+    assert channel.seq == 5
+    assert seen(channel.replay(0)) == [("a", 5)]
+    assert seen(channel.receive([event("a", 6)])) == [("a", 6)]
 
 
 def test_an_event_with_seq_takes_the_place_of_an_earlier_one_without() -> None:
