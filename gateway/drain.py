@@ -6,6 +6,7 @@ All clients of a replica that ends would otherwise come to the others at one mom
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
@@ -75,6 +76,7 @@ class Drain:
     async def run(self) -> None:
         self._hub.is_draining = True
         self._hub.drains += 1
+        self._hub.drain_due_at = time.monotonic() + longest_seconds(self._seconds)
         await self._let_move()
         await self._close_the_rest()
         await self._see_off()

@@ -1,6 +1,7 @@
 """Who watches what on this replica, and the one step from Redis to their sockets."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -91,6 +92,7 @@ class Hub:
         self._stale_since = time.monotonic()
         # Counted by gateway.drain.
         self.drains = 0
+        self.drain_due_at = math.inf  # by the monotonic clock; no drain takes longer
         self.drain_closes = 0  # clients that had not moved when their time was over: told 1012
         self.drain_forced_closes = 0  # of those, the ones that did not answer
 
@@ -243,6 +245,11 @@ class Hub:
     def stale_seconds(self) -> float:
         """For how long, in all, clients were told `stale`; also before the first `live`."""
         return self._stale_seconds + (time.monotonic() - self._stale_since if self.is_stale else 0.0)
+
+    @property
+    def drain_overdue_seconds(self) -> float:
+        """By how much a drain is beyond its bound; it goes on rising until the process has ended."""
+        return max(0.0, time.monotonic() - self.drain_due_at)
 
     @property
     def projects(self) -> int:

@@ -49,6 +49,11 @@ class HubCollector(Collector):
             ("projects", "Projects with a viewer on this replica", hub.projects),
             ("redis_connected", "1 while every event arrives, else 0", float(hub.feed.state is FeedState.LIVE)),
             ("draining", "1 while this replica ends, else 0", float(hub.is_draining)),
+            (
+                "drain_overdue_seconds",
+                "By how much this replica's drain is beyond the longest that one takes, else 0",
+                hub.drain_overdue_seconds,
+            ),
         ):
             yield GaugeMetricFamily(f"gateway_{name}", text, gauge)
         build = GaugeMetricFamily("gateway_build_info", "Always 1; its labels tell", labels=["version", "python"])

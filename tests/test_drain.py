@@ -115,6 +115,15 @@ async def test_without_clients_it_is_over_at_once() -> None:
     assert (hub.drains, hub.drain_closes, hub.drain_forced_closes) == (1, 0, 0)
 
 
+async def test_a_replica_that_has_not_ended_after_its_longest_drain_is_overdue() -> None:
+    hub, _ = stage(0)
+    assert hub.drain_overdue_seconds == 0
+    await draining(hub, seconds=0).run()
+    assert hub.drain_overdue_seconds == 0
+    await asyncio.sleep(CLOSE_SECONDS + 0.1)
+    assert 0.05 < hub.drain_overdue_seconds < 1
+
+
 async def test_it_is_over_when_the_last_client_has_left(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     hub, clients = stage(3)

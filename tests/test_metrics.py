@@ -24,6 +24,7 @@ ALL_ZERO = {
     "gateway_subscriptions",
     "gateway_projects",
     "gateway_draining",
+    "gateway_drain_overdue_seconds",
     "gateway_bad_requests_total",
     "gateway_connections_opened_total",
     "gateway_events_received_total",
@@ -99,6 +100,7 @@ async def test_the_figures_are_those_of_the_hub(hub: Hub) -> None:
     feed_of(hub).figures.reconnects["closed"] = 4
     feed_of(hub).figures.probe.observe(0.5)
     hub.drains, hub.drain_forced_closes, hub.is_draining = 1, 2, True
+    hub.drain_due_at = time.monotonic() - 7
     figures = shown(hub)
     expected: dict[str, Any] = {
         "gateway_connections": 3,
@@ -125,6 +127,7 @@ async def test_the_figures_are_those_of_the_hub(hub: Hub) -> None:
     assert {name: figures[name] for name in expected} == expected
     assert sent == written > sum(map(len, events))
     assert 2 <= figures["gateway_delivery_seconds_sum"] < 3, "the oldest of the batch counts"
+    assert 7 <= figures["gateway_drain_overdue_seconds"] < 8
 
 
 async def test_sent_bytes_are_all_that_is_said_to_clients(hub: Hub) -> None:

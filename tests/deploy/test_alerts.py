@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.drain import longest_seconds
+from gateway.server import END_SECONDS
+from tests.test_timing import End, ends
+
 from .metrics import ROOT, RULES, alerts
 
 FOLDER = RULES.parent
@@ -68,3 +72,12 @@ def test_an_alert_says_what_is_wrong_how_urgent_and_where_to_read_on(rule: dict[
 def test_the_runbook_has_no_entry_of_an_alert_that_is_gone() -> None:
     entries = [line[4:] for line in (ROOT / "docs" / "runbook.md").read_text().splitlines() if line[:4] == "### "]
     assert sorted(entry for entry in entries if entry.startswith("Gateway")) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("end", list(ends()), ids=lambda end: end.place)
+def test_a_drain_that_is_stuck_is_scraped_before_its_replica_is_killed(end: End) -> None:
+    [expression] = [rule["expr"] for rule in alerts() if rule["alert"] == "GatewayDrainStuck"]
+    assert expression.endswith(f" > {END_SECONDS:g}")
+    interval = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["global"]["scrape_interval"]
+    seconds_left = end.grace - end.pre_stop - longest_seconds(end.drain) - END_SECONDS
+    assert seconds_left > int(interval.removesuffix("s"))

@@ -213,6 +213,13 @@ def test_prometheus_gives_replicas_the_name_that_the_alerts_count_on() -> None:
     assert rendered(**CUSTOM)["ServiceMonitor"]["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
+def test_pods_that_drain_are_scraped_where_the_operator_knows_how() -> None:
+    assert rendered(**CUSTOM)["ServiceMonitor"]["spec"]["serviceDiscoveryRole"] == "EndpointSlice"
+    older = {"monitoring": {"serviceMonitor": {"enabled": True, "serviceDiscoveryRole": ""}}}
+    assert "serviceDiscoveryRole" not in rendered(**older)["ServiceMonitor"]["spec"]
+    assert "serviceDiscoveryRole" in refused(monitoring={"serviceMonitor": {"serviceDiscoveryRole": "Pod"}})
+
+
 def test_chart_and_image_have_the_projects_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())

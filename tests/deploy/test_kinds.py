@@ -17,6 +17,7 @@ MISTAKES = [
     ("ServiceMonitor", '"targetLabel"', '"targetLable"'),
     ("ServiceMonitor", '"action": "replace"', '"action": "rename"'),
     ("ServiceMonitor", "monitoring.coreos.com/v1", "monitoring.coreos.com/v2"),
+    ("ServiceMonitor", '"EndpointSlice"', '"EndpointSlices"'),
     ("PrometheusRule", '"for"', '"since"'),
     ("HTTPRoute", '"backendRefs"', '"backends"'),
     ("HTTPRoute", '"port": 3001', '"port": 300001'),
