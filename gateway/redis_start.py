@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, Timeout
 from gateway.exit_status import ExitStatus
 from gateway.feeds import check_redis_url
 from gateway.link import is_replica
+from gateway.settings import in_digits
 from publisher.redis_advice import advice_for, with_advice
 from publisher.redis_url import RedisUrl
 from publisher.sentinels import locate
@@ -99,7 +100,7 @@ def _wait_for(url: str, wait_seconds: float) -> None:
                 if time.monotonic() < deadline:
                     time.sleep(0.1)
                     continue
-                longer = f" A larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {wait_seconds:g} s."
+                longer = f" A larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {in_digits(wait_seconds)} s."
             else:
                 longer = ""
             raise _cannot_be_used(url, error, longer) from None

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AliasGenerator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.origins import check_origin
@@ -26,6 +26,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
+        alias_generator=AliasGenerator(validation_alias=lambda field: PREFIX + field.upper()),
+        case_sensitive=True,  # a publisher does not read `redis_url` either
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -229,6 +231,11 @@ class Settings(BaseSettings):
             raise ValueError(f"it is set, and so is the file {path}; set one of them")
         text = _read_secret(path)
         return text.replace("\n", ",") if info.field_name == "publish_keys" else text
+
+
+def in_digits(value: float) -> str:
+    """A number as it is written in a setting: all of it, so that it can be read again."""
+    return repr(value).removesuffix(".0")
 
 
 def _read_secret(path: Path) -> str:
