@@ -49,7 +49,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "log_format": ("json", "json"),
 }
 BAD: dict[str, list[str]] = {
-    "namespace": ["-a", "a b", "a{b}", "a" * 129],
+    "namespace": ["-a", "a b", "a{b}", "a" * 129, "project", "a:project:b"],
     "port": ["-1", "65536", "http", "3001.5"],
     "max_connections": ["0", "-1", "many", "10000001"],
     "max_projects": ["0"],
