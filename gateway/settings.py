@@ -7,6 +7,7 @@ from pydantic import AliasGenerator, Field, SecretStr, ValidationInfo, field_val
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.origins import check_origin
+from gateway.ports import MOST_OF_A_PORT, check_host
 from publisher.redis_url import RedisUrl
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 
@@ -58,13 +59,13 @@ class Settings(BaseSettings):
         description="off: what is posted here is a plain PUBLISH, not remembered and without a seq; as for publishers.",
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
-    port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on; 0 for any free one.")
+    port: int = Field(default=3001, ge=0, le=MOST_OF_A_PORT, description="Port to listen on; 0 for any free one.")
     # Before the port, for the reason above.
     admin_host: str = Field(default="", description="Address of GATEWAY_ADMIN_PORT; none: that of GATEWAY_HOST.")
     admin_port: int | None = Field(
         default=None,
         ge=0,
-        le=65_535,
+        le=MOST_OF_A_PORT,
         description="A port of its own for /metrics and publishing, which are then no longer on the other; "
         "/healthz and /readyz are on both.",
     )
@@ -144,12 +145,8 @@ class Settings(BaseSettings):
 
     @field_validator("host", "admin_host")
     @classmethod
-    def _may_be_looked_up(cls, value: str) -> str:
-        try:
-            value.encode("idna")
-        except UnicodeError:
-            raise ValueError("it is no address and no name of a host") from None
-        return value
+    def _is_an_address_or_a_name(cls, value: str) -> str:
+        return check_host(value) if value else value
 
     @field_validator("admin_port", "redis_url_file", "publish_keys_file", mode="before")
     @classmethod
