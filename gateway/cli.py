@@ -30,15 +30,6 @@ def _stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:
     sys.exit(status)
 
 
-def _explain(error: ValidationError, name_of: Callable[[str], str]) -> str:
-    """A pydantic error in one line; `name_of` turns a field into the name that the user knows."""
-    lines = []
-    for details in error.errors(include_url=False):
-        field = ".".join(str(part) for part in details["loc"] if not str(part).startswith("function-"))
-        lines.append(f"{name_of(field)}: {details['msg']}" if field else details["msg"])
-    return "; ".join(dict.fromkeys(lines))
-
-
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """A flag for each setting, made from the settings class: one place to add one."""
     for field, info in reversed(Settings.model_fields.items()):
@@ -167,13 +158,15 @@ def _check_project(project: str) -> None:
 
 
 _EVENT_TYPES = ["script", "audio", "image", "video", "export"]
+_KINDS = {"progress": "progress", "complete": "job_complete", "error": "job_failed"}
+_OF_KINDS = {"message": "progress", "nextWithin": "progress", "file": "complete", "duration": "complete"}
 
 
 @main.command()
 @click.argument("project")
 @click.argument("event", required=False)
 @click.option("--job", "jobId", metavar="ID", help="The job's id.")
-@click.option("--type", "jobType", type=click.Choice(_EVENT_TYPES), default="script", help="What the job makes.")
+@click.option("--type", "jobType", type=click.Choice(_EVENT_TYPES), help="What the job makes; script if not given.")
 @click.option("--sentence", "sentenceId", metavar="ID", help="The sentence, of a job that works by sentences.")
 @click.option("--attempt", type=int, help="Which try this is, from 0.")
 @click.option("--progress", type=float, help="Percent, 0 to 100: the event is `progress`.")
@@ -193,6 +186,7 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     from redis.exceptions import RedisError
 
     from publisher import broadcast_to_project
+    from publisher.mistakes import in_words
     from publisher.settings import PublisherSettings
 
     if redis_url:
@@ -204,7 +198,7 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     try:
         seq = broadcast_to_project(project, _event_of(event, flags), strict=True)
     except ValidationError as error:
-        _stop(_explain(error, lambda field: field.split(".", 1)[-1]), ExitStatus.USAGE)
+        _stop(in_words(error), ExitStatus.USAGE)
     except ValueError as error:
         _stop(str(error), ExitStatus.USAGE)
     except RedisError as error:
@@ -216,29 +210,40 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
 
 
 def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
+    option_of = {str(option.name): option.opts[0] for option in publish.params}
+    given = {name: value for name, value in flags.items() if value is not None and value is not False}
     if text is not None:
-        if given := [name for name, value in flags.items() if value and name != "jobType"]:
-            _stop(f"give an EVENT as JSON or by flags, not both ({', '.join(given)})", ExitStatus.USAGE)
-        try:
-            event = json.loads(sys.stdin.read() if text == "-" else text)
-        except (ValueError, RecursionError) as error:
-            _stop(f"EVENT is not JSON: {error}", ExitStatus.USAGE)
-        if not isinstance(event, dict):
-            _stop("EVENT is one JSON object", ExitStatus.USAGE)
-        return event
-    if flags.pop("complete"):
-        kind = "job_complete"
-    elif flags["error"] is not None:
-        kind = "job_failed"
-    elif flags["progress"] is not None:
-        kind = "progress"
-    else:
+        if given:
+            names = ", ".join(option_of[name] for name in given)
+            _stop(f"give an EVENT as JSON or by flags, not both ({names})", ExitStatus.USAGE)
+        return _read_event(text)
+    kinds = [name for name in _KINDS if name in given]
+    if not kinds:
         _stop("give an EVENT as JSON, or --progress, --complete or --fail; see --help", ExitStatus.USAGE)
-    result = {name: value for name in ("file", "duration") if (value := flags.pop(name)) is not None}
-    event = {name: value for name, value in flags.items() if value is not None}
-    if (progress := event.get("progress")) is not None and progress.is_integer():
-        event["progress"] = int(progress)
-    return {"type": kind, **event} | ({"result": result} if kind == "job_complete" else {})
+    if len(kinds) > 1:
+        names = " and ".join(option_of[name] for name in kinds)
+        _stop(f"give one of --progress, --complete and --fail, not {names}: each is an event", ExitStatus.USAGE)
+    [kind] = kinds
+    for name, its_kind in _OF_KINDS.items():
+        if name in given and its_kind != kind:
+            said = f"{option_of[name]} goes with {option_of[its_kind]}, not with {option_of[kind]}"
+            _stop(said, ExitStatus.USAGE)
+    given.pop("complete", None)
+    result = {name: given.pop(name) for name in ("file", "duration") if name in given}
+    if (progress := given.get("progress")) is not None and progress.is_integer():
+        given["progress"] = int(progress)
+    event = {"type": _KINDS[kind], "jobType": "script"} | given
+    return event | ({"result": result} if kind == "complete" else {})
+
+
+def _read_event(text: str) -> dict[str, Any]:
+    try:
+        event = json.loads(sys.stdin.read() if text == "-" else text)
+    except (ValueError, RecursionError) as error:
+        _stop(f"EVENT is not JSON: {error}", ExitStatus.USAGE)
+    if not isinstance(event, dict):
+        _stop("EVENT is one JSON object", ExitStatus.USAGE)
+    return event
 
 
 @main.command()

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.logs import escaped
-from gateway.settings import PREFIX, SECRET, Settings
+from gateway.settings import PREFIX, SECRET, Settings, in_digits
 from publisher.settings import mask_url
 
 _KINDS = {int: "a whole number", float: "a number", bool: "on or off"}
@@ -53,7 +53,7 @@ class Configuration(NamedTuple):
 
 
 def variable_of(field: str) -> str:
-    return str(Settings.model_fields[field].validation_alias or PREFIX + field.upper())
+    return str(Settings.model_fields[field].validation_alias)
 
 
 def flag_of(field: str) -> str:
@@ -63,9 +63,13 @@ def flag_of(field: str) -> str:
 def configure(flags: Mapping[str, Any]) -> Configuration:
     """Read flags (by field) and the environment; raises `WrongConfiguration`."""
     given = {field: value for field, value in flags.items() if value is not None}
-    # A flag wins over the variable of its file, too.
-    given |= {f"{field}_file": None for field in SECRET & given.keys() if f"{field}_file" not in given}
-    environment = {name.upper(): value for name, value in os.environ.items()}
+    # A flag wins over the variable of its file, too, and that of a file over the variable of what it holds.
+    for field, file in ((field, f"{field}_file") for field in SECRET):
+        if field in given:
+            given.setdefault(file, None)
+        elif given.get(file):
+            given[field] = None
+    environment = dict(os.environ)
     problems, remarks = _misplaced(environment, given)
     try:
         settings = Settings(**given)
@@ -83,7 +87,7 @@ def configure(flags: Mapping[str, Any]) -> Configuration:
 def _source(field: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     if given.get(field) is not None:
         return "flag"
-    if variable_of(field) in environment:
+    if variable_of(field) in environment and field not in given:
         return "environment"
     if field in SECRET:
         file = f"{field}_file"
@@ -102,7 +106,7 @@ def shown(field: str, value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
-        return f"{value:g}"
+        return in_digits(value)
     if isinstance(value, tuple):
         return ",".join("***" if isinstance(item, SecretStr) else str(item) for item in value)
     return str(value)
@@ -116,7 +120,7 @@ def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tupl
     known = {variable_of(field): field for field in Settings.model_fields}
     problems, links = [], []
     for name in sorted(environment):
-        if not name.startswith(PREFIX) or name in _OF_PUBLISHERS:
+        if not name.upper().startswith(PREFIX) or name.upper() in _OF_PUBLISHERS:
             continue
         if name in known:
             if _is_link(name, environment[name]) and known[name] not in given:
@@ -125,7 +129,7 @@ def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tupl
         elif _is_link(name, environment[name]):
             links.append(name)
         else:
-            near = get_close_matches(name, known, 1)
+            near = get_close_matches(name.upper(), known, 1)
             hint = f"; did you mean {near[0]}?" if near else "; see progress-gateway serve --help"
             problems.append(f"{escaped(name)} is no setting{hint}")
     if not links:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from gateway.publish_answers import Accepted, PublishError
-from gateway.schema import OnTheWire
+from gateway.schema import PRINTABLE, OnTheWire
 from gateway.settings import MIN_KEY_CHARACTERS
 from publisher.events import JobComplete, JobFailed, Progress
 from publisher.names import PROJECT_ID_PATTERN
@@ -35,12 +35,8 @@ class _AsPosted(OnTheWire):
         return bool(inner["type"] != "default" or inner["schema"]["type"] == "literal")
 
     def str_schema(self, schema: Any) -> JsonSchemaValue:
-        """Ids with a wider pattern, since not every language's expressions know the classes of characters of ours."""
         found = super().str_schema(schema)
-        if r"\p" in found.get("pattern", ""):
-            found["pattern"] = r"^[^\x00-\x1f\x7f-\x9f]{1,128}$"
-            found["description"] = "Printable characters"
-        return found
+        return found | {"description": "Printable characters"} if found.get("pattern") == PRINTABLE else found
 
 
 def openapi() -> dict[str, Any]:

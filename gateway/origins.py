@@ -5,10 +5,12 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from gateway.ports import MOST_OF_A_PORT
+
 LONGEST_SHOWN = 80  # characters of a wrong one
 
 # As browsers send it: ASCII, no path, no port that its scheme has anyway.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9]\d{0,4})?")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9]\d{0,4}))?")
 _NEEDLESS = {"http": ":80", "https": ":443"}
 
 
@@ -16,7 +18,9 @@ def check_origin(origin: str) -> str:
     """Return `origin`, in lower case: one that a browser may send, or `*`. Raises `ValueError`."""
     scheme, _, place = origin.partition("://")
     is_needless = scheme in _NEEDLESS and place.endswith(_NEEDLESS[scheme]) and not place.endswith("]")
-    if origin != "*" and (is_needless or not _ORIGIN.fullmatch(origin)):
+    match = _ORIGIN.fullmatch(origin)
+    is_one = match is not None and int(match["port"] or 0) <= MOST_OF_A_PORT and not is_needless
+    if origin != "*" and not is_one:
         raise ValueError(
             f"{origin[:LONGEST_SHOWN]!r} is no origin, as a browser sends it; write scheme://host or "
             "scheme://host:port, such as https://app.example.com: each host by itself, no path, no port that its "

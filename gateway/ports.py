@@ -4,10 +4,15 @@ A port that listened while the replica waits for Redis would hold whoever calls;
 balancers and probes know what that means.
 """
 
+import re
 import socket
+from ipaddress import ip_address
 
 from gateway.exit_status import ExitStatus
 
+MOST_OF_A_PORT = 65_535
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?", re.IGNORECASE)
 BACKLOG = 4_096  # handshakes that the kernel holds while the loop is busy: all clients of another replica may come
 
 
@@ -19,6 +24,27 @@ class CannotListen(Exception):
     def __init__(self, where: str, error: OSError, flags: str = "") -> None:
         reason = error.strerror or str(error)
         super().__init__(f"cannot listen on {where} ({reason}); choose another with --{flags}host and --{flags}port")
+
+
+def check_host(host: str) -> str:
+    """Return `host`, a name, or an address without the brackets of URLs; raises `ValueError` if it can be neither."""
+    address = host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
+    try:
+        ip_address(address)
+    except ValueError:
+        if not _may_be_looked_up(host):
+            hint = "; the port is a setting of its own" if re.search(r"[^:]:\d+$", host) else ""
+            raise ValueError(f"it is no address and no name of a host{hint}") from None
+    return address
+
+
+def _may_be_looked_up(name: str) -> bool:
+    try:
+        if re.fullmatch(r"[\d.]+", name):  # `0` and `127.1` are addresses to the kernel
+            socket.inet_aton(name)
+        return bool(_NAME.fullmatch(name.encode("idna").decode()))
+    except (OSError, UnicodeError):
+        return False
 
 
 def bind(host: str, port: int, flags: str = "") -> socket.socket:

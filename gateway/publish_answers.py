@@ -1,26 +1,12 @@
 """What is answered to a request to publish; the models are the contract, for docs/openapi.json too."""
 
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pydantic import ValidationError
-from pydantic.alias_generators import to_camel
 
 from gateway.codes import PublishCode
-from publisher.events import JobComplete, JobFailed, Progress, Result, _Model
-
-_FIELDS = {
-    str(field.alias) for model in (Progress, JobComplete, JobFailed, Result) for field in model.model_fields.values()
-}
-# Where pydantic's sentence would be the pattern, or would repeat what came.
-_SENTENCES = {
-    "string_pattern_mismatch": "Input should be 1 to 128 printable characters",
-    "string_too_short": "Input should be 1 to 128 printable characters",
-    "union_tag_not_found": "Field required",
-    "model_attributes_type": "Input should be a JSON object",
-    "model_type": "Input should be a JSON object",
-    "union_tag_invalid": "Input should be 'progress', 'job_complete' or 'job_failed'",
-}
+from publisher.events import _Model
+from publisher.mistakes import of_event
 
 
 class Answer(NamedTuple):
@@ -78,23 +64,4 @@ class Refused(Exception):
 
 def bad_fields(error: ValidationError, index: int | None) -> list[BadField]:
     """What pydantic found in one event: a sentence for each field, never what it held."""
-    found = {}
-    for details in error.errors(include_url=False, include_input=False, include_context=False):
-        # A number may be whole or not, and pydantic says what is wrong with either; the last says it more generally.
-        found[_field(details["loc"], details["type"])] = _SENTENCES.get(details["type"], details["msg"])
-    return [BadField(index=index, field=field, message=message) for field, message in found.items()]
-
-
-def _field(location: Iterable[int | str], kind: str) -> str | None:
-    """`result.file`, of a location such as `("job_complete", "result", "file", "constrained-str")`."""
-    if kind.startswith("union_tag"):
-        return "type"
-    return ".".join(_names(location)) or None
-
-
-def _names(location: Iterable[int | str]) -> Iterator[str]:
-    _, *path = location or ("",)
-    for part in path:
-        if (name := to_camel(str(part))) not in _FIELDS:
-            return
-        yield name
+    return [BadField(index=index, field=field, message=message) for field, message in of_event(error).items()]

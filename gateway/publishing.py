@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from gateway.allowance import Allowance
 from gateway.codes import PublishCode
 from gateway.publish_answers import Accepted, Answer, BadField, Refused, bad_fields
-from gateway.settings import Settings
+from gateway.settings import Settings, in_digits
 from publisher.aio_client import publish
 from publisher.names import check_project_id
 from publisher.outage import SEND_ERRORS, is_worth_retrying
@@ -166,7 +166,7 @@ class Publishing:
         allowance = self._allowances[key]
         if not allowance.take(rate=rate, burst=burst, now=time.monotonic(), count=events):
             seconds = math.ceil(allowance.seconds_until(events, rate=rate)) or 1
-            sentence = f"At most {rate:g} events a second with one key; send again in {seconds} s."
+            sentence = f"At most {in_digits(rate)} events a second with one key; send again in {seconds} s."
             raise Refused(429, PublishCode.RATE_LIMITED, sentence, retry_after=seconds)
 
     async def _check(self, project_id: str, events: dict[str, Any] | list[Any]) -> list[Publication]:

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, Timeout
 from gateway.exit_status import ExitStatus
 from gateway.feeds import check_redis_url
 from gateway.link import is_replica
+from gateway.settings import in_digits
 from publisher.redis_advice import advice_for, with_advice
 from publisher.redis_url import RedisUrl
 from publisher.sentinels import locate
@@ -23,8 +24,9 @@ from publisher.settings import DEFAULT_REDIS_URL, mask_url
 logger = logging.getLogger("gateway")
 
 _TRY_SECONDS = 1.0
-_LASTING = {"password", "certificate", "client certificate", "file"}  # troubles that no waiting mends
-_CONFIGURED = _LASTING | {"rights", "cluster", "database", "old", "sentinel"}  # nor a start anew: Redis has answered
+_LASTING = {"password", "certificate", "client certificate", "file", "no sentinel"}  # troubles that no waiting mends
+# Nor a start anew: Redis has answered.
+_CONFIGURED = _LASTING | {"rights", "cluster", "no cluster", "database", "old", "sentinel"}
 
 
 class RedisUnusable(Exception):
@@ -35,8 +37,14 @@ class RedisUnusable(Exception):
         self.status = status
 
 
-def _status_of(url: str, error: RedisError) -> ExitStatus:
+def _meaning_of(error: RedisError) -> str:
     meaning = advice_for(error).meaning
+    # Where Sentinels give several reasons, one is none, and another may be away only.
+    return "sentinels" if meaning == "no sentinel" and "; " in str(error) else meaning
+
+
+def _status_of(url: str, error: RedisError) -> ExitStatus:
+    meaning = _meaning_of(error)
     is_socket = meaning == "file" and url.startswith("unix:")  # it comes with the server
     return ExitStatus.CONFIGURATION if meaning in _CONFIGURED and not is_socket else ExitStatus.REDIS_AWAY
 
@@ -95,11 +103,11 @@ def _wait_for(url: str, wait_seconds: float) -> None:
         try:
             _ask(url)
         except (ConnectionError, TimeoutError, ReadOnlyError) as error:
-            if advice_for(error).meaning not in _LASTING:
+            if _meaning_of(error) not in _LASTING:
                 if time.monotonic() < deadline:
                     time.sleep(0.1)
                     continue
-                longer = f" A larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {wait_seconds:g} s."
+                longer = f" A larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {in_digits(wait_seconds)} s."
             else:
                 longer = ""
             raise _cannot_be_used(url, error, longer) from None

@@ -13,6 +13,8 @@ from pydantic_core import CoreSchema
 
 from gateway.messages import ClientMessage, ServerMessage
 
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+
 PATH = Path(__file__).parent.parent / "docs" / "messages.schema.json"
 
 
@@ -24,6 +26,13 @@ class OnTheWire(GenerateJsonSchema):
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
+
+    def str_schema(self, schema: Any) -> JsonSchemaValue:
+        """Ids with a wider pattern: `\\p{...}` is an error in Python, and other letters in JavaScript."""
+        found = super().str_schema(schema)
+        if r"\p" in found.get("pattern", ""):
+            found["pattern"] = PRINTABLE
+        return found
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False

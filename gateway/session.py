@@ -12,7 +12,7 @@ from gateway.figures import BROKEN_OFF
 from gateway.frames import text_frame
 from gateway.hub import Hub, Project
 from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
-from gateway.settings import Settings
+from gateway.settings import Settings, in_digits
 
 logger = logging.getLogger("gateway.session")
 
@@ -92,7 +92,7 @@ class Session:
         if self._allowance is None:
             self._allowance = Allowance(settings.subscribe_burst, now)
         if not self._allowance.take(rate=settings.subscribe_rate, burst=settings.subscribe_burst, now=now):
-            sentence = f"At most {settings.subscribe_rate:g} subscribes a second; ask again a little later."
+            sentence = f"At most {in_digits(settings.subscribe_rate)} subscribes a second; ask again a little later."
             raise BadMessage(ErrorCode.RATE_LIMITED, sentence, project_id)
         if project_id not in self._projects and len(self._projects) >= settings.max_projects:
             sentence = f"At most {settings.max_projects} projects on one connection; unsubscribe from one first."

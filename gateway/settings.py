@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AliasGenerator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.origins import check_origin
+from gateway.ports import MOST_OF_A_PORT, check_host
 from publisher.redis_url import RedisUrl
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 
@@ -26,6 +27,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
+        alias_generator=AliasGenerator(validation_alias=lambda field: PREFIX + field.upper()),
+        case_sensitive=True,  # a publisher does not read `redis_url` either
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -56,13 +59,13 @@ class Settings(BaseSettings):
         description="off: what is posted here is a plain PUBLISH, not remembered and without a seq; as for publishers.",
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
-    port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on; 0 for any free one.")
+    port: int = Field(default=3001, ge=0, le=MOST_OF_A_PORT, description="Port to listen on; 0 for any free one.")
     # Before the port, for the reason above.
     admin_host: str = Field(default="", description="Address of GATEWAY_ADMIN_PORT; none: that of GATEWAY_HOST.")
     admin_port: int | None = Field(
         default=None,
         ge=0,
-        le=65_535,
+        le=MOST_OF_A_PORT,
         description="A port of its own for /metrics and publishing, which are then no longer on the other; "
         "/healthz and /readyz are on both.",
     )
@@ -142,12 +145,8 @@ class Settings(BaseSettings):
 
     @field_validator("host", "admin_host")
     @classmethod
-    def _may_be_looked_up(cls, value: str) -> str:
-        try:
-            value.encode("idna")
-        except UnicodeError:
-            raise ValueError("it is no address and no name of a host") from None
-        return value
+    def _is_an_address_or_a_name(cls, value: str) -> str:
+        return check_host(value) if value else value
 
     @field_validator("admin_port", "redis_url_file", "publish_keys_file", mode="before")
     @classmethod
@@ -229,6 +228,11 @@ class Settings(BaseSettings):
             raise ValueError(f"it is set, and so is the file {path}; set one of them")
         text = _read_secret(path)
         return text.replace("\n", ",") if info.field_name == "publish_keys" else text
+
+
+def in_digits(value: float) -> str:
+    """A number as it is written in a setting: all of it, so that it can be read again."""
+    return repr(value).removesuffix(".0")
 
 
 def _read_secret(path: Path) -> str:

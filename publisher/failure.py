@@ -2,6 +2,10 @@
 
 import re
 
+from pydantic import ValidationError
+
+from publisher.mistakes import in_words
+
 _SPECIAL: tuple[tuple[type[BaseException], str], ...] = (
     (KeyboardInterrupt, "Interrupted"),
     (SystemExit, "Stopped: its worker ended"),
@@ -42,7 +46,7 @@ def describe(error: BaseException | str) -> str:
             if isinstance(error, kind):
                 return sentence
         try:
-            text = str(error)
+            text = in_words(error) if isinstance(error, ValidationError) else str(error)
         except Exception:  # somebody's __str__
             text = ""
         name = type(error).__name__

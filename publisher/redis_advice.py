@@ -97,6 +97,11 @@ _BY_WORDS: Sequence[tuple[str, Advice]] = (
         "It is a Sentinel. Name them all, and the primary as they know it: "
         "REDIS_URL=redis+sentinel://user:password@host:26379,host2:26379/mymaster/0.",
     )),
+    ("unknown command 'sentinel'", Advice(
+        "no sentinel",
+        "It is no Sentinel. Name the Sentinels, by ports of their own (as a rule 26379), or the one server: "
+        "REDIS_URL=redis://user:password@host:6379/0.",
+    )),
     ("no such master", Advice(
         "sentinel name",
         "The URL ends with the name that the Sentinels know the primary by, as in "

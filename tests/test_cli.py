@@ -178,7 +178,7 @@ def test_a_refused_event_is_exit_1(remembered: Remembered, project: str) -> None
         (["p", "--job", "", "--complete"], "jobId"),
         (["p", "--job", "j", "--complete", "--duration", "-1"], "duration"),
         (["p", "{}"], "type"),
-        (["p", '{"type":"x"}'], "x"),
+        (["p", '{"type":"x"}'], "type: Input should be 'progress', 'job_complete' or 'job_failed'"),
         (["p", '{"type":"progress","jobId":"\\ud800","jobType":"audio","progress":1}'], "jobId"),
         (["a b", "--job", "j", "--complete"], "PROJECT"),
         (["", "--job", "j", "--complete"], "PROJECT"),
@@ -188,6 +188,39 @@ def test_what_is_no_event_is_exit_2_and_names_what_is_wrong(arguments: list[str]
     said = fails(2, "publish", *arguments, stdin="")
     assert word in said
     assert "Value error" not in said
+
+
+def test_what_is_wrong_is_said_once_for_each_field_and_in_no_inner_names_of_pydantic() -> None:
+    said = fails(2, "publish", "p", "--job", "j", "--progress", "101", "--next-within", "0")
+    assert said == (
+        "progress-gateway: progress: Input should be less than or equal to 100; "
+        "nextWithin: Input should be greater than 0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--complete", "--fail", "x"], ["--complete", "--fail"]),
+        (["--complete", "--progress", "0"], ["--complete", "--progress"]),
+        (["--fail", "", "--progress", "50"], ["--fail", "--progress"]),
+        (["--progress", "1", "--file", "f"], ["--file", "--progress"]),
+        (["--fail", "x", "--duration", "0"], ["--duration", "--fail"]),
+        (["--complete", "--message", ""], ["--message", "--complete"]),
+        (["--fail", "x", "--message", "m"], ["--message", "--fail"]),
+        (["--complete", "--next-within", "3"], ["--next-within", "--complete"]),
+        (["{}", "--progress", "0", "--attempt", "0"], ["EVENT", "--progress", "--attempt", "--job"]),
+        (["{}", "--type", "script"], ["EVENT", "--type", "--job"]),
+        (["-", "--complete"], ["EVENT", "--complete", "--job"]),
+    ],
+)
+def test_flags_that_say_two_things_are_exit_2_and_both_are_named(
+    remembered: Remembered, redis_server: RedisServer, project: str, arguments: list[str], names: list[str]
+) -> None:
+    """`--complete --fail TEXT` told everybody that the job was complete."""
+    said = fails(2, "publish", project, "--job", "j", *arguments, stdin="{}")
+    assert [name for name in names if name not in said] == []
+    assert redis_server.command("EXISTS", jobs_key(f"project:{project}")) == 0
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "1" * 10_000])

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from gateway import cli
 from gateway.configuration import WrongConfiguration, accepted, configure
 from gateway.settings import Settings
+from publisher.settings import PublisherSettings
 from tests.test_settings import BAD, KEY, variable_of
 
 LINKS = {
@@ -100,7 +101,7 @@ def test_an_unknown_variable_is_named_with_the_nearest_known_one(
     monkeypatch: pytest.MonkeyPatch, name: str, near: str
 ) -> None:
     monkeypatch.setenv(name, "1")
-    assert problems() == [f"{name.upper()} is no setting; did you mean {near}?"]
+    assert problems() == [f"{name} is no setting; did you mean {near}?"]
     assert serve().exit_code == 78
 
 
@@ -117,10 +118,22 @@ def test_variables_of_others_are_their_business(monkeypatch: pytest.MonkeyPatch,
     assert configure({}).remarks == []
 
 
-def test_a_variable_in_lower_case_is_a_setting_as_pydantic_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("gateway_port", "4000")
-    configuration = configure({})
-    assert (configuration.settings.port, configuration.sources["port"]) == (4000, "environment")
+@pytest.mark.parametrize("name", ["gateway_port", "Gateway_Port", "GATEWAY_port"])
+def test_a_setting_in_other_letters_is_none_and_the_right_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "4000")
+    assert problems() == [f"{name} is no setting; did you mean GATEWAY_PORT?"]
+
+
+@pytest.mark.parametrize("name", ["redis_url", "Redis_Url", "progress_namespace", "progress_replay", "redis_url_file"])
+def test_shared_variables_in_lower_case_are_passed_over_as_publishers_do(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A gateway that obeyed them listened to another Redis than its publishers."""
+    monkeypatch.setenv(name, "nonsense")
+    assert configure({}).settings == Settings()
+    assert PublisherSettings.from_environment() == PublisherSettings()
 
 
 # What Kubernetes sets
@@ -210,6 +223,32 @@ def test_print_config_shows_each_setting_and_where_it_comes_from(
     assert shown["GATEWAY_ADMIN_PORT"] == ("", "default")
 
 
+@pytest.mark.parametrize("number", ["1", "0.5", "12345.678", "1234567", "0.1234567891", "1e+300"])
+def test_a_number_is_shown_with_all_its_digits(number: str) -> None:
+    """1234567 was shown as 1.23457e+06, and read again as another rate."""
+    assert printed(f"--publish-rate={number}")["GATEWAY_PUBLISH_RATE"] == (number, "flag")
+
+
+@pytest.mark.parametrize(("field", "held"), [("redis_url", "redis://h:1/2"), ("publish_keys", KEY)])
+def test_a_flag_of_a_file_wins_over_the_variable_of_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str, held: str
+) -> None:
+    (tmp_path / "secret").write_text(held)
+    monkeypatch.setenv(variable_of(field), {"redis_url": "redis://other:1", "publish_keys": "k" * 20}[field])
+    configuration = configure({f"{field}_file": str(tmp_path / "secret")})
+    expected = getattr(configure({field: held}).settings, field)
+    assert getattr(configuration.settings, field) == expected
+    assert configuration.sources[field] == f"file {tmp_path / 'secret'}"
+    assert getattr(configure({f"{field}_file": ""}).settings, field) != expected, "an empty name is no file"
+
+
+@pytest.mark.parametrize("field", ["redis_url", "publish_keys"])
+def test_two_flags_for_one_secret_are_still_one_too_many(tmp_path: Path, field: str) -> None:
+    (tmp_path / "secret").write_text(KEY)
+    (problem,) = problems(**{field: KEY, f"{field}_file": str(tmp_path / "secret")})
+    assert "set one of them" in problem
+
+
 def test_print_config_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_PUBLISH_KEYS", f"{KEY},{KEY}2")
     shown = printed("--redis-url=rediss://user:hunter2@h:1/0?password=hunter2&db=1")
@@ -219,6 +258,7 @@ def test_print_config_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_printed_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = {"origins": "https://a.example", "linger_seconds": "0.5", "namespace": "n", "replay": "off"}
+    flags |= {"subscribe_rate": "1234567", "ping_seconds": "12345.678", "drain_rate": "1e300"}
     result = serve("--print-config", *(f"--{name.replace('_', '-')}={value}" for name, value in flags.items()))
     settings = configure(flags).settings
     setenv(monkeypatch, as_environment_file(result.stdout))

@@ -2,12 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
+from publisher.events import Progress, check_event
 from publisher.failure import describe, mask_secrets
+from publisher.names import PROJECT_ID_RULE, check_project_id
 
 
 class SpeechlessError(Exception):
@@ -30,6 +34,41 @@ class SpeechlessError(Exception):
 )
 def test_an_exception_is_its_type_and_message_and_a_text_is_itself(error: Exception | str, sentence: str) -> None:
     assert describe(error) == sentence
+
+
+class Voice(BaseModel):
+    speed: int | float
+    names: list[str]
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: Progress(job_id="j", job_type="audio", progress=101),
+            "ValidationError: progress: Input should be less than or equal to 100",
+        ),
+        (
+            lambda: check_event({"type": "job_complete", "jobId": "j", "jobType": "audio", "result": {"duration": -1}}),
+            "ValidationError: result.duration: Input should be greater than or equal to 0",
+        ),
+        (
+            lambda: check_project_id("a b"),
+            f"ValidationError: {PROJECT_ID_RULE}",
+        ),
+        (
+            lambda: Voice(speed=1, names=["a", 7]),  # type: ignore[list-item]
+            "ValidationError: names.1: Input should be a valid string",
+        ),
+    ],
+)
+def test_what_pydantic_refuses_is_told_without_its_inner_names_and_address(
+    call: Callable[[], object], sentence: str
+) -> None:
+    """Viewers read `progress.constrained-int Input should be ... For further information visit https://...`."""
+    with pytest.raises(ValidationError) as caught:
+        call()
+    assert describe(caught.value) == sentence
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ COVERED_ELSEWHERE = {
     "gateway/shard.py": "test_cluster.py",
     "gateway/shard_feed.py": "test_cluster.py",
     "publisher/aio_client.py": "test_aio.py",
+    "publisher/mistakes.py": "test_failure.py",  # and by what test_cli.py and test_publishing.py read of it
     "publisher/delivery.py": "test_broadcast_many.py",
     "publisher/wire.py": "test_client.py",
     "publisher/job.py": "test_tracking.py",  # what ordinary and async jobs share, tested in both

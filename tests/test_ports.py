@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from gateway.ports import CannotListen, address, bind, listen
+from gateway.ports import CannotListen, address, bind, check_host, listen
 from tests.contract.processes import free_port
 from tests.raw_http import tcp
 
@@ -59,3 +59,61 @@ def test_a_port_can_be_used_again_right_after_the_end() -> None:
             accepted.close()  # by us first, so that the address stays in TIME_WAIT
     with bind("127.0.0.1", port) as again:
         listen(again)
+
+
+# What can be a host
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "0.0.0.0",
+        "::",
+        "::1",
+        "fe80::1%lo",
+        "0",
+        "127.1",
+        "localhost",
+        "my_host",
+        "a.example.",
+        "bücher.example",
+    ],
+)
+def test_addresses_and_names_are_hosts(host: str) -> None:
+    assert check_host(host) == host
+
+
+def test_the_brackets_of_a_url_are_taken_off() -> None:
+    assert check_host("[::1]") == "::1"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://0.0.0.0",
+        "a b",
+        "10.0.0.256",
+        "1.2.3.4.5",
+        "[]",
+        "[localhost]",
+        "[::1",
+        "::g",
+        "-a",
+        "a-",
+        "a/b",
+        "*",
+        "a..b",
+        "a\n",
+        "\ud800",
+    ],
+)
+def test_what_can_be_no_host_is_said_before_a_port_is_opened(host: str) -> None:
+    with pytest.raises(ValueError, match=r"it is no address and no name of a host$"):
+        check_host(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0:3001", "localhost:3001", "[::1]:3001", "http://a:80"])
+def test_where_a_port_stands_it_is_said_that_it_has_a_setting(host: str) -> None:
+    with pytest.raises(ValueError, match="the port is a setting of its own"):
+        check_host(host)

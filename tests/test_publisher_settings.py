@@ -1,7 +1,10 @@
 """What a publisher reads from the environment, and what it does not take."""
 
+import itertools
+
 import pytest
 
+from publisher.names import channel_name
 from publisher.settings import DEFAULT_REDIS_URL, PublisherSettings, check_namespace, mask_url
 
 
@@ -48,7 +51,7 @@ def test_a_change_needs_no_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(monkeypatch, PROGRESS_NAMESPACE="b").namespace == "b"
 
 
-@pytest.mark.parametrize("namespace", ["", "a", "staging", "a.b-c:d_9", "a" * 128])
+@pytest.mark.parametrize("namespace", ["", "a", "staging", "projects", "my-project", "a.b-c:d_9", "a" * 128])
 def test_a_namespace_has_the_form_of_a_project_id(namespace: str) -> None:
     assert check_namespace(namespace) == namespace
 
@@ -58,6 +61,29 @@ def test_a_namespace_of_another_form_is_named(monkeypatch: pytest.MonkeyPatch, n
     """The line feed at the end is what reading a variable from a file leaves there."""
     with pytest.raises(ValueError, match="PROGRESS_NAMESPACE"):
         read(monkeypatch, PROGRESS_NAMESPACE=namespace)
+
+
+@pytest.mark.parametrize("namespace", ["project", "project:a", "a:project", "a:project:b", "project:"])
+def test_a_namespace_that_does_not_separate_is_named(monkeypatch: pytest.MonkeyPatch, namespace: str) -> None:
+    with pytest.raises(ValueError, match=r"^PROGRESS_NAMESPACE is .*use one without the part 'project'$"):
+        read(monkeypatch, PROGRESS_NAMESPACE=namespace)
+
+
+def test_no_two_namespaces_have_a_channel_in_common() -> None:
+    names = [
+        ":".join(parts) for length in (1, 2, 3) for parts in itertools.product(["project", "a", "b"], repeat=length)
+    ]
+    namespaces = [name for name in ["", *names] if is_namespace(name)]
+    assert 10 < len(namespaces) < len(names)
+    channels = [channel_name(project, namespace) for namespace in namespaces for project in names]
+    assert len(set(channels)) == len(channels)
+
+
+def is_namespace(name: str) -> bool:
+    try:
+        return check_namespace(name) == name
+    except ValueError:
+        return False
 
 
 @pytest.mark.parametrize(

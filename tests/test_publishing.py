@@ -520,6 +520,14 @@ async def test_above_the_rate_it_is_429_and_after_the_time_that_it_says_it_is_no
     await api.seqs([EVENT] * 5)
 
 
+async def test_the_rate_is_said_with_all_its_digits(
+    api_of: Callable[..., Api], fake: FakeRedis, clock: SimpleNamespace
+) -> None:
+    api = api_of(publish_rate=0.01234567891, publish_burst=1)
+    await api.seqs([EVENT])
+    assert "At most 0.01234567891 events a second" in error(await api.post(EVENT), 429, "rate_limited")["message"]
+
+
 async def test_each_key_has_a_rate_of_its_own(
     api_of: Callable[..., Api], fake: FakeRedis, clock: SimpleNamespace
 ) -> None:

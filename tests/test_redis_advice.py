@@ -39,6 +39,10 @@ from publisher.redis_url import RedisUrl
         ("ERR ACL failure in script: User jobs has no permissions to run the 'spublish' command", "rights"),
         ("no Sentinel tells where 'm' is: No such master with that name", "sentinel name"),
         ("no Sentinel tells where 'm' is: Error 111 connecting to h:26379. Connection refused.", "sentinels"),
+        (
+            "no Sentinel tells where 'm' is: unknown command 'SENTINEL', with args beginning with: 'MASTER'",
+            "no sentinel",
+        ),
         (exceptions.AuthenticationError("no Sentinel tells where 'm' is: Authentication required."), "sentinels"),
         ("its nodes own no slots: it is no Cluster yet", "cluster down"),
         ("no node of the Cluster owns the project's slot", "cluster down"),

@@ -95,6 +95,33 @@ def test_a_wrong_password_is_not_waited_for(redis_server: RedisServer) -> None:
     assert "secret" not in str(error)
 
 
+def test_a_server_that_is_no_cluster_or_no_sentinel_is_not_waited_for(redis_server: RedisServer) -> None:
+    before = time.monotonic()
+    for kind, path in (("cluster", ""), ("sentinel", "/mymaster")):
+        error = refused(f"redis+{kind}://127.0.0.1:{redis_server.port}{path}", wait_seconds=60)
+        assert error.status is ExitStatus.CONFIGURATION
+        assert f"It is no {kind.capitalize()}." in str(error)
+        assert "REDIS_URL=redis://" in str(error)
+    assert time.monotonic() - before < 5
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+def test_a_cluster_or_sentinel_that_is_away_may_come(kind: str) -> None:
+    path = "/mymaster" if kind == "sentinel" else ""
+    error = refused(f"redis+{kind}://127.0.0.1:{free_port()}{path}", wait_seconds=0.3)
+    assert error.status is ExitStatus.REDIS_AWAY
+    assert "GATEWAY_REDIS_WAIT_SECONDS" in str(error)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_sentinel_that_is_away_may_come_though_another_is_none(redis_server: RedisServer, is_first: bool) -> None:
+    ports = [redis_server.port, free_port()][:: 1 if is_first else -1]
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    error = refused(f"redis+sentinel://{hosts}/mymaster", wait_seconds=0.3)
+    assert error.status is ExitStatus.REDIS_AWAY
+    assert "It is no Sentinel." in str(error)
+
+
 def test_a_user_that_may_do_nothing_is_not_waited_for(redis_server: RedisServer) -> None:
     redis_server.command("ACL", "SETUSER", "nobody_at_all", "on", ">secret", "-@all", "+hello", "+client")
     try:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -70,6 +71,47 @@ def test_what_is_sent_has_the_fields_of_its_definition_and_no_other(message: byt
     ]
     assert set(definition["required"]) <= fields.keys() <= definition["properties"].keys()
     server_message.validate_json(message)
+
+
+def fits(message: Any, union: str) -> bool:
+    """As a client in another language checks it, with a library that knows nothing of ours."""
+    validator = jsonschema.Draft202012Validator({**DOCUMENT, "$ref": f"#/$defs/{union}"})
+    return bool(validator.is_valid(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *map(json.loads, SENT),
+        *(
+            event | {"projectId": "p", "seq": 5}
+            for job in ("project_C", "p{x}", "a b", "\u00e9\U0001f600" * 64)
+            for event in (progress(job, 1, sentenceId=job), complete(job), failed(job))
+        ),
+    ],
+)
+def test_a_validator_of_others_takes_what_is_sent(message: dict[str, Any]) -> None:
+    """The patterns of ids were an error in Python, and refused a `p`, a `C` and braces in JavaScript."""
+    assert fits(message, "ServerMessage")
+
+
+@pytest.mark.parametrize("job_id", ["", "a\tb", "\x7f", "a" * 129, 7])
+def test_a_validator_of_others_refuses_an_id_that_is_none(job_id: object) -> None:
+    """The control."""
+    event = progress("j", 1) | {"projectId": "p"}
+    assert fits(event, "ServerMessage")
+    assert not fits(event | {"jobId": job_id}, "ServerMessage")
+
+
+def test_a_validator_of_others_knows_what_a_client_may_say() -> None:
+    assert fits({"type": "subscribe", "projectId": "project_C", "since": 5}, "ClientMessage")
+    assert fits({"type": "ping"}, "ClientMessage")
+    assert not fits({"type": "subscribe", "projectId": "-"}, "ClientMessage")
+    assert not fits({"type": "subscribe"}, "ClientMessage")
+
+
+def test_no_pattern_has_classes_that_only_some_languages_know() -> None:
+    assert "\\\\p{" not in schema.PATH.read_text()
 
 
 @pytest.mark.parametrize("event", [progress("j", 1), complete("j"), failed("j")])

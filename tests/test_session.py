@@ -230,6 +230,15 @@ async def test_a_feed_lost_after_the_socket_was_full_and_drained_during_a_round_
     assert stage.client.kinds().count("subscribed") == 1
 
 
+async def test_the_rate_of_subscribes_is_said_with_all_its_digits() -> None:
+    stage = Stage(subscribe_burst=1, subscribe_rate=0.01234567891)
+    stage.client.told()
+    stage.client.subscribe("p")
+    stage.client.subscribe("q")
+    (limited,) = [message for message in stage.client.told() if message["type"] == "error"]
+    assert "At most 0.01234567891 subscribes a second" in limited["message"]
+
+
 async def test_while_redis_is_away_a_project_is_asked_for_a_bounded_number_of_times() -> None:
     stage = Stage(subscribe_burst=3, subscribe_rate=1_000_000)
     stage.client.told()

@@ -49,7 +49,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "log_format": ("json", "json"),
 }
 BAD: dict[str, list[str]] = {
-    "namespace": ["-a", "a b", "a{b}", "a" * 129],
+    "namespace": ["-a", "a b", "a{b}", "a" * 129, "project", "a:project:b"],
     "port": ["-1", "65536", "http", "3001.5"],
     "max_connections": ["0", "-1", "many", "10000001"],
     "max_projects": ["0"],
@@ -86,8 +86,8 @@ BAD: dict[str, list[str]] = {
         "redis+cluster://h/1",
     ],
     "admin_port": ["-1", "65536", "http"],
-    "host": ["a..b", "a" * 70],
-    "admin_host": ["a..b"],
+    "host": ["a..b", "a" * 70, "http://0.0.0.0", "0.0.0.0:3001", "a b", "10.0.0.256", "[::1]:3001", "-a", "*"],
+    "admin_host": ["a..b", "localhost:4001"],
     "origins": [
         "app.example.com",
         "https://x/path",
@@ -95,6 +95,7 @@ BAD: dict[str, list[str]] = {
         "foo",
         "null",
         "https://a.example;https://b",
+        "https://a.example:99999",
     ],
 }
 FILES = {"redis_url_file": "redis_url", "publish_keys_file": "publish_keys"}  # by what they hold; tested on their own

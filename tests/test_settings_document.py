@@ -13,10 +13,9 @@ BEGIN, END = (
 
 def table() -> str:
     lines = ["| variable | default | meaning |", "|---|---|---|"]
-    for field, info in Settings.model_fields.items():
-        variable = info.validation_alias or f"GATEWAY_{field.upper()}"
+    for info in Settings.model_fields.values():
         default = "none" if info.default in (None, "", ()) else f"`{info.default}`"
-        lines.append(f"| `{variable}` | {default} | {info.description} |")
+        lines.append(f"| `{info.validation_alias}` | {default} | {info.description} |")
     return "\n".join(lines) + "\n"
 
 
