@@ -23,6 +23,11 @@ from tests.rolling.stage import CHECK_SECONDS
 
 KEY = "0123456789abcdef"
 EVENT = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
+TOKEN = "a-token-of-a-page"
+ONE_CLIENT = {
+    "nginx": {"limit_conn progress_gateway_clients 200;": "limit_conn progress_gateway_clients 1;"},
+    "haproxy": {"{ sc0_conn_cur gt 200 }": "{ sc0_conn_cur gt 1 }"},
+}
 IDLE = {
     "nginx": {
         "proxy_read_timeout 75s;": "proxy_read_timeout 2500ms;",
@@ -132,6 +137,46 @@ async def test_one_address_cannot_take_all_connections(kind: str, build: Build) 
         for link in links:
             link.close()
         await asyncio.gather(*(link.closed for link in links))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_log_has_the_token_of_a_page_whatever_goes_wrong(
+    kind: str, build: Build, http: httpx.AsyncClient, directory: Path
+) -> None:
+    """A replica that is away, an address with too many connections, nobody who answers: nginx logs requests for each.
+
+    Also in an nginx of one's own, which has a log of requests.
+    """
+    access = directory / "access.log"
+    of_ones_own = {"access_log off;  # a WebSocket's": f"access_log {access};  #"} if kind == "nginx" else {}
+    front = build(kind, ONE_CLIENT[kind] | of_ones_own)
+    await fail_in_each_way(front, http)
+    assert TOKEN not in front.balancer.log
+    if kind == "nginx":
+        assert "/healthz" in front.balancer.log, "of other requests it says what failed"
+        assert "/healthz" in access.read_text()
+        assert TOKEN not in access.read_text()
+
+
+async def test_control_nginx_logs_the_token_where_its_error_log_is_as_elsewhere(
+    build: Build, http: httpx.AsyncClient
+) -> None:
+    front = build("nginx", {**ONE_CLIENT["nginx"], "error_log stderr emerg;": ""})
+    await fail_in_each_way(front, http)
+    lines = [line for line in front.balancer.log.splitlines() if TOKEN in line]
+    for what in ("limiting connections by zone", "connect() failed"):
+        assert any(what in line for line in lines), front.balancer.log
+
+
+async def fail_in_each_way(front: Front, http: httpx.AsyncClient) -> None:
+    place = f"/ws?token={TOKEN}"
+    async with watching(f"{front.balancer.ws}?token={TOKEN}", "p"):
+        assert await upgrade_status(f"{front.balancer.ws}?token={TOKEN}") == 429
+    for replica in front.replicas:
+        replica.end()
+    assert (await http.get(front.balancer.http + place)).status_code in (502, 503)
+    assert (await http.get(f"{front.balancer.http}/healthz")).status_code in (502, 503)
+    front.balancer.end()  # it says the rest
 
 
 @pytest.mark.parametrize("kind", KINDS)
