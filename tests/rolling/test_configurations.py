@@ -71,13 +71,15 @@ class Build:
         changes: dict[str, str] | None = None,
         *,
         certificate: tuple[Path, Path] | None = None,
+        has_v6: bool = False,
         **settings: object,
     ) -> Front:
         logs = [self._directory / f"{number}.log" for number in range(2)]
         replicas = [Replica(self._redis_server.url, log, command="serve", **settings) for log in logs]
         self.processes += replicas
         ports = [replica.wait_ready().port for replica in replicas]
-        balancer = balancer_class(kind)(self._directory / kind, [*ports, 9], changes, certificate=certificate)
+        make = balancer_class(kind)
+        balancer = make(self._directory / kind, [*ports, 9], changes, certificate=certificate, has_v6=has_v6)
         self.processes.append(balancer)
         return Front(balancer.wait_listening(), replicas)
 
@@ -105,8 +107,11 @@ async def test_clients_come_in_and_only_ones_own_network_sees_the_rest(
     assert done.returncode == 0, done.stderr
     assert "warn" not in (done.stdout + done.stderr).lower(), done.stderr
     url = front.balancer.http
-    for path, status in {"/healthz": 200, "/": 200, "/readyz": 200, "/metrics": 404, "/nothing": 404}.items():
-        assert (await http.get(url + path)).status_code == status, path
+    passed = {"/healthz": 200, "/": 200, "/readyz": 200, "/nothing": 404}
+    for path, status in (passed | dict.fromkeys(("/metrics", "/%6detrics", "/metrics?a=b"), 404)).items():
+        answer = await http.get(url + path)
+        assert answer.status_code == status, path
+        assert "gateway_connections" not in answer.text, path
     async with watching(front.balancer.ws, "p") as one, watching(front.balancer.ws, "p") as two:
         assert [len(await asyncio.to_thread(replica.metrics)) > 0 for replica in front.replicas] == [True, True]
         await eventually(lambda: {clients(replica) for replica in front.replicas} == {1}, "one client for each")
@@ -219,6 +224,15 @@ async def test_with_the_line_for_tls_it_takes_clients_over_tls(
     context = ssl.create_default_context(cafile=authority.certificate)
     async with open_socket(f"wss://127.0.0.1:{front.balancer.tls_port}/ws", ssl=context, proxy=None) as socket:
         assert b"connected" in await socket.recv(decode=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_with_the_line_for_ipv6_it_takes_clients_of_both(kind: str, build: Build) -> None:
+    front = build(kind, has_v6=True)
+    done = front.balancer.check()
+    assert done.returncode == 0, done.stderr
+    for host in ("127.0.0.1", "[::1]"):
+        assert await upgrade_status(f"ws://{host}:{front.balancer.port}/ws") == 101
 
 
 # systemd
