@@ -1,10 +1,11 @@
 """The files of deploy/ in the programs that they are for: accepted, and each unusual value has the effect it is for."""
 
 import asyncio
+import re
+import shutil
 import signal
 import ssl
-import subprocess
-import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,8 +18,8 @@ from tests.chaos.link import Link, open_link
 from tests.contract.certificates import Authority
 from tests.contract.client import upgrade_status, watching
 from tests.contract.deadlines import eventually
-from tests.contract.processes import RedisServer, Replica
-from tests.rolling.balancers import DEPLOY, KINDS, Balancer, balancer_class, program
+from tests.contract.processes import Process, RedisServer, Replica, environment
+from tests.rolling.balancers import DEPLOY, KINDS, Balancer, balancer_class
 from tests.rolling.stage import CHECK_SECONDS
 
 KEY = "0123456789abcdef"
@@ -214,6 +215,57 @@ async def test_a_posted_event_that_a_draining_replica_refuses_goes_to_another(
         assert front.replicas[0].running()
 
 
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """How docs/publishing.md publishes from JavaScript."""
+    document = (DEPLOY.parent / "docs" / "publishing.md").read_text()
+    (code,) = re.findall(r"^```js\n(async function publish.*?)^```", document, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "example.mjs"
+    path.write_text(code)
+    return path
+
+
+def publishing(example: Path, front: Front) -> Process:
+    node = shutil.which("node")
+    assert node, "these tests need node"
+    env = environment(None, GATEWAY_URL=front.balancer.http, GATEWAY_KEY=KEY)
+    return Process([node, str(example)], env, example.with_suffix(".log"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_of_the_document_tries_again_while_the_balancer_finds_no_replica(
+    kind: str, build: Build, example: Path
+) -> None:
+    front = build(kind)
+    for replica in front.replicas:
+        replica.end()
+    begin = time.monotonic()
+    process = publishing(example, front)
+    assert process.wait("the example to give up") == 1
+    assert time.monotonic() - begin > 3, "it tries five times, and waits a second between"
+    assert re.search(r"Error: 50[23]: ", process.log), process.log
+
+
+def test_the_example_of_the_document_goes_on_when_a_replica_is_back(
+    build: Build, example: Path, redis_server: RedisServer, directory: Path
+) -> None:
+    front = build("nginx")
+    for replica in front.replicas:
+        replica.end()
+    process = publishing(example, front)
+    back = Replica(redis_server.url, directory / "back.log", port=front.replicas[0].port, publish_keys=KEY)
+    build.processes.append(back)
+    assert process.wait("the example to publish") == 0, process.log
+    assert len(re.findall(r"\d{16}", process.log)) == 2
+
+
+def test_the_example_of_the_document_says_what_the_balancer_refused(build: Build, example: Path) -> None:
+    front = build("nginx", {"client_max_body_size 1m;": "client_max_body_size 64;"}, publish_keys=KEY)
+    process = publishing(example, front)
+    assert process.wait("the example to fail") == 1
+    assert "Error: 413: <html>" in process.log
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_with_the_line_for_tls_it_takes_clients_over_tls(
     kind: str, build: Build, authority: Authority, directory: Path
@@ -233,53 +285,3 @@ async def test_with_the_line_for_ipv6_it_takes_clients_of_both(kind: str, build:
     assert done.returncode == 0, done.stderr
     for host in ("127.0.0.1", "[::1]"):
         assert await upgrade_status(f"ws://{host}:{front.balancer.port}/ws") == 101
-
-
-# systemd
-
-UNIT = DEPLOY / "systemd" / "progress-gateway.service"
-COMMAND = "/opt/progress-gateway/bin/progress-gateway"
-
-
-def systemd_analyze(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [program("systemd-analyze", "systemd"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    installed = Path(sys.executable).with_name("progress-gateway")
-    assert installed.exists()
-    path = tmp_path / UNIT.name
-    path.write_text(UNIT.read_text().replace(COMMAND, str(installed)))
-    return path
-
-
-def test_systemd_accepts_the_unit(unit: Path) -> None:
-    done = systemd_analyze("verify", str(unit))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_control_systemd_names_a_directive_that_it_does_not_know(unit: Path) -> None:
-    unit.write_text(unit.read_text().replace("WatchdogSec", "WatchdogSecs"))
-    assert "WatchdogSecs" in systemd_analyze("verify", str(unit)).stderr
-
-
-def test_the_unit_gives_the_service_little(unit: Path) -> None:
-    done = systemd_analyze("security", "--offline=true", "--threshold=20", str(unit))
-    assert done.returncode == 0, done.stdout[-500:]
-
-
-# The kernel
-
-
-def test_every_limit_is_one_that_the_kernel_has() -> None:
-    found = {}
-    for line in (DEPLOY / "sysctl" / "90-progress-gateway.conf").read_text().splitlines():
-        if line and not line.startswith("#"):
-            name, value = line.split(" = ")
-            found[name] = value
-            path = Path("/proc/sys") / name.lstrip("-").replace(".", "/")
-            assert path.exists() or name.startswith("-"), name
-            assert all(part.isdecimal() for part in value.split()), line
-    assert len(found) == 6
