@@ -58,7 +58,7 @@ class Settings(BaseSettings):
         validation_alias="PROGRESS_REPLAY",
         description="off: what is posted here is a plain PUBLISH, not remembered and without a seq; as for publishers.",
     )
-    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all of IPv4, :: of both.")
     port: int = Field(default=3001, ge=0, le=MOST_OF_A_PORT, description="Port to listen on; 0 for any free one.")
     # Before the port, for the reason above.
     admin_host: str = Field(default="", description="Address of GATEWAY_ADMIN_PORT; none: that of GATEWAY_HOST.")

@@ -103,6 +103,17 @@ def test_the_documents_name_the_longest_end() -> None:
     assert f"a drain of {longest:g} s at most (window 20 s), its end {END_SECONDS:g} s" in read("deploy/README.md")
 
 
+def test_nobody_kills_a_replica_that_waits_for_redis_at_its_start() -> None:
+    """At most twice: for Redis, and then for events. Before both are over nothing answers."""
+    text = read("deploy/k8s/deployment.yaml")
+    startup = text[text.index("startupProbe:") : text.index("livenessProbe:")]
+    wait = setting("GATEWAY_REDIS_WAIT_SECONDS", read("deploy/k8s/configmap.yaml"), DEFAULT.redis_wait_seconds)
+    patience = seconds("periodSeconds: ", startup) * seconds("failureThreshold: ", startup)
+    assert 2 * wait + MARGIN_SECONDS <= patience
+    (unit,) = re.findall(r"^TimeoutStartSec=(.*)$", read("deploy/systemd/progress-gateway.service"), re.MULTILINE)
+    assert unit == "infinity", "GATEWAY_REDIS_WAIT_SECONDS may be any number"
+
+
 @pytest.mark.parametrize("idle", list(idles()), ids=lambda idle: idle.place)
 @pytest.mark.parametrize("ping", list(pings()), ids=lambda ping: ping[0])
 def test_a_silent_connection_is_pinged_twice_before_anything_between_gives_it_up(

@@ -1,6 +1,6 @@
 """Inngest functions whose viewers see them go: a video of three steps, one of which fails now and then.
 
-    pip install 'progress-gateway[inngest]' fastapi uvicorn
+    pip install '/path/to/checkout[inngest]' fastapi uvicorn
     INNGEST_DEV=1 uvicorn --app-dir examples/inngest app:app --port 8000
     npx inngest-cli@latest dev -u http://127.0.0.1:8000/api/inngest
     curl -X POST http://127.0.0.1:8000/videos/demo

@@ -28,7 +28,7 @@ const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
 export interface ClientOptions {
   /** Of the gateway's WebSocket; by default `/ws` on the page's own host. A function is asked at each connection. */
   url?: string | (() => string) | undefined;
-  /** Asked at each connection; sent as `token` in the URL's query. */
+  /** Asked at each connection; sent as `token` in the URL's query, for a proxy that checks it: the gateway does not. */
   getToken?: (() => string | undefined | Promise<string | undefined>) | undefined;
   /** How many of the last events a snapshot holds; 100 by default, at least 1. */
   historyLimit?: number | undefined;

@@ -116,7 +116,7 @@ class Replica(Process):
     def __init__(self, redis_url: str | None, log: Path, *, command: str = "serve", **settings: object) -> None:
         self.port = int(str(settings.pop("port", 0))) or free_port()
         variables = {name if name.isupper() else f"GATEWAY_{name.upper()}": text for name, text in settings.items()}
-        env = environment(redis_url, GATEWAY_HOST="127.0.0.1", GATEWAY_PORT=self.port, **variables)
+        env = environment(redis_url, **{"GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": self.port} | variables)
         super().__init__([sys.executable, "-m", "gateway", command], env, log)
 
     @property

@@ -26,6 +26,7 @@ from .processes import PublisherProcess, Replica, environment, free_port, run_ga
 from .servers import Server
 
 ACL = re.findall(r"^ACL SETUSER .*$", (Path(__file__).parents[2] / "docs" / "operating.md").read_text(), re.MULTILINE)
+KEY = "0123456789abcdef"
 PAUSE_SECONDS = 0.05  # between two events of a project
 MOST_GAP_SECONDS = 1.0  # for a shard that stays up; 0.05 if the machine has time
 
@@ -87,6 +88,11 @@ def dead(cluster: Cluster, node: Node) -> Iterator[None]:
         cluster.wait_until_whole()
 
 
+def post(replica: Replica, project: str, *jobs: str) -> httpx.Response:
+    url, headers = f"{replica.http}/projects/{project}/events", {"Authorization": f"Bearer {KEY}"}
+    return httpx.post(url, json=[progress(job) for job in jobs], headers=headers, trust_env=False)
+
+
 def readiness(replica: Replica) -> dict[str, Any]:
     found: dict[str, Any] = httpx.get(f"{replica.http}/readyz", trust_env=False).json()
     return found
@@ -118,6 +124,39 @@ async def test_users_of_least_rights_have_all_they_need_also_while_a_slot_moves(
         end = publisher.seq(project, complete("job"))
         assert [event["seq"] for event in await client.events(1)] == [end]
         assert await client.ping() == [], "nobody was told of anything"
+
+
+async def test_the_user_of_a_replica_that_takes_events_may_do_so_and_that_of_another_may_not(
+    cluster: Cluster, launch: Launch
+) -> None:
+    """On each shard, without the script and with it, also while the slot moves."""
+    watcher, both = (launch(url_of(cluster, user), publish_keys=KEY) for user in ("gateway", "both"))
+    for owner, (project,) in cluster.projects("posted", 1).items():
+        async with watching(both.ws, project) as client:
+            owner.command("SCRIPT", "FLUSH")
+            for jobs in (["job"], ["a", "b"]):
+                answer = post(both, project, *jobs)
+                assert answer.status_code == 202, answer.text + both.log
+                assert [event["seq"] for event in await client.events(len(jobs))] == answer.json()["seqs"]
+            async with watching(both.ws, project) as late:
+                assert len(await late.events(3)) == 3
+        refused = post(watcher, project, "job")
+        assert (refused.status_code, refused.json()["code"]) == (503, "redis_refused")
+    finish = cluster.half_move(project, next(node for node in cluster.primaries() if node is not owner))
+    assert post(both, project, "job").status_code == 202
+    finish()
+    assert post(both, project, "job").status_code == 202
+    assert "NOPERM" not in both.log
+
+
+def test_control_the_rights_for_one_server_are_too_few_in_a_cluster(cluster: Cluster) -> None:
+    (rule,) = [rule for rule in ACL[:3] if " both " in rule]
+    for node in cluster.nodes:
+        node.command(*rule.replace(" both ", " one_server ").split())
+    env = environment(url_of(cluster, "one_server"), GATEWAY_PORT=free_port(), GATEWAY_PUBLISH_KEYS=KEY)
+    done = run_gateway("serve", env=env)
+    assert done.returncode == 78, done.stderr
+    assert "cluster" in done.stderr
 
 
 async def test_a_client_that_comes_back_gets_what_its_shard_was_told_meanwhile(

@@ -127,7 +127,7 @@ ACL = re.findall(r"^ACL SETUSER .*$", (Path(__file__).parents[2] / "docs" / "ope
 async def test_the_users_of_least_rights_of_the_document_have_all_they_need(
     own_redis: RedisServer, launch: Launch, publisher_of: Callable[..., PublisherProcess], project: str
 ) -> None:
-    assert len(ACL) == 5, "three for one server, and two for the nodes of a Cluster"
+    assert len(ACL) == 6, "three for one server, and three for the nodes of a Cluster"
     for rule in ACL[:3]:
         own_redis.command(*rule.split())
     own_redis.command("SCRIPT", "FLUSH")

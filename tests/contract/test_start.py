@@ -95,6 +95,21 @@ def test_ports_are_taken_and_refuse_while_redis_is_waited_for(launch: Launch, ow
     assert all(map(listens, ports))
 
 
+@pytest.mark.parametrize(("host", "has_v6"), [("::", True), ("0.0.0.0", False)])
+def test_two_colons_are_all_addresses_of_both_families(
+    launch: Launch, redis_server: RedisServer, host: str, has_v6: bool
+) -> None:
+    """On both ports, and for `healthcheck`; the chart has it for clusters that have IPv6 only."""
+    admin = free_port()
+    replica = launch(redis_server.url, host=host, admin_port=admin)
+    for port in (replica.port, admin):
+        assert listens(port)
+        with socket.socket(socket.AF_INET6) as client:
+            assert (client.connect_ex(("::1", port)) == 0) == has_v6
+    env = environment(None, GATEWAY_HOST=host, GATEWAY_PORT=replica.port, GATEWAY_ADMIN_PORT=admin)
+    assert run_gateway("healthcheck", "--ready", env=env).returncode == 0
+
+
 def test_a_taken_port_is_known_before_redis_is_waited_for(launch: Launch) -> None:
     replica = launch()
     env = environment(f"redis://127.0.0.1:{free_port()}", GATEWAY_REDIS_WAIT_SECONDS=60)

@@ -88,6 +88,8 @@ def test_the_values_have_a_schema_that_is_one() -> None:
         ({"gateway": {"port": 70000}}, "maximum"),
         ({"gateway": {"origins": ["app.example.com"]}}, "does not match"),
         ({"gateway": {"origins": ["https://*.example.com"]}}, "does not match"),
+        ({"gateway": {"origins": ["https://app.example.com:443"]}}, "'not' failed"),
+        ({"gateway": {"host": "127.0.0.1"}}, "one of '0.0.0.0', '::'"),
         ({"gateway": {"logFormat": "yaml"}}, "one of 'json', 'text'"),
         ({"gateway": {"extraSettings": {"GATEWAY_PORT": "1"}}}, "GATEWAY_PORT"),
         ({"gateway": {"extraSettings": {"REDIS_URL": "redis://secret"}}}, "REDIS_URL"),
@@ -102,6 +104,18 @@ def test_the_values_have_a_schema_that_is_one() -> None:
 )
 def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:
     assert says in refused(**values)
+
+
+def test_replicas_listen_on_ipv6_where_they_are_told() -> None:
+    assert rendered()["ConfigMap"]["data"]["GATEWAY_HOST"] == "0.0.0.0"
+    assert rendered(gateway={"host": "::"})["ConfigMap"]["data"]["GATEWAY_HOST"] == "::"
+
+
+def test_the_pod_of_helms_test_may_reach_replicas_that_take_few_clients() -> None:
+    peers = [{"podSelector": {"matchLabels": {"app": "proxy"}}}]
+    objects = rendered(networkPolicy={"clientsFrom": peers})
+    clients = objects["NetworkPolicy"]["spec"]["ingress"][0]
+    assert clients["from"] == [*peers, {"podSelector": {"matchLabels": objects["Pod"]["metadata"]["labels"]}}]
 
 
 def test_a_pod_has_no_right_that_it_does_not_need() -> None:
@@ -126,9 +140,16 @@ def test_a_rollout_takes_no_pod_before_another_is_there() -> None:
     [container] = spec["template"]["spec"]["containers"]
     assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    redis_wait = int(rendered()["ConfigMap"]["data"]["GATEWAY_REDIS_WAIT_SECONDS"])
+
+
+@pytest.mark.parametrize("wait", [0, 30, 60, 86_400])
+def test_a_pod_may_wait_for_redis_as_long_as_it_is_told(wait: int) -> None:
+    """For Redis, then for events; both times it answers nobody."""
+    objects = rendered(gateway={"redisWaitSeconds": wait})
+    assert objects["ConfigMap"]["data"]["GATEWAY_REDIS_WAIT_SECONDS"] == str(wait)
+    [container] = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     startup = container["startupProbe"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] > redis_wait, "else it is killed while it waits"
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 2 * wait + 30, "else it is killed while it waits"
 
 
 def test_other_settings_are_other_pods() -> None:

@@ -21,6 +21,7 @@ class Balancer(Process):
 
     files: Sequence[str]
     listens_at: str  # in the files
+    listens_at_v6: str  # as well, in a comment
     tls_line: str
 
     def __init__(
@@ -30,12 +31,14 @@ class Balancer(Process):
         changes: Mapping[str, str] | None = None,
         *,
         certificate: tuple[Path, Path] | None = None,
+        has_v6: bool = False,
     ) -> None:
         """`changes`: texts of the shipped files and what stands in their place, for controls and quick tests."""
         directory.mkdir(parents=True)
         self.directory = directory
         self.port = free_port()
         self.tls_port = free_port()
+        self._has_v6 = has_v6
         self._configure(ports, changes or {}, certificate)
         super().__init__(self.command(), environment(None), directory / "log")
 
@@ -50,6 +53,8 @@ class Balancer(Process):
                     text = text.replace(old, unused.pop(old, changes[old]))
             text = SERVER.sub(lambda match: f"127.0.0.1:{ports[int(match[1]) - 1]}", text)
             text = text.replace(self.listens_at, f"{self.listens_at.split()[0]} 127.0.0.1:{self.port}")
+            if self._has_v6:
+                text = text.replace(f"# {self.listens_at_v6}", f"{self.listens_at_v6.split()[0]} [::1]:{self.port}")
             if certificate is not None:
                 text = self.with_tls(text, *certificate)
             (self.directory / Path(name).name).write_text(text)
@@ -91,6 +96,7 @@ def program(name: str, package: str) -> str:
 class Nginx(Balancer):
     files = ("nginx/nginx.conf", "nginx/progress-gateway.conf", "nginx/progress-gateway-tls.conf")
     listens_at = "listen 80"
+    listens_at_v6 = "listen [::]:80"
 
     def _configure(
         self, ports: Sequence[int], changes: Mapping[str, str], certificate: tuple[Path, Path] | None
@@ -119,6 +125,7 @@ class Nginx(Balancer):
 class HAProxy(Balancer):
     files = ("haproxy/haproxy.cfg",)
     listens_at = "bind :80"
+    listens_at_v6 = "bind :::80"
 
     def with_tls(self, text: str, certificate: Path, key: Path) -> str:
         pem = self.directory / "both.pem"

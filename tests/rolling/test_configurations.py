@@ -1,10 +1,11 @@
 """The files of deploy/ in the programs that they are for: accepted, and each unusual value has the effect it is for."""
 
 import asyncio
+import re
+import shutil
 import signal
 import ssl
-import subprocess
-import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,12 +18,17 @@ from tests.chaos.link import Link, open_link
 from tests.contract.certificates import Authority
 from tests.contract.client import upgrade_status, watching
 from tests.contract.deadlines import eventually
-from tests.contract.processes import RedisServer, Replica
-from tests.rolling.balancers import DEPLOY, KINDS, Balancer, balancer_class, program
+from tests.contract.processes import Process, RedisServer, Replica, environment
+from tests.rolling.balancers import DEPLOY, KINDS, Balancer, balancer_class
 from tests.rolling.stage import CHECK_SECONDS
 
 KEY = "0123456789abcdef"
 EVENT = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
+TOKEN = "a-token-of-a-page"
+ONE_CLIENT = {
+    "nginx": {"limit_conn progress_gateway_clients 200;": "limit_conn progress_gateway_clients 1;"},
+    "haproxy": {"{ sc0_conn_cur gt 200 }": "{ sc0_conn_cur gt 1 }"},
+}
 IDLE = {
     "nginx": {
         "proxy_read_timeout 75s;": "proxy_read_timeout 2500ms;",
@@ -66,13 +72,15 @@ class Build:
         changes: dict[str, str] | None = None,
         *,
         certificate: tuple[Path, Path] | None = None,
+        has_v6: bool = False,
         **settings: object,
     ) -> Front:
         logs = [self._directory / f"{number}.log" for number in range(2)]
         replicas = [Replica(self._redis_server.url, log, command="serve", **settings) for log in logs]
         self.processes += replicas
         ports = [replica.wait_ready().port for replica in replicas]
-        balancer = balancer_class(kind)(self._directory / kind, [*ports, 9], changes, certificate=certificate)
+        make = balancer_class(kind)
+        balancer = make(self._directory / kind, [*ports, 9], changes, certificate=certificate, has_v6=has_v6)
         self.processes.append(balancer)
         return Front(balancer.wait_listening(), replicas)
 
@@ -100,8 +108,11 @@ async def test_clients_come_in_and_only_ones_own_network_sees_the_rest(
     assert done.returncode == 0, done.stderr
     assert "warn" not in (done.stdout + done.stderr).lower(), done.stderr
     url = front.balancer.http
-    for path, status in {"/healthz": 200, "/": 200, "/readyz": 200, "/metrics": 404, "/nothing": 404}.items():
-        assert (await http.get(url + path)).status_code == status, path
+    passed = {"/healthz": 200, "/": 200, "/readyz": 200, "/nothing": 404}
+    for path, status in (passed | dict.fromkeys(("/metrics", "/%6detrics", "/metrics?a=b"), 404)).items():
+        answer = await http.get(url + path)
+        assert answer.status_code == status, path
+        assert "gateway_connections" not in answer.text, path
     async with watching(front.balancer.ws, "p") as one, watching(front.balancer.ws, "p") as two:
         assert [len(await asyncio.to_thread(replica.metrics)) > 0 for replica in front.replicas] == [True, True]
         await eventually(lambda: {clients(replica) for replica in front.replicas} == {1}, "one client for each")
@@ -135,6 +146,46 @@ async def test_one_address_cannot_take_all_connections(kind: str, build: Build) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_no_log_has_the_token_of_a_page_whatever_goes_wrong(
+    kind: str, build: Build, http: httpx.AsyncClient, directory: Path
+) -> None:
+    """A replica that is away, an address with too many connections, nobody who answers: nginx logs requests for each.
+
+    Also in an nginx of one's own, which has a log of requests.
+    """
+    access = directory / "access.log"
+    of_ones_own = {"access_log off;  # a WebSocket's": f"access_log {access};  #"} if kind == "nginx" else {}
+    front = build(kind, ONE_CLIENT[kind] | of_ones_own)
+    await fail_in_each_way(front, http)
+    assert TOKEN not in front.balancer.log
+    if kind == "nginx":
+        assert "/healthz" in front.balancer.log, "of other requests it says what failed"
+        assert "/healthz" in access.read_text()
+        assert TOKEN not in access.read_text()
+
+
+async def test_control_nginx_logs_the_token_where_its_error_log_is_as_elsewhere(
+    build: Build, http: httpx.AsyncClient
+) -> None:
+    front = build("nginx", {**ONE_CLIENT["nginx"], "error_log stderr emerg;": ""})
+    await fail_in_each_way(front, http)
+    lines = [line for line in front.balancer.log.splitlines() if TOKEN in line]
+    for what in ("limiting connections by zone", "connect() failed"):
+        assert any(what in line for line in lines), front.balancer.log
+
+
+async def fail_in_each_way(front: Front, http: httpx.AsyncClient) -> None:
+    place = f"/ws?token={TOKEN}"
+    async with watching(f"{front.balancer.ws}?token={TOKEN}", "p"):
+        assert await upgrade_status(f"{front.balancer.ws}?token={TOKEN}") == 429
+    for replica in front.replicas:
+        replica.end()
+    assert (await http.get(front.balancer.http + place)).status_code in (502, 503)
+    assert (await http.get(f"{front.balancer.http}/healthz")).status_code in (502, 503)
+    front.balancer.end()  # it says the rest
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_pings_keep_a_silent_connection_and_without_them_it_is_cut(kind: str, build: Build) -> None:
     """In a thirtieth of the time. The control: pings that are rarer than the idle time, as others' defaults are."""
     for ping_seconds, is_kept in ((0.5, True), (25, False)):
@@ -164,6 +215,57 @@ async def test_a_posted_event_that_a_draining_replica_refuses_goes_to_another(
         assert front.replicas[0].running()
 
 
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """How docs/publishing.md publishes from JavaScript."""
+    document = (DEPLOY.parent / "docs" / "publishing.md").read_text()
+    (code,) = re.findall(r"^```js\n(async function publish.*?)^```", document, re.MULTILINE | re.DOTALL)
+    path = tmp_path / "example.mjs"
+    path.write_text(code)
+    return path
+
+
+def publishing(example: Path, front: Front) -> Process:
+    node = shutil.which("node")
+    assert node, "these tests need node"
+    env = environment(None, GATEWAY_URL=front.balancer.http, GATEWAY_KEY=KEY)
+    return Process([node, str(example)], env, example.with_suffix(".log"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_of_the_document_tries_again_while_the_balancer_finds_no_replica(
+    kind: str, build: Build, example: Path
+) -> None:
+    front = build(kind)
+    for replica in front.replicas:
+        replica.end()
+    begin = time.monotonic()
+    process = publishing(example, front)
+    assert process.wait("the example to give up") == 1
+    assert time.monotonic() - begin > 3, "it tries five times, and waits a second between"
+    assert re.search(r"Error: 50[23]: ", process.log), process.log
+
+
+def test_the_example_of_the_document_goes_on_when_a_replica_is_back(
+    build: Build, example: Path, redis_server: RedisServer, directory: Path
+) -> None:
+    front = build("nginx")
+    for replica in front.replicas:
+        replica.end()
+    process = publishing(example, front)
+    back = Replica(redis_server.url, directory / "back.log", port=front.replicas[0].port, publish_keys=KEY)
+    build.processes.append(back)
+    assert process.wait("the example to publish") == 0, process.log
+    assert len(re.findall(r"\d{16}", process.log)) == 2
+
+
+def test_the_example_of_the_document_says_what_the_balancer_refused(build: Build, example: Path) -> None:
+    front = build("nginx", {"client_max_body_size 1m;": "client_max_body_size 64;"}, publish_keys=KEY)
+    process = publishing(example, front)
+    assert process.wait("the example to fail") == 1
+    assert "Error: 413: <html>" in process.log
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_with_the_line_for_tls_it_takes_clients_over_tls(
     kind: str, build: Build, authority: Authority, directory: Path
@@ -176,51 +278,10 @@ async def test_with_the_line_for_tls_it_takes_clients_over_tls(
         assert b"connected" in await socket.recv(decode=False)
 
 
-# systemd
-
-UNIT = DEPLOY / "systemd" / "progress-gateway.service"
-COMMAND = "/opt/progress-gateway/bin/progress-gateway"
-
-
-def systemd_analyze(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [program("systemd-analyze", "systemd"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    installed = Path(sys.executable).with_name("progress-gateway")
-    assert installed.exists()
-    path = tmp_path / UNIT.name
-    path.write_text(UNIT.read_text().replace(COMMAND, str(installed)))
-    return path
-
-
-def test_systemd_accepts_the_unit(unit: Path) -> None:
-    done = systemd_analyze("verify", str(unit))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_control_systemd_names_a_directive_that_it_does_not_know(unit: Path) -> None:
-    unit.write_text(unit.read_text().replace("WatchdogSec", "WatchdogSecs"))
-    assert "WatchdogSecs" in systemd_analyze("verify", str(unit)).stderr
-
-
-def test_the_unit_gives_the_service_little(unit: Path) -> None:
-    done = systemd_analyze("security", "--offline=true", "--threshold=20", str(unit))
-    assert done.returncode == 0, done.stdout[-500:]
-
-
-# The kernel
-
-
-def test_every_limit_is_one_that_the_kernel_has() -> None:
-    found = {}
-    for line in (DEPLOY / "sysctl" / "90-progress-gateway.conf").read_text().splitlines():
-        if line and not line.startswith("#"):
-            name, value = line.split(" = ")
-            found[name] = value
-            path = Path("/proc/sys") / name.lstrip("-").replace(".", "/")
-            assert path.exists() or name.startswith("-"), name
-            assert all(part.isdecimal() for part in value.split()), line
-    assert len(found) == 6
+@pytest.mark.parametrize("kind", KINDS)
+async def test_with_the_line_for_ipv6_it_takes_clients_of_both(kind: str, build: Build) -> None:
+    front = build(kind, has_v6=True)
+    done = front.balancer.check()
+    assert done.returncode == 0, done.stderr
+    for host in ("127.0.0.1", "[::1]"):
+        assert await upgrade_status(f"ws://{host}:{front.balancer.port}/ws") == 101

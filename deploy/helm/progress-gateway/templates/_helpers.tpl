@@ -14,8 +14,13 @@
 {{- end }}
 
 {{- define "gateway.selector" -}}
-app.kubernetes.io/name: {{ include "gateway.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "gateway.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "gateway.test" -}}
+app.kubernetes.io/name: "{{ include "gateway.name" . }}-test"
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "gateway.labels" -}}
