@@ -390,7 +390,10 @@ async def test_what_is_no_state_is_none_where_a_channel_is_checked(stage: Stage)
     await eventually(lambda: not shard.feed._expected, "all answers")
     shard.check(stage.first)
     assert [expected.kind for expected in shard.feed._expected] == ["check"]
+    stage.feed._await([stage.first])
+    loads = stage.loads(stage.first)
     shard.feed.data_received(b"%1\r\n:1\r\n:2\r\n")
+    assert stage.loads(stage.first) == loads
     await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
     await stage.hears(stage.first, "news")
 
