@@ -65,7 +65,7 @@ def is_replica(hello: Any) -> bool:
 def read_state(answer: Any) -> Remembered:
     """The answer to HGETALL; raises `hiredis.ProtocolError` for what is none: taken for empty, it would hide events."""
     if not isinstance(answer, dict) or not {*map(type, answer), *map(type, answer.values())} <= {bytes}:
-        raise hiredis.ProtocolError(f"no answer to HGETALL: {answer!r:.80}")
+        raise hiredis.ProtocolError(f"HGETALL gives a map of texts, not {answer!r:.80}")
     return answer
 
 
