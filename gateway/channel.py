@@ -17,7 +17,7 @@ from typing import Final
 
 from gateway.frames import text_frame
 from gateway.messages import subscribed
-from publisher.events import Event, Progress, event_from_json, event_to_json
+from publisher.events import MAX_SEQ, Event, Progress, event_from_json, event_to_json
 from publisher.names import job_field
 from publisher.publication import MAX_JOBS, TIME_TO_LIVE_SECONDS
 
@@ -131,8 +131,9 @@ class Channel:
         events = self._read_remembered(remembered)
         trimmed = events[:-MAX_JOBS]
         remembered_seq = _whole_number(remembered.get(b"seq"))
-        remembered_from = max(_whole_number(remembered.get(b"from")), trimmed[-1][0] if trimmed else 0)
-        if events and b"from" not in remembered:  # an event could not be remembered, and it was the newest
+        beginning = _whole_number(remembered.get(b"from"))
+        remembered_from = max(beginning, trimmed[-1][0] if trimmed else 0)
+        if events and not beginning:  # an event could not be remembered, and it was the newest; or somebody spoilt it
             remembered_from = events[-1][0] + 1
         is_whole = 0 < remembered_from <= self.seq <= remembered_seq
         is_recent = self.seq > 0 and (remembered_from or now) - self.seq < _TIME_TO_LIVE
@@ -299,5 +300,6 @@ def _newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:
 
 
 def _whole_number(text: bytes | None) -> int:
-    """A number of the hash, or 0 for none: somebody else may have written there."""
-    return int(text) if text is not None and text.isdigit() and len(text) < 17 else 0
+    """A number of the hash that can be a seq, or 0 for none: somebody else may have written there."""
+    number = int(text) if text is not None and text.isdigit() and len(text) < 17 else 0
+    return number if number <= MAX_SEQ else 0

@@ -28,8 +28,9 @@ from gateway.link import (
     end_if_cancelled,
     is_replica,
     pack,
+    read_state,
 )
-from gateway.listener import FeedState, Listener
+from gateway.listener import FeedState, Listener, Remembered
 from gateway.outages import Outages, Trouble
 from publisher.names import jobs_key
 from publisher.slot_map import text_of
@@ -293,6 +294,9 @@ class Feed(asyncio.Protocol):
             self._read_replies()
         except hiredis.HiredisError as error:
             self._fail(error)
+        except Exception as error:  # a word of a type that no Redis says there: asked for each, events would cost more
+            self._fail(hiredis.ProtocolError(f"what came makes no sense: {error!r:.80}"))
+            logger.debug("Unexpected", exc_info=True)
         if self._wanted and not self._lost.is_set():
             self._flush()
         is_loaded = not self._wanted and not self._loads and self._probe_sent_at is None
@@ -308,10 +312,12 @@ class Feed(asyncio.Protocol):
         next_reply, message = self._reader.gets, self._verbs.message
         events: dict[bytes, list[bytes]] = {}
         while (reply := next_reply()) is not _NOTHING:
-            is_push = type(reply) is hiredis.PushNotification and len(reply) == 3
-            if is_push and reply[0] == message:
-                events.setdefault(reply[1], []).append(reply[2])
-                continue
+            is_push = type(reply) is hiredis.PushNotification
+            if is_push and len(reply) == 3:
+                kind, name, payload = reply
+                if kind == message and type(payload) is bytes:
+                    events.setdefault(name, []).append(payload)
+                    continue
             # Answers and events are handled in the order in which Redis gave them: a state holds what came before it.
             self._hand_on(events)
             events = {}
@@ -333,7 +339,7 @@ class Feed(asyncio.Protocol):
 
     def _on_push(self, push: list[Any]) -> None:
         """SUBSCRIBE and UNSUBSCRIBE have no answer but this."""
-        if not self._expected or self._expected.popleft().kind != text_of(push[0]).upper():
+        if len(push) != 3 or not self._expected or self._expected.popleft().kind != text_of(push[0]).upper():
             raise hiredis.ProtocolError(f"a push that was not asked for: {push!r:.80}")
 
     def _on_answer(self, answer: Any) -> None:
@@ -343,7 +349,7 @@ class Feed(asyncio.Protocol):
         if isinstance(answer, hiredis.ReplyError):
             self._on_error(expected, answer)
         elif expected.kind == "load":
-            self._on_state(expected, answer)
+            self._on_state(expected, read_state(answer))
         elif expected.kind == "hello" and is_replica(answer):
             self._on_replica()
         elif expected.then is not None:
@@ -366,9 +372,8 @@ class Feed(asyncio.Protocol):
         elif expected.kind == self._verbs.subscribe and self._loads.pop(expected.channel, None) is not None:
             self._listener.on_refused(expected.channel)
 
-    def _on_state(self, expected: Expected, remembered: Any) -> None:
+    def _on_state(self, expected: Expected, state: Remembered) -> None:
         if self._loads.get(expected.channel) is expected:
             del self._loads[expected.channel]
-            state = remembered if isinstance(remembered, dict) else {}
             self._load_bytes = max(sum(map(len, state.values())), self._load_bytes * 3 // 4, 1)
             self._listener.on_loaded(expected.channel, state)

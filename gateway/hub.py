@@ -1,6 +1,7 @@
 """Who watches what on this replica, and the one step from Redis to their sockets."""
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -15,6 +16,8 @@ from gateway.listener import Remembered
 from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.names import channel_name
+
+logger = logging.getLogger("gateway.hub")
 
 # Of cursors, which are clocks: from the earliest moment that the new server may have taken events, to the latest at
 # which another replica has left the old one.
@@ -128,30 +131,42 @@ class Hub:
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
         """The hot path: what one read from Redis brought is framed once, and each socket is given it in one write."""
-        figures = self.figures
         for name, payloads in events.items():
             project = self._projects.get(name)
             if project is None:
                 continue
-            self.events_received += len(payloads)
-            figures.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
-            channel = project.channel
-            position = channel.position
-            started_ns = 0 if self._tracing is None else time.time_ns()
-            frames = channel.receive(payloads)
-            if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
-                for socket in keeping_up:
-                    socket.write(frames)
-                seq = channel.batch_seq
-                age = None if seq is None else time.time() - seq / 1_000_000
-                figures.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
-                if self._tracing is not None:
-                    self._tracing.on_delivered(payloads, len(keeping_up), started_ns)
+            try:
+                self._deliver(project, payloads)
+            except Exception as error:
+                self.give_up(project, error)
+
+    def _deliver(self, project: Project, payloads: list[bytes]) -> None:
+        figures = self.figures
+        self.events_received += len(payloads)
+        figures.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
+        channel = project.channel
+        position = channel.position
+        started_ns = 0 if self._tracing is None else time.time_ns()
+        frames = channel.receive(payloads)
+        if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
+            for socket in keeping_up:
+                socket.write(frames)
+            seq = channel.batch_seq
+            age = None if seq is None else time.time() - seq / 1_000_000
+            figures.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
+            if self._tracing is not None:
+                self._tracing.on_delivered(payloads, len(keeping_up), started_ns)
 
     def on_loaded(self, name: str, remembered: Remembered) -> None:
         project = self._projects.get(name.encode())
         if project is None:
             return
+        try:
+            self._load(project, remembered)
+        except Exception as error:
+            self.give_up(project, error)
+
+    def _load(self, project: Project, remembered: Remembered) -> None:
         channel = project.channel
         position = channel.position
         now_us = time.time_ns() // 1_000
@@ -171,14 +186,26 @@ class Hub:
                     socket.write(frames)
 
     def on_refused(self, name: str) -> None:
-        project = self._projects.get(name.encode())
-        if project is None:
-            return
+        if (project := self._projects.get(name.encode())) is not None:
+            self._refuse(project)
+
+    def _refuse(self, project: Project) -> None:
         for viewer in {*project.waiting, *project.viewers.values()}:
-            viewer.on_refused(project)
+            try:
+                viewer.on_refused(project)
+            except Exception:  # it has left the project by then, and the others are to be told
+                logger.debug("Unexpected", exc_info=True)
         if project.linger is not None:  # a later subscribe is to ask Redis again, not to wait for this one
             project.linger.cancel()
             self._let_go(project)
+
+    def give_up(self, project: Project, error: Exception) -> None:
+        """A bug, met by what one project brought: it costs that project, not the feed, which is everybody's."""
+        text = " ".join(str(error).split())
+        name = type(error).__name__
+        logger.error("Project %s is given up, its viewers are told: %s: %.200s", project.channel.project_id, name, text)
+        logger.debug("Unexpected", exc_info=error)
+        self._refuse(project)
 
     def on_lost(self, names: Iterable[str]) -> None:
         if not self.is_stale:

@@ -8,6 +8,8 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.maint_notifications import MaintNotificationsConfig
 
+from gateway.listener import Remembered
+
 CONNECT_SECONDS = 3.0
 
 
@@ -58,6 +60,13 @@ def connection_to(url: str) -> AbstractConnection:
 def is_replica(hello: Any) -> bool:
     """What the answer to HELLO tells of the server."""
     return isinstance(hello, dict) and hello.get(b"role") in (b"replica", b"slave")
+
+
+def read_state(answer: Any) -> Remembered:
+    """The answer to HGETALL; raises `hiredis.ProtocolError` for what is none: taken for empty, it would hide events."""
+    if not isinstance(answer, dict) or not {*map(type, answer), *map(type, answer.values())} <= {bytes}:
+        raise hiredis.ProtocolError(f"HGETALL gives a map of texts, not {answer!r:.80}")
+    return answer
 
 
 def end_if_cancelled() -> None:

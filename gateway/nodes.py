@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.link import connection_to
+from gateway.link import connection_to, read_state
 from gateway.listener import Remembered
 from gateway.shard import Shard
 from gateway.slots import View, host_and_port, read_migrating
@@ -67,8 +67,7 @@ async def migrated_states(url: RedisUrl, address: str, channels: list[str]) -> d
         for channel in channels:
             with contextlib.suppress(ResponseError):
                 await _ask(connection, "ASKING")
-                if isinstance(state := await _ask(connection, "HGETALL", jobs_key(channel)), dict):
-                    states[channel] = state
+                states[channel] = read_state(await _ask(connection, "HGETALL", jobs_key(channel)))
     return states
 
 

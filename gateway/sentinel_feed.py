@@ -1,6 +1,7 @@
 """The feed of a primary that Sentinels know, which may be another server after a failover."""
 
 import asyncio
+import logging
 
 from redis.exceptions import RedisError
 
@@ -9,6 +10,8 @@ from gateway.link import end_if_cancelled
 from gateway.listener import Listener
 from publisher.redis_url import RedisUrl
 from publisher.sentinels import Place, ask_all
+
+logger = logging.getLogger("gateway.feed")
 
 LOCATE_SECONDS = 1.0  # between two questions where the primary is
 # From the answer that it is another one until it is left: publishers find that out themselves within half a second, and
@@ -54,6 +57,8 @@ class SentinelFeed(Feed):
                     place = (await ask_all(self._sentinels)).place
             except (RedisError, OSError, TimeoutError):
                 pass  # who cannot be asked says nothing against this server
+            except Exception:  # a bug, or what no Sentinel says: who does not ask on would miss the next failover
+                logger.debug("Unexpected", exc_info=True)
             end_if_cancelled()
         await asyncio.sleep(LEAVE_SECONDS)
         self._fail(ConnectionResetError("another server is the primary now"))

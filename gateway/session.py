@@ -3,6 +3,7 @@
 import logging
 import secrets
 import time
+from collections.abc import Callable
 
 from gateway import messages
 from gateway.allowance import Allowance
@@ -104,7 +105,7 @@ class Session:
         cursors.append(message.since or 0)
         project.waiting.add(self)
         if project.is_loaded:
-            self.on_ready(project)
+            self._attempt(self.on_ready, project)
 
     def _on_unsubscribe(self, message: Unsubscribe) -> None:
         project = self._projects.pop(message.project_id, None)
@@ -125,7 +126,7 @@ class Session:
         if max(self._subscribing[project]) > project.channel.seq:
             # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
             # everything that was published until now is here, and the cursor can be judged.
-            self._hub.feed.after_round_trip(project.name, lambda: self._begin(project))
+            self._hub.feed.after_round_trip(project.name, lambda: self._attempt(self._begin, project))
         else:
             self._begin(project)
 
@@ -141,22 +142,32 @@ class Session:
             self._was_told_stale = self._hub.is_stale
             self._send(_STALE if self._was_told_stale else _LIVE)
 
+    def _attempt(self, step: Callable[[Project], None], project: Project) -> None:
+        """Where who calls would pay for a bug: the feed, which is everybody's, or this client's connection."""
+        try:
+            step(project)
+        except Exception as error:
+            self._hub.give_up(project, error)
+
     def _begin(self, project: Project) -> None:
         """`subscribed`, what was missed, and from then on every event: one step, so that nothing falls between."""
         # During a round trip the client may have left, the feed may have been lost, the socket may have filled; then
         # nobody waits any more, the reload calls on_ready again, or on_writable does.
         if self not in project.waiting or not project.is_loaded or self.connection.is_behind:
             return
-        project.waiting.remove(self)
         channel = project.channel
-        cursors = self._subscribing.pop(project)
+        cursors = self._subscribing[project]
         is_doubtful = any(map(self._hub.is_doubtful, cursors))
         recovered = [channel.recovers(cursor) and not is_doubtful for cursor in cursors]
         answers = [messages.subscribed(channel.project_id, channel.seq, recovered=known) for known in recovered]
-        # Before the write: if it fills the socket, on_behind must find the project among the watched ones.
-        project.viewers[self.connection] = self
         cursor = 0 if any(map(self._hub.is_before_handover, cursors)) else min(cursors)
-        self._send(b"".join(map(text_frame, answers)) + channel.replay(cursor))
+        frames = b"".join(map(text_frame, answers)) + channel.replay(cursor)
+        # Before the write: if it fills the socket, on_behind must find the project among the watched ones. And not
+        # before all that may fail: who is in neither place would be told nothing.
+        project.waiting.remove(self)
+        del self._subscribing[project]
+        project.viewers[self.connection] = self
+        self._send(frames)
 
     # What the connection tells
 

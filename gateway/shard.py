@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from gateway.figures import FeedFigures
+from gateway.link import read_state
 from gateway.listener import FeedState, Remembered
 from gateway.shard_feed import ShardFeed
 from gateway.slots import host_and_port
@@ -63,8 +64,7 @@ class Shard:
         """Find out whether the state of a channel is still here, where its slot is being migrated."""
 
         def take(state: Any) -> None:
-            if isinstance(state, dict):
-                self._owner.on_checked(channel, state)
+            self._owner.on_checked(channel, read_state(state))
 
         self.feed.check(channel, take)
 

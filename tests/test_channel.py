@@ -7,6 +7,7 @@ import pytest
 
 from gateway.channel import MAX_PAYLOAD_BYTES, Channel, State
 from gateway.frames import payloads
+from publisher.events import MAX_SEQ
 from publisher.publication import MAX_JOBS
 from tests.simulation import as_published
 
@@ -77,6 +78,44 @@ def test_bad_payloads_in_the_remembered_state_are_passed_over() -> None:
     channel.load({b"seq": b"x", b"from": b"9" * 30, b"a\n": b"junk", b"b\n": event("b", 5), b"c\n": event("c")})
     assert seen(channel.replay(0)) == [("b", 5)]
     assert channel.bad_payloads == 1
+
+
+TOO_LARGE = [str(MAX_SEQ + 1).encode(), b"9" * 16, b"9" * 17]
+
+
+@pytest.mark.parametrize("seq", TOO_LARGE)
+def test_a_seq_that_no_client_could_send_back_is_none(seq: bytes) -> None:
+    channel = Channel("p")
+    channel.load({b"seq": seq})
+    assert (channel.seq, channel.recovers(0)) == (0, True)
+    assert not channel.recovers(MAX_SEQ)
+    channel = Channel("p")
+    channel.load(remembered(event("a", 5), from_=3) | {b"seq": seq})
+    assert channel.seq == 5, "that of the newest event"
+    assert [since for since in range(8) if channel.recovers(since)] == [0, 3, 4, 5]
+    channel.begin_load()
+    position = channel.position
+    channel.load(remembered(event("a", 5), from_=3) | {b"seq": seq})
+    assert seen(channel.catch_up(position)) == [("subscribed", 5)], "what was the newest seq there, nobody knows"
+
+
+@pytest.mark.parametrize("beginning", [*TOO_LARGE, b"x", b"0", b""])
+def test_a_beginning_that_is_no_seq_covers_nobody(beginning: bytes) -> None:
+    channel = Channel("p")
+    channel.load(remembered(event("a", 5), event("b", 10)) | {b"from": beginning})
+    assert seen(channel.replay(0)) == [("a", 5), ("b", 10)]
+    assert [since for since in range(12) if channel.recovers(since)] == [0]
+    channel.receive([event("c", 12)])
+    assert channel.recovers(12)
+
+
+@pytest.mark.parametrize("seq", [MAX_SEQ + 1, 10**16 - 1, 10**400, -1, 0])
+def test_an_event_with_a_seq_that_is_none_is_dropped(seq: int) -> None:
+    channel = loaded(event("a", 5))
+    assert seen(channel.receive([event("b", seq), event("c", 6)])) == [("c", 6)]
+    channel.begin_load()
+    channel.load(remembered(event("a", 5), event("c", 6)) | {b"b\n": event("b", seq)})
+    assert (channel.seq, channel.bad_payloads) == (6, 2)
 
 
 def test_a_beginner_is_given_each_job_once_in_order_of_seq() -> None:

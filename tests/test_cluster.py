@@ -356,7 +356,20 @@ async def test_a_node_that_was_taken_out_of_the_cluster_does_not_mislead(cluster
         gone.kill()
 
 
-@pytest.mark.parametrize("answer", [b"-\r\n", b"-ASK\r\n", b"-ASK 1 nowhere\r\n", b">3\r\n$-1\r\n$-1\r\n:1\r\n"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"-\r\n",
+        b"-ASK\r\n",
+        b"-ASK 1 nowhere\r\n",
+        b">3\r\n$-1\r\n$-1\r\n:1\r\n",
+        b">0\r\n",
+        b">1\r\n$12\r\nsunsubscribe\r\n",
+        b">3\r\n$8\r\nsmessage\r\n$2\r\n\xff\xfe\r\n$1\r\nx\r\n",  # a channel that is no UTF-8
+        b">3\r\n$8\r\nsmessage\r\n:1\r\n$1\r\nx\r\n",
+        b">3\r\n$8\r\nsmessage\r\n$1\r\nx\r\n_\r\n",
+    ],
+)
 async def test_what_no_redis_says_costs_a_connection_at_most(
     stage: Stage, answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -367,6 +380,22 @@ async def test_what_no_redis_says_costs_a_connection_at_most(
     await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
     await stage.hears(stage.first, "news")
     assert "Traceback" not in caplog.text
+
+
+async def test_what_is_no_state_is_none_where_a_channel_is_checked(stage: Stage) -> None:
+    """A slot is half moved: its states are asked for again and again."""
+    await stage.watch(stage.first)
+    shard = stage.feed._homes[stage.first]
+    assert shard is not None
+    await eventually(lambda: not shard.feed._expected, "all answers")
+    shard.check(stage.first)
+    assert [expected.kind for expected in shard.feed._expected] == ["check"]
+    stage.feed._await([stage.first])
+    loads = stage.loads(stage.first)
+    shard.feed.data_received(b"%1\r\n:1\r\n:2\r\n")
+    assert stage.loads(stage.first) == loads
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    await stage.hears(stage.first, "news")
 
 
 async def test_nodes_that_the_url_does_not_name_are_found(cluster: SmallCluster) -> None:

@@ -522,6 +522,61 @@ async def test_what_redis_would_never_say_ends_the_link_and_it_is_opened_anew(st
     await stage.arrives(b"after")
 
 
+PUSHES = {
+    "a payload that is a number": b">3\r\n$7\r\nmessage\r\n$9\r\nproject:p\r\n:7\r\n",
+    "a payload that is null": b">3\r\n$7\r\nmessage\r\n$9\r\nproject:p\r\n_\r\n",
+    "a channel that is a list": b">3\r\n$7\r\nmessage\r\n*1\r\n:1\r\n$1\r\nx\r\n",
+    "numbers": b">3\r\n:1\r\n:2\r\n:3\r\n",
+    "nothing": b">0\r\n",
+    "a half": b">2\r\n$10\r\ninvalidate\r\n_\r\n",
+}
+SUBSCRIBED = b">3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n"
+NO_STATES = {
+    "numbers": b"%1\r\n:1\r\n:2\r\n",
+    "a value that is null": b"%1\r\n$2\r\nj\n\r\n_\r\n",
+    "a value that is a list": b"%1\r\n$2\r\nj\n\r\n*1\r\n:1\r\n",
+    "a value that is an error": b"%1\r\n$2\r\nj\n\r\n-ERR\r\n",
+    "a field that is a number": b"%1\r\n:1\r\n$1\r\nx\r\n",
+    "a field that is a list": b"%1\r\n*1\r\n:1\r\n$1\r\nx\r\n",
+    "a list": b"*2\r\n$3\r\nseq\r\n$1\r\n5\r\n",
+    "an empty list": b"*0\r\n",
+    "null": b"_\r\n",
+    "a set": b"~1\r\n$3\r\nseq\r\n",
+    "true": b"#t\r\n",
+    "a number": b":1\r\n",
+    "a text": b"+OK\r\n",
+    "a push that is taken for the answer": b">2\r\n$10\r\ninvalidate\r\n_\r\n",
+}
+
+
+@pytest.mark.parametrize("what", PUSHES)
+async def test_a_push_that_is_none_of_redis_ends_the_link_with_one_line(
+    stage: Stage, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.watch()
+    stage.feed.data_received(PUSHES[what])
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    await stage.arrives(b"after")
+    assert stage.listener.payloads("project:p") == []
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1, caplog.text
+
+
+@pytest.mark.parametrize("what", NO_STATES)
+async def test_what_is_no_state_is_not_taken_for_an_empty_one(
+    stage: Stage, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.client.hset(jobs_key(stage.channel), "seq", "5")
+    await eventually(lambda: not stage.feed._expected, "all answers")
+    stage.feed.subscribe(stage.channel)
+    stage.feed._flush()
+    stage.feed.data_received(SUBSCRIBED + NO_STATES[what])
+    assert stage.listener.count(f"loaded {stage.channel}") == 0
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    assert stage.listener.states[stage.channel] == {b"seq": b"5"}
+    assert stage.listener.count(f"loaded {stage.channel}") == 1
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1, caplog.text
+
+
 async def test_a_replica_without_its_master_is_tried_until_it_answers(own_stage: Stage, own_redis: RedisServer) -> None:
     own_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())

@@ -1,6 +1,7 @@
 """Who watches what, and the one step from Redis to the sockets."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,93 @@ async def test_what_comes_for_a_project_that_nobody_knows_is_dropped() -> None:
     hub.on_refused("project:gone")
     assert hub.projects == 0
     assert hub.events_received == 0
+
+
+# What nobody thought of
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise ValueError("of a project\nand a second line")
+
+
+async def test_a_state_that_cannot_be_taken_costs_its_project_alone_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, feed = new_hub(linger_seconds=3_600)
+    client, other = FakeClient(hub), FakeClient(hub)
+    client.subscribe("p")
+    other.subscribe("q")
+    with monkeypatch.context() as context:
+        context.setattr("gateway.hub.Channel.load", fail)
+        hub.on_loaded("project:p", {})
+    hub.on_loaded("project:q", {})
+    assert [message.get("code", message["type"]) for message in client.told()] == ["connected", "unavailable"]
+    assert other.kinds() == ["connected", "subscribed"]
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0]
+    assert "Project p is given up" in caplog.text
+    client.subscribe("p")
+    assert feed.asked[-1] == ("subscribe", "project:p"), "Redis is asked anew"
+    hub.on_loaded("project:p", {})
+    assert client.kinds() == ["subscribed"]
+
+
+async def test_events_that_cannot_be_taken_cost_their_project_alone_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, feed = new_hub()
+    clients = {project: FakeClient(hub) for project in "pq"}
+    for project, client in clients.items():
+        client.subscribe(project)
+        hub.on_loaded(f"project:{project}", {})
+    monkeypatch.setattr(hub.watch("p").channel, "receive", fail)
+    for seq in (1, 2):
+        hub.on_events({name: [progress("a", 1, seq)] for name in (NAME, b"project:q")})
+    assert clients["p"].kinds() == ["connected", "subscribed", "error"]
+    assert clients["q"].kinds() == ["connected", "subscribed", "progress", "progress"]
+    assert ("unsubscribe", "project:p") in feed.asked
+    assert len(caplog.records) == 1, caplog.text
+
+
+@pytest.mark.parametrize("way", ["at once", "when it is loaded", "after a round trip"])
+async def test_an_answer_that_cannot_be_given_is_an_error_to_who_asks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """Who calls may be the feed."""
+    hub, feed = new_hub(linger_seconds=3_600)
+    clients = [FakeClient(hub) for _ in range(3)]
+    if way != "when it is loaded":
+        clients[0].subscribe("p")
+        hub.on_loaded("project:p", {})
+    monkeypatch.setattr("gateway.session.messages.subscribed", fail)
+    for client in clients[1:]:
+        client.subscribe("p", since=5 if way == "after a round trip" else 0)
+        if way == "at once":
+            break
+    if way == "when it is loaded":
+        hub.on_loaded("project:p", {})
+    for round_trip in feed.round_trips:
+        round_trip()
+    asked = clients[1:2] if way == "at once" else clients[1:]
+    assert [client.kinds() for client in asked] == [["connected", "error"]] * len(asked)
+    if way != "when it is loaded":
+        assert clients[0].kinds() == ["connected", "subscribed", "error"]
+    assert hub.projects == 0
+    assert len(caplog.records) == 1, caplog.text
+
+
+async def test_a_socket_that_fails_does_not_keep_the_others_from_being_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, _ = new_hub()
+    clients = [FakeClient(hub) for _ in range(3)]
+    for client in clients:
+        client.subscribe("p")
+    hub.on_loaded("project:p", {})
+    monkeypatch.setattr(clients[1].socket, "write", fail)
+    hub.on_events({NAME: [progress("a", 1, 1)]})
+    assert [client.kinds()[-1] for client in (clients[0], clients[2])] == ["error", "error"]
+    assert hub.projects == 0
+    assert len(caplog.records) == 1, caplog.text
 
 
 # Events

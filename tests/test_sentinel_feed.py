@@ -118,6 +118,19 @@ async def test_sentinels_that_cannot_be_asked_say_nothing_against_a_primary_that
         assert listener.count("lost") == 0
 
 
+async def test_sentinels_that_talk_nonsense_once_are_asked_again(
+    place: Place, other_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as (_, listener):
+        place.error = OverflowError("int too large to convert to float")
+        asked = place.asked
+        await eventually(lambda: place.asked > asked + 2, "more questions")
+        place.error = None
+        place.server = other_redis
+        await eventually(lambda: listener.count("live") == 2, "the other server")
+    assert "Traceback" not in caplog.text
+
+
 async def test_without_a_sentinel_there_is_no_feed_and_a_hint(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     place.error = ConnectionError("no Sentinel tells where 'mymaster' is: refused")
     async with running(live=False) as (feed, listener):

@@ -118,6 +118,27 @@ async def test_a_seq_that_is_none_reaches_no_viewer(
         await client.expect("pong")
 
 
+@pytest.mark.parametrize("field", ["seq", "from"])
+@pytest.mark.parametrize("number", [str(2**53), "9" * 16, "9" * 17, "x", ""])
+async def test_a_hash_that_somebody_spoilt_costs_other_projects_nothing(
+    replica: Replica, redis_server: RedisServer, publisher: PublisherProcess, project: str, field: str, number: str
+) -> None:
+    """Who watches that project is served, too, and is given no cursor that it could not send back."""
+    async with watching(replica.ws, f"{project}_other") as other:
+        seq = publisher.seq(project, progress("job", 40))
+        redis_server.command("HSET", f"{{project:{project}}}:jobs", field, number)
+        for since, recovered in ((None, True), (seq, field == "seq")):
+            async with connect(replica.ws) as client:
+                assert await client.subscribe(project, since=since) == {
+                    "type": "subscribed",
+                    "projectId": project,
+                    "seq": seq,
+                    "recovered": recovered,
+                }
+        assert await other.ping() == []
+        assert publisher.seq(project, progress("job", 50)) > seq
+
+
 async def test_lone_surrogates_in_a_text_do_no_harm(replica: Replica, redis_server: RedisServer, project: str) -> None:
     async with watching(replica.ws, project) as client:
         redis_server.publish(project, GOOD[:-1] + ', "message": "a\\ud800b"}')
