@@ -36,6 +36,7 @@ MOST_PROBE_PAUSE_SECONDS = 0.5
 GRACE_SECONDS = 0.25
 GRACE_PAUSE_SECONDS = 4.0
 LOG_PAUSE_SECONDS = 60.0
+MOST_TOLD = 200  # characters of an answer that makes no sense
 
 # What sending may raise; the built-in ones come from redis-py when something answers that is no Redis.
 SEND_ERRORS = (RedisError, AttributeError, IndexError, TypeError)
@@ -53,6 +54,11 @@ def is_worth_retrying(error: Exception) -> bool:
     if isinstance(error, ConnectionError | TimeoutError | ReadOnlyError | ClusterDownError | TryAgainError):
         return True
     return isinstance(error, RedisError) and str(error).startswith(_PASSING_CODES)
+
+
+def unreadable(answer: object) -> ConnectionError:
+    """The error for an answer that makes no sense. `ValueError` is what a job's own mistakes raise, never Redis'."""
+    return ConnectionError(f"an answer cannot be read: {str(answer)[:MOST_TOLD]}")
 
 
 class NotAsked(ConnectionError):

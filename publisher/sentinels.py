@@ -13,10 +13,14 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError
 
 from publisher.redis_options import redis_options
-from publisher.redis_url import SENTINEL_SECONDS, RedisUrl
+from publisher.redis_url import SENTINEL_SECONDS, RedisUrl, is_place
 from publisher.slot_map import text_of
 
 Place = tuple[str, int]
+
+# What a question may raise: of a server that is no Sentinel, too.
+_ERRORS = (RedisError, OSError, TypeError, AttributeError, ValueError, LookupError, ArithmeticError)
+MOST = 2**64 - 1  # Sentinels count in 64 bits
 
 SILENT_SECONDS = 10.0
 _silent_until: dict[str, float] = {}  # Sentinels that did not answer; the others are enough meanwhile
@@ -73,7 +77,7 @@ def _ask(url: str, service: str) -> Known | Exception:
     try:
         with redis.Redis.from_url(url, **redis_options(redis.Redis)) as client:
             return read(_questions(client.pipeline(transaction=False), service).execute(raise_on_error=False))
-    except (RedisError, OSError, TypeError, AttributeError, ValueError, LookupError) as error:
+    except _ERRORS as error:
         return error
 
 
@@ -82,7 +86,7 @@ async def _ask_async(url: str, service: str) -> Known | Exception:
         async with asyncio.timeout(2 * SENTINEL_SECONDS):  # a host that is looked up, too
             async with redis.asyncio.Redis.from_url(url, **redis_options(redis.asyncio.Redis)) as client:
                 return read(await _questions(client.pipeline(transaction=False), service).execute(raise_on_error=False))
-    except (RedisError, OSError, TypeError, AttributeError, ValueError, LookupError) as error:
+    except _ERRORS as error:
         return error
 
 
@@ -98,11 +102,19 @@ def read(answers: Sequence[Any]) -> Known:
     if error := next((answer for answer in answers if isinstance(answer, Exception)), None):
         raise error
     words, (host, port) = [text_of(word) for word in answers[0]], answers[1]
+    if not is_place(text_of(host), int(port)):
+        raise ValueError("a Sentinel names no place of a server")
     state = dict(zip(words[::2], words[1::2], strict=True))
     # The one that leads a failover names the new primary already; its record is the old one's until all are done.
     is_settled = (state["ip"], state["port"]) == (text_of(host), text_of(port))
-    seconds = int(state.get("role-reported-time", 0)) / 1_000 if is_settled else 0.0
-    return Known(int(state["config-epoch"]), text_of(host), int(port), seconds)
+    seconds = _number(state.get("role-reported-time", "0")) / 1_000 if is_settled else 0.0
+    return Known(_number(state["config-epoch"]), text_of(host), int(port), seconds)
+
+
+def _number(text: str) -> int:
+    if not (0 <= (number := int(text)) <= MOST):
+        raise ValueError("a Sentinel says a number that it cannot hold")
+    return number
 
 
 def newest(url: RedisUrl, answers: Sequence[Known | Exception]) -> Known:
