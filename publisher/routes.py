@@ -25,7 +25,7 @@ from redis.exceptions import (
 from publisher.outage import SEND_ERRORS, Circuit, NotAsked, Redirected, circuit_of, is_worth_retrying, unreadable
 from publisher.publication import SCRIPT, SCRIPT_SHA, Answer, Publication
 from publisher.redis_url import RedisUrl, is_place
-from publisher.sentinels import SILENT_SECONDS, Place
+from publisher.sentinels import Place
 from publisher.settings import PublisherSettings, mask_url
 from publisher.slot_map import NOWHERE, SLOTS, Span, read_epoch, read_slots, slot_of
 
@@ -88,9 +88,9 @@ class Routes:
         is_old = self.url.kind == "sentinel" and time.monotonic() - self._located_at > LOCATED_SECONDS
         return self.is_stale or is_old
 
-    def put_off(self, seconds: float = 0.0) -> None:
-        """Sentinels are asked now; not again at once if none of them answers, but after so many seconds."""
-        self._located_at = time.monotonic() + seconds
+    def put_off(self) -> None:
+        """Sentinels are asked now; not again at once if none of them answers."""
+        self._located_at = time.monotonic()
 
     def set_primary(self, place: Place) -> None:
         """What the Sentinels said."""
@@ -175,7 +175,6 @@ def learn(routes: Routes) -> Generator[Step, Any, None]:
         except SEND_ERRORS:
             if routes.is_stale:
                 raise
-            routes.put_off(SILENT_SECONDS)
         return
     newest: tuple[int, Sequence[Span]] | None = None
     error: Exception = ConnectionError("its nodes own no slots: it is no Cluster yet")

@@ -6,12 +6,14 @@ redis-py takes the first answer, which may be that of a Sentinel that was cut of
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import redis
 import redis.asyncio
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError
 
+from publisher.outage import NotAsked, circuit_of
 from publisher.redis_options import redis_options
 from publisher.redis_url import SENTINEL_SECONDS, RedisUrl, is_place
 from publisher.slot_map import text_of
@@ -22,8 +24,7 @@ Place = tuple[str, int]
 _ERRORS = (RedisError, OSError, TypeError, AttributeError, ValueError, LookupError, ArithmeticError)
 MOST = 2**64 - 1  # Sentinels count in 64 bits
 
-SILENT_SECONDS = 10.0
-_silent_until: dict[str, float] = {}  # Sentinels that did not answer; the others are enough meanwhile
+SILENT_SECONDS = 0.1  # of a question that came to nothing
 
 
 class Known(NamedTuple):
@@ -43,28 +44,53 @@ class Known(NamedTuple):
 
 def locate(url: RedisUrl) -> Place:
     """Host and port of the primary; raises redis-py's `ConnectionError` if no Sentinel knows it."""
-    now = time.monotonic()
-    # One after the other, and one that is frozen takes its time: it is left out for a while, if others answer.
-    places = sorted((url.at_sentinel(*place) for place in url.hosts), key=lambda place: _is_silent(place, now))
     answers: list[Known | Exception] = []
-    for place in places:
-        if _is_silent(place, now) and any(isinstance(answer, Known) for answer in answers):
-            break
-        answers.append(answer := _ask(place, url.service))
-        if isinstance(answer, Exception):
-            _silent_until[place] = now + SILENT_SECONDS
-        else:
-            _silent_until.pop(place, None)
+    for sentinel in (url.at_sentinel(*place) for place in url.hosts):
+        if circuit_of(sentinel).is_open:
+            answers.append(NotAsked())
+            continue
+        began = time.monotonic()
+        answers.append(answer := _ask(sentinel, url.service))
+        _leave_out_if_silent(sentinel, url.service, answer, time.monotonic() - began)
     return newest(url, answers).place
-
-
-def _is_silent(place: str, now: float) -> bool:
-    return _silent_until.get(place, now) > now
 
 
 async def locate_async(url: RedisUrl) -> Place:
     """The same for `async` code; all are asked at once."""
-    return (await ask_all(url)).place
+    asked = [_hear_async(url.at_sentinel(*place), url.service) for place in url.hosts]
+    return newest(url, await asyncio.gather(*asked)).place
+
+
+async def _hear_async(sentinel: str, service: str) -> Known | Exception:
+    if circuit_of(sentinel).is_open:
+        return NotAsked()
+    began = time.monotonic()
+    answer = await _ask_async(sentinel, service)
+    _leave_out_if_silent(sentinel, service, answer, time.monotonic() - began)
+    return answer
+
+
+def _leave_out_if_silent(sentinel: str, service: str, answer: object, seconds: float) -> None:
+    """Have a Sentinel that kept a job waiting in vain asked by a thread alone, until it answers.
+
+    Not one that refused at once: it may lead a failover in the next moment. Replicas of the gateway ask all of them,
+    and who leaves one out for longer goes on publishing to a primary that they have left.
+    """
+    if _is_silent(answer, seconds):
+        circuit_of(sentinel).open(partial(_wait_for, sentinel, service))
+
+
+def _wait_for(sentinel: str, service: str) -> None:
+    """Raise while it is silent."""
+    began = time.monotonic()
+    answer = _ask(sentinel, service)
+    if _is_silent(answer, time.monotonic() - began):
+        raise NotAsked
+
+
+def _is_silent(answer: object, seconds: float) -> bool:
+    """Whether it took long to be told nothing: it is frozen, cut off, or its host cannot be looked up."""
+    return isinstance(answer, Exception) and seconds > SILENT_SECONDS
 
 
 async def ask_all(url: RedisUrl) -> Known:

@@ -145,7 +145,6 @@ def test_the_word_of_sentinels_holds_for_a_moment_only(monkeypatch: pytest.Monke
     learn_it(("two", 2))
     assert (asked[0], routes.node_of("k")) == (1, "redis://one:1/0")
     monkeypatch.setattr(module, "LOCATED_SECONDS", -1.0)
-    monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
     learn_it(AWAY)
     assert (asked[0], routes.node_of("k")) == (2, "redis://one:1/0"), "no Sentinel says nothing against it"
     learn_it(("two", 2))
