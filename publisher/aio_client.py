@@ -64,8 +64,6 @@ async def last_event(project_id: str, job_id: str, sentence_id: str | None = Non
         client = await _client(settings.redis_url)
         try:
             (payload,) = await cast("Awaitable[list[bytes | None]]", client.hmget(key, [field]))
-        except UnicodeError:
-            raise
         except ValueError as error:
             raise unreadable(error) from None
     return event_or_none(payload)
@@ -158,8 +156,6 @@ async def _execute(pipeline: Any) -> list[Any]:
     """The answers, errors in place."""
     try:
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
-    except UnicodeError:  # a host in REDIS_URL that no resolver takes
-        raise
     except ValueError as error:  # redis-py reads what MOVED and ASK say
         raise unreadable(error) from None
     return answers

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import redis
 import redis.asyncio
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError
+from redis.exceptions import TimeoutError as NoAnswer
 
 from publisher.outage import NotAsked, circuit_of
 from publisher.redis_options import redis_options
@@ -90,7 +91,10 @@ def _wait_for(sentinel: str, service: str) -> None:
 
 def _is_silent(answer: object, seconds: float) -> bool:
     """Whether it took long to be told nothing: it is frozen, cut off, or its host cannot be looked up."""
-    return isinstance(answer, Exception) and seconds > SILENT_SECONDS
+    is_nothing = isinstance(answer, ConnectionError | NoAnswer | OSError) and not isinstance(
+        answer, AuthenticationError
+    )
+    return is_nothing and seconds > SILENT_SECONDS
 
 
 async def ask_all(url: RedisUrl) -> Known:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError
+from redis.exceptions import AuthenticationError, ConnectionError
 
 from publisher import sentinels as module
 from publisher.outage import circuit_of
@@ -15,7 +15,7 @@ from publisher.redis_url import SENTINEL_SECONDS, RedisUrl
 from publisher.sentinels import Place, locate, locate_async
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import free_port
-from tests.odd_redis import OddRedis, odd_sentinel
+from tests.odd_redis import OK, OddRedis, odd_sentinel
 
 OLD, NEW = ("127.0.0.1", 1), ("127.0.0.1", 2)
 LOCATORS: list[Callable[[RedisUrl], Any]] = [locate, locate_async]
@@ -109,6 +109,17 @@ def test_a_frozen_sentinel_costs_one_question_its_time_and_is_heard_soon_after_i
     frozen.fail_over()
     frozen.goes_on.set()
     wait_for(lambda: call(locator, url) == NEW, "its answer", 1.5)
+
+
+def test_a_sentinel_that_takes_its_time_to_say_no_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong password is to be read in the log, and is not tried again."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
+    server = OddRedis(lambda words: OK if words[0] != "SENTINEL" else b"-NOAUTH Authentication required.\r\n")
+    url = RedisUrl.parse(f"redis+sentinel://127.0.0.1:{server.port}/m")
+    for _ in range(2):
+        with pytest.raises(AuthenticationError):
+            locate(url)
+    server.end()
 
 
 def test_where_all_are_silent_the_first_question_takes_its_time_and_no_other(

@@ -19,7 +19,7 @@ SLOT = 12
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 0.6)
 
 
 @pytest.fixture
