@@ -11,9 +11,20 @@ from gateway.feed import PROBE_SECONDS, Feed
 from gateway.link import MOVES, SHARDED, Expected, pack
 from gateway.listener import Listener
 from publisher.names import jobs_key
-from publisher.slot_map import text_of
+from publisher.redis_url import is_place
+from publisher.slot_map import NOWHERE, text_of
 
-_PLACE = re.compile(r"\S*:\d{1,5}$")  # where ASK sends one to; the host may be empty
+_PLACE = re.compile(r"(\S*):(\d{1,5})$")  # where ASK sends one to
+
+
+def _place_of(text: str) -> str:
+    """The address that ASK names; '' for none: a node that has no name yet (`?`), or nonsense.
+
+    The host is empty where it is that of the node which was asked.
+    """
+    place = _PLACE.search(text)
+    is_somewhere = place and place[1] != NOWHERE and is_place(place[1] or "localhost", int(place[2]))
+    return place[0] if place and is_somewhere else ""
 
 
 class ShardFeed(Feed):
@@ -104,10 +115,15 @@ class ShardFeed(Feed):
             self._expected.appendleft(expected)  # that was a SUNSUBSCRIBE; the answer to the PING behind it is owed yet
         elif expected.kind == "publish":
             self._move(expected.channel)  # a new probe is given in time, or the link is given up
-        elif code == "ASK" and (place := _PLACE.search(rest)):
-            self._on_elsewhere(expected, place[0])
-        elif expected.kind == self._verbs.subscribe or self._loads.get(expected.channel) is expected:
+        elif code == "ASK" and (place := _place_of(rest)):
+            self._on_elsewhere(expected, place)
+        elif self._is_homeless(expected, code):
             self._move(expected.channel)
+
+    def _is_homeless(self, expected: Expected, code: str) -> bool:
+        """Whether who serves its channel is to be looked up: a MOVED to a check is said of the channel as well."""
+        is_load = self._loads.get(expected.channel) is expected
+        return is_load or expected.kind == self._verbs.subscribe or (expected.kind == "check" and code == "ASK")
 
     def _on_elsewhere(self, expected: Expected, address: str) -> None:
         is_load = self._loads.get(expected.channel) is expected

@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from publisher.delivery import Delivery
 from publisher.events import Event, event_or_none
-from publisher.outage import SEND_ERRORS, NotAsked, circuit_of
+from publisher.outage import SEND_ERRORS, NotAsked, circuit_of, unreadable
 from publisher.publication import SCRIPT, SCRIPT_SHA, Answer, Publication, where_remembered
 from publisher.redis_options import SOCKET_TIMEOUT_SECONDS, redis_options
 from publisher.redis_url import RedisUrl
@@ -62,7 +62,10 @@ async def last_event(project_id: str, job_id: str, sentence_id: str | None = Non
         (payload,) = await _play(ask(routes, key, "HMGET", key, field))
     else:
         client = await _client(settings.redis_url)
-        (payload,) = await cast("Awaitable[list[bytes | None]]", client.hmget(key, [field]))
+        try:
+            (payload,) = await cast("Awaitable[list[bytes | None]]", client.hmget(key, [field]))
+        except ValueError as error:
+            raise unreadable(error) from None
     return event_or_none(payload)
 
 
@@ -146,7 +149,16 @@ async def _do(step: Step) -> Any:
     async with _places(step.url), client.pipeline(transaction=False) as pipeline:
         for words in step.commands:
             pipeline.execute_command(*words)
-        return await pipeline.execute(raise_on_error=False)
+        return await _execute(pipeline)
+
+
+async def _execute(pipeline: Any) -> list[Any]:
+    """The answers, errors in place."""
+    try:
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+    except ValueError as error:  # redis-py reads what MOVED and ASK say
+        raise unreadable(error) from None
+    return answers
 
 
 def _places(url: str) -> asyncio.Semaphore:
@@ -190,7 +202,7 @@ async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, 
             pipeline.evalsha(SCRIPT_SHA, *publication.script_arguments)
         else:
             pipeline.publish(publication.channel, publication.payload)
-    answers: list[Answer] = await pipeline.execute(raise_on_error=False)
+    answers: list[Answer] = await _execute(pipeline)
     if any(isinstance(answer, ReadOnlyError) for answer in answers):
         # After a failover the same name may lead to another server.
         await client.connection_pool.disconnect(inuse_connections=False)
@@ -204,6 +216,8 @@ async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, 
             answers[first] = cast(int | None, await client.eval(SCRIPT, *arguments))
         except ResponseError as error:
             answers[first] = error
+        except ValueError as error:
+            answers[first] = unreadable(error)
         if rest:
             again = await _send(client, [batch[index] for index in rest], replay=True)
             for index, answer in zip(rest, again, strict=True):

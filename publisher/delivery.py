@@ -106,7 +106,7 @@ class Delivery:
             return delay
         if is_worth_retrying(error) and not isinstance(error, NotAsked):
             for circuit, publication in {self.circuit_for(one): one for one in self._away or self.batch}.items():
-                circuit.open(functools.partial(self._probe, publication))
+                circuit.open(functools.partial(self._probe, publication), unsent.tell_the_rest)
         unsent.report(self.batch[0], len(self._waiting), self._settings, error, self._patience.seconds)
         self.given_up = set(self._waiting)
         self._wait_for([])

@@ -36,6 +36,7 @@ MOST_PROBE_PAUSE_SECONDS = 0.5
 GRACE_SECONDS = 0.25
 GRACE_PAUSE_SECONDS = 4.0
 LOG_PAUSE_SECONDS = 60.0
+MOST_TOLD = 200  # characters of an answer that makes no sense
 
 # What sending may raise; the built-in ones come from redis-py when something answers that is no Redis.
 SEND_ERRORS = (RedisError, AttributeError, IndexError, TypeError)
@@ -53,6 +54,11 @@ def is_worth_retrying(error: Exception) -> bool:
     if isinstance(error, ConnectionError | TimeoutError | ReadOnlyError | ClusterDownError | TryAgainError):
         return True
     return isinstance(error, RedisError) and str(error).startswith(_PASSING_CODES)
+
+
+def unreadable(answer: object) -> ConnectionError:
+    """The error for an answer that makes no sense. `ValueError` is what a job's own mistakes raise, never Redis'."""
+    return ConnectionError(f"an answer cannot be read: {str(answer)[:MOST_TOLD]}")
 
 
 class NotAsked(ConnectionError):
@@ -83,14 +89,14 @@ class Circuit:
     def is_open(self) -> bool:
         return not self._closed.is_set()
 
-    def open(self, probe: Callable[[], object]) -> None:
-        """Give Redis up until `probe` raises no more; it is called in a thread, again and again."""
+    def open(self, probe: Callable[[], object], then: Callable[[], object] | None = None) -> None:
+        """Give Redis up until `probe` raises no more; it is called in a thread, again and again, and `then` at last."""
         with self._opening:  # of several threads that give up at once, one starts the probe
             if self.is_open:
                 return
             self._closed.clear()
         try:
-            threading.Thread(target=self._ask, args=(probe,), name="publisher-probe", daemon=True).start()
+            threading.Thread(target=self._ask, args=(probe, then), name="publisher-probe", daemon=True).start()
         except RuntimeError:  # there are too many threads, or the interpreter ends: each event asks for itself
             self.close()
 
@@ -98,7 +104,7 @@ class Circuit:
         """Redis is worth a try again."""
         self._closed.set()
 
-    def _ask(self, probe: Callable[[], object]) -> None:
+    def _ask(self, probe: Callable[[], object], then: Callable[[], object] | None) -> None:
         pause = PROBE_PAUSE_SECONDS
         while self.is_open:
             try:
@@ -109,7 +115,8 @@ class Circuit:
                     pause = min(2 * pause, MOST_PROBE_PAUSE_SECONDS)
                     continue
             self.close()
-            unsent.tell_the_rest()
+            if then is not None:
+                then()
 
     def wait(self) -> None:
         """Return if Redis is worth a try, else raise `NotAsked`, mostly at once."""

@@ -1,5 +1,6 @@
 """What a Redis URL names: one server, the primary that Sentinels know, or a Cluster. Knows no connection."""
 
+import re
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -34,6 +35,8 @@ _TLS_OPTIONS = (
 )  # fmt: skip
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 LONGEST_NAME = 40  # characters of an unknown option's name, if it is to be repeated
+MOST_PORT = 65_535
+_NOT_IN_A_HOST = re.compile(r"[\s\x00-\x1f\x7f/?#@\\\[\]]")
 SENTINEL_SECONDS = 0.5  # for a connect to a Sentinel, and for its answer: there are others
 
 
@@ -101,7 +104,15 @@ class RedisUrl(NamedTuple):
         )  # fmt: skip
 
     def at(self, host: str, port: int) -> str:
-        """The usual URL of one server behind this one, with the same user, database and options."""
+        """The usual URL of one server behind this one, with the same user, database and options.
+
+        Raises redis-py's `ConnectionError` for what is no place: servers and Sentinels say where others are, and a URL
+        with such a host in it would lead elsewhere, with user and password.
+        """
+        if not is_place(host, port):
+            from redis.exceptions import ConnectionError  # here: redis-py takes long to load
+
+            raise ConnectionError(f"{host[:LONGEST_NAME]!r}:{str(port)[:LONGEST_NAME]} is no place of a server")
         return _join(self.scheme, self.user, host, port, self.database, self.options)
 
     def at_sentinel(self, host: str, port: int) -> str:
@@ -109,6 +120,18 @@ class RedisUrl(NamedTuple):
         tls = tuple(option for option in self.options if option[0].startswith("ssl_"))
         bounds = tuple((name, str(SENTINEL_SECONDS)) for name in ("socket_timeout", "socket_connect_timeout"))
         return _join(self.scheme, self.sentinel_user, host, port, 0, tls + bounds)
+
+
+def is_place(host: str, port: int) -> bool:
+    """Whether a URL can say this host and port, and does not say something else then."""
+    if _NOT_IN_A_HOST.search(unquote(host)):  # redis-py undoes %XX in it
+        return False
+    try:
+        host.encode("idna")  # as every resolver is asked
+        split = urlsplit(f"//[{host}]:{port}" if ":" in host else f"//{host}:{port}")
+        return 0 < port <= MOST_PORT and (split.hostname, split.port) == (host.lower(), port)
+    except ValueError:
+        return False
 
 
 def known_options(kind: Kind, scheme: str) -> tuple[str, ...]:
@@ -155,6 +178,6 @@ def _host(text: str, kind: Kind, number: int) -> tuple[str, int]:
     except ValueError:
         raise ValueError(wrong) from None
     host = split.hostname or ("localhost" if kind == "server" else "")
-    if not host or not port or split.path or host.strip() != host:
+    if split.path or not is_place(host, port):
         raise ValueError(wrong)
     return host, port

@@ -22,12 +22,12 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from publisher.outage import SEND_ERRORS, Circuit, NotAsked, Redirected, circuit_of, is_worth_retrying
+from publisher.outage import SEND_ERRORS, Circuit, NotAsked, Redirected, circuit_of, is_worth_retrying, unreadable
 from publisher.publication import SCRIPT, SCRIPT_SHA, Answer, Publication
-from publisher.redis_url import RedisUrl
-from publisher.sentinels import SILENT_SECONDS, Place
+from publisher.redis_url import RedisUrl, is_place
+from publisher.sentinels import Place
 from publisher.settings import PublisherSettings, mask_url
-from publisher.slot_map import Span, read_epoch, read_slots, slot_of
+from publisher.slot_map import NOWHERE, SLOTS, Span, read_epoch, read_slots, slot_of
 
 MOST_ASKED = 3  # nodes that are asked for the map in a try: each may take a second
 # For how long the word of the Sentinels holds. After a failover by hand the old primary takes events for ten seconds
@@ -88,9 +88,9 @@ class Routes:
         is_old = self.url.kind == "sentinel" and time.monotonic() - self._located_at > LOCATED_SECONDS
         return self.is_stale or is_old
 
-    def put_off(self, seconds: float = 0.0) -> None:
-        """Sentinels are asked now; not again at once if none of them answers, but after so many seconds."""
-        self._located_at = time.monotonic() + seconds
+    def put_off(self) -> None:
+        """Sentinels are asked now; not again at once if none of them answers."""
+        self._located_at = time.monotonic()
 
     def set_primary(self, place: Place) -> None:
         """What the Sentinels said."""
@@ -120,17 +120,24 @@ class Routes:
         return [(node, self._hosts[node]) for node in known[:MOST_ASKED]]
 
     def target(self, node: str, answer: AskError) -> str:
-        """The URL of the node that another one, asked before, names; MOVED is a kind of ASK to redis-py."""
-        return self._node_at(answer.host or self._hosts.get(node, ""), int(answer.port))
+        """The URL of the node that another one, asked before, names; MOVED is a kind of ASK to redis-py.
+
+        '' where it names none (`?`, a node that has no name yet, or nonsense): the map is to be learnt anew.
+        """
+        host = answer.host or self._hosts.get(node, "")  # none means: where it was reached itself
+        return self._node_at(host, answer.port) if host != NOWHERE and is_place(host, answer.port) else ""
 
     def note(self, node: str, answer: object) -> None:
         """What an answer tells of the map, and of the node that gave it."""
         if isinstance(answer, NotAsked):
             return
-        if isinstance(answer, MovedError):
-            self._knowing = self.target(node, answer)
-            self._slots[int(answer.slot_id)] = self._knowing
-            self.is_stale = True
+        if isinstance(answer, AskError):
+            target = self.target(node, answer)
+            self.is_stale |= isinstance(answer, MovedError) or not target
+            if isinstance(answer, MovedError) and target:
+                self._knowing = target
+                if 0 <= answer.slot_id < SLOTS:
+                    self._slots[answer.slot_id] = target
         is_wrong = isinstance(answer, ConnectionError | TimeoutError | ClusterDownError | ReadOnlyError) or (
             isinstance(answer, Exception) and str(answer).startswith("NOREPLICAS")
         )
@@ -168,7 +175,6 @@ def learn(routes: Routes) -> Generator[Step, Any, None]:
         except SEND_ERRORS:
             if routes.is_stale:
                 raise
-            routes.put_off(SILENT_SECONDS)
         return
     newest: tuple[int, Sequence[Span]] | None = None
     error: Exception = ConnectionError("its nodes own no slots: it is no Cluster yet")
@@ -205,15 +211,18 @@ def ask(routes: Routes, key: str, *words: Any) -> Generator[Step, Any, Any]:
             continue
         try:
             answer = _typed((yield Request(node, [words]))[0])
-            if isinstance(answer, AskError) and not isinstance(answer, MovedError):
-                _, answer = yield Request(routes.target(node, answer), [("ASKING",), words])
+            is_asked = isinstance(answer, AskError) and not isinstance(answer, MovedError)
+            if is_asked and (target := routes.target(node, answer)):
+                _, answer = yield Request(target, [("ASKING",), words])
         except SEND_ERRORS as failure:
             answer = failure
         routes.note(node, answer)
         if not isinstance(answer, Exception):
             return answer
         error = answer
-        if not isinstance(answer, MovedError) and not is_worth_retrying(answer):
+        if isinstance(answer, AskError) and not routes.target(node, answer):
+            error = _nowhere(answer)
+        elif not isinstance(answer, MovedError) and not is_worth_retrying(answer):
             break
     raise error
 
@@ -246,10 +255,15 @@ def publish(
         for index in indexes:
             answer = answers[index]
             routes.note(node, answer)
-            if isinstance(answer, MovedError):
+            if not isinstance(answer, AskError):
+                continue
+            target = routes.target(node, answer)
+            if not target:
+                answers[index] = _nowhere(answer)
+            elif isinstance(answer, MovedError):
                 answers[index] = Redirected(f"MOVED {answer}")
-            elif isinstance(answer, AskError):  # its slot is being moved, and the project's state is there already
-                asked.setdefault(routes.target(node, answer), []).append(index)
+            else:  # its slot is being moved, and the project's state is there already
+                asked.setdefault(target, []).append(index)
     for node, indexes in asked.items():
         yield from _publish_at(Request(node, ()), routes, batch, indexes, answers, replay=replay, is_asked=True)
         for index in indexes:
@@ -306,8 +320,16 @@ def _typed(answer: Any) -> Any:
     if type(answer) is ResponseError:
         code, _, text = str(answer).partition(" ")
         if code in _CLASSES:
-            return _CLASSES[code](text)
+            try:
+                return _CLASSES[code](text)
+            except ValueError:
+                return unreadable(f"{code} {text}")
     return answer
+
+
+def _nowhere(answer: AskError) -> ConnectionError:
+    """A slot went to a node that nobody can reach yet."""
+    return ConnectionError(f"the project's slot is at {answer.host}:{answer.port}, and nobody can be reached there")
 
 
 def _nobody() -> ConnectionError:

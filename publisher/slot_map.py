@@ -5,7 +5,11 @@ from typing import Any, NamedTuple
 
 from redis.crc import key_slot
 
+from publisher.redis_url import is_place
+
 SLOTS = 16_384
+MOST_DIGITS = 20  # of an epoch, which has 64 bits
+NOWHERE = "?"  # the host of a node that has no name yet, where nodes are known by names
 
 
 class Span(NamedTuple):
@@ -32,19 +36,21 @@ def read_slots(answer: Any, host: str) -> tuple[Span, ...]:
     """
     try:
         return tuple(_spans(answer, host))
-    except (TypeError, ValueError, IndexError, AttributeError):
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError):
         raise ValueError(f"{host} did not answer CLUSTER SLOTS with slots") from None
 
 
 def _spans(answer: Sequence[Any], host: str) -> Iterator[Span]:
     for first, last, primary, *_ in answer:
         # A node that has no other name than the one by which it was reached gives none; one that nobody can reach yet,
-        # a question mark.
-        name = text_of(primary[0]) or host
-        if name != "?":
-            if not 0 <= int(first) <= int(last) < SLOTS:
+        # a question mark, or no port: it listens with TLS only, say.
+        name, port = text_of(primary[0]) or host, int(primary[1])
+        if not 0 <= int(first) <= int(last) < SLOTS:
+            raise ValueError
+        if name != NOWHERE and port:
+            if not is_place(name, port):
                 raise ValueError
-            yield Span(int(first), int(last), name, int(primary[1]), text_of(primary[2]) if len(primary) > 2 else "")
+            yield Span(int(first), int(last), name, port, text_of(primary[2]) if len(primary) > 2 else "")
 
 
 def read_epoch(answer: Any) -> int:
@@ -54,7 +60,7 @@ def read_epoch(answer: Any) -> int:
     """
     for line in text_of(answer).splitlines():
         name, _, value = line.partition(":")
-        if name == "cluster_current_epoch" and value.strip().isdecimal():
+        if name == "cluster_current_epoch" and value.strip().isdecimal() and len(value) <= MOST_DIGITS:
             return int(value)
     return 0
 

@@ -13,7 +13,7 @@ import redis
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from publisher.delivery import Delivery
-from publisher.outage import SEND_ERRORS, NotAsked, circuit_of
+from publisher.outage import SEND_ERRORS, NotAsked, circuit_of, unreadable
 from publisher.publication import PART, SCRIPT, Answer, Publication
 from publisher.redis_options import SOCKET_TIMEOUT_SECONDS, redis_options
 from publisher.redis_url import RedisUrl
@@ -108,16 +108,18 @@ def _do(step: Step) -> Any:
         return locate(step)
     if step.circuit:
         circuit_of(step.circuit).wait()
-    return _ask(_client(step.url).connection_pool, step.commands)
+    client = _client(step.url)
+    try:
+        return _ask(client.connection_pool, step.commands)
+    except ValueError as error:  # of an answer to AUTH, say
+        raise unreadable(error) from None
 
 
 def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
     """Send a batch in one round trip, or two where Redis does not have the script yet; errors are returned in place."""
     if not replay:
-        pipeline = client.pipeline(transaction=False)
-        for publication in batch:
-            pipeline.publish(publication.channel, publication.payload)
-        answers = pipeline.execute(raise_on_error=False)
+        words = [("PUBLISH", publication.channel, publication.payload) for publication in batch]
+        answers = _ask(client.connection_pool, words)
         return [answer if isinstance(answer, Exception) else None for answer in answers]
     answers = _ask(client.connection_pool, [publication.evalsha for publication in batch])
     if unknown := [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]:
@@ -130,6 +132,8 @@ def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) ->
             answers[first] = error
             if isinstance(error, ReadOnlyError):
                 client.connection_pool.disconnect()
+        except ValueError as error:
+            answers[first] = unreadable(error)
         if rest:
             again = _send(client, [batch[index] for index in rest], replay=True)
             for index, answer in zip(rest, again, strict=True):
@@ -172,3 +176,5 @@ def _answer(connection: Any) -> Answer:
         return cast(int | None, connection.read_response())
     except ResponseError as error:
         return error
+    except ValueError as error:  # redis-py reads what MOVED and ASK say
+        raise unreadable(error) from None

@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+import hiredis
 import pytest
 
 from gateway import cluster as module
 from gateway import feed as feed_module
 from gateway.cluster import ClusterFeed
+from gateway.link import Expected
 from gateway.listener import FeedState
 from gateway.shard import Shard
 from publisher.redis_url import RedisUrl
@@ -396,6 +398,36 @@ async def test_what_is_no_state_is_none_where_a_channel_is_checked(stage: Stage)
     assert stage.loads(stage.first) == loads
     await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
     await stage.hears(stage.first, "news")
+
+
+@pytest.mark.parametrize("place", ["?:7005", "a@b:7005", "h:0", "h:70000", "nowhere"])
+async def test_a_state_that_is_nobody_knows_where_is_looked_up_anew_and_no_other_node_is_asked(
+    stage: Stage, place: str
+) -> None:
+    """A `?` in a URL ends its host: user and password would go to this machine's port 6379."""
+    await stage.watch(stage.first)
+    shard = stage.feed._homes[stage.first]
+    assert shard is not None
+    loads = stage.loads(stage.first)
+    shard.feed._on_error(Expected("check", stage.first), hiredis.ReplyError(f"ASK 12 {place}"))
+    assert stage.feed._asked == {}
+    await eventually(lambda: stage.loads(stage.first) > loads, "the state, from who owns the slot")
+    await stage.hears(stage.first, "news")
+
+
+async def test_a_slot_that_goes_to_a_node_without_a_name_is_told_as_a_loss_until_it_has_one(own_stage: Stage) -> None:
+    """Nodes are known by names here, and one that was added a moment ago has none: it is `?` in all answers."""
+    first, second = own_stage.cluster.nodes
+    for node in (first, second):
+        node.client.config_set("cluster-preferred-endpoint-type", "hostname")
+    first.client.config_set("cluster-announce-hostname", "127.0.0.1")
+    await own_stage.watch(own_stage.first)
+    finish = await asyncio.to_thread(own_stage.cluster.begin_move, own_stage.first)
+    await asyncio.to_thread(finish)
+    await eventually(lambda: own_stage.listener.count("lost") > 0, "the loss")
+    second.client.config_set("cluster-announce-hostname", "127.0.0.1")
+    await own_stage.live()
+    await own_stage.hears(own_stage.first, "news")
 
 
 async def test_nodes_that_the_url_does_not_name_are_found(cluster: SmallCluster) -> None:

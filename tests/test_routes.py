@@ -145,7 +145,6 @@ def test_the_word_of_sentinels_holds_for_a_moment_only(monkeypatch: pytest.Monke
     learn_it(("two", 2))
     assert (asked[0], routes.node_of("k")) == (1, "redis://one:1/0")
     monkeypatch.setattr(module, "LOCATED_SECONDS", -1.0)
-    monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
     learn_it(AWAY)
     assert (asked[0], routes.node_of("k")) == (2, "redis://one:1/0"), "no Sentinel says nothing against it"
     learn_it(("two", 2))
@@ -268,6 +267,41 @@ def test_a_moved_without_a_host_means_the_host_that_was_asked() -> None:
     routes = cluster()
     send(routes, [publication()], answers={A: [[MovedError(f"{slot_of('project:p')} :2")]]})
     assert routes.node_of("project:p") == B
+
+
+@pytest.mark.parametrize("place", ["?:2", "h:0", "h:70000", "h/x:2", "h@x:2"])
+@pytest.mark.parametrize("kind", [MovedError, AskError])
+def test_where_nobody_can_be_reached_nobody_is_asked_and_the_map_is_learnt_anew(kind: type, place: str) -> None:
+    """A `?` or / in a URL ends its host: user and password would go to this machine's port 6379."""
+    routes = cluster()
+    said = ResponseError(f"{'MOVED' if kind is MovedError else 'ASK'} {slot_of('project:p')} {place}")
+    batch = [publication("1"), publication("2", "other")]
+    routes._slots[slot_of("project:other")] = B
+    answers, log = send(routes, batch, answers={A: [[said]], B: [[2]]})
+    assert isinstance(answers[0], ConnectionError)
+    assert "nobody can be reached there" in str(answers[0])
+    assert answers[1] == 2
+    assert [request.url for request in log] == [A, B]
+    assert (routes.is_stale, routes.node_of("project:p")) == (True, A)
+    answers, _ = send(routes, batch[:1], answers={B: [[1]]}, slots={A: (6, B), B: (6, B), C: (6, B)})
+    assert answers == [1]
+    with pytest.raises(ConnectionError, match="nobody can be reached there"):
+        play(ask(cluster(), "k", "X"), {A: [[said]] * 9}, slots={A: (5, A), B: (5, A), C: (5, A)})
+
+
+@pytest.mark.parametrize("text", ["MOVED", "MOVED 12", "MOVED 12 nowhere", "ASK 1", "ASK x h:1", "MOVED 1 h:x"])
+def test_a_move_that_cannot_be_read_is_a_node_that_failed(text: str) -> None:
+    """redis-py from 6 on reads it by itself, and raises `ValueError`; see test_odd_answers.py."""
+    routes = cluster()
+    answers, _ = send(routes, [publication()], answers={A: [[ResponseError(text)]]})
+    assert isinstance(answers[0], ConnectionError)
+    assert routes.is_stale
+
+
+def test_a_slot_that_no_cluster_has_is_not_kept() -> None:
+    routes = cluster()
+    send(routes, [publication()], answers={A: [[MovedError("99999999 h:2")]]})
+    assert 99_999_999 not in routes._slots
 
 
 def test_a_project_whose_slot_is_being_moved_is_asked_for_where_it_is_and_nothing_else_changes() -> None:

@@ -23,8 +23,14 @@ def test_the_address_is_the_one_that_is_new_amid_a_failover() -> None:
 
 
 @pytest.mark.parametrize(
-    "answers", [[[], None], [[b"config-epoch"], [b"h", b"1"]], [None, None], [[b"x", b"y"], [b"h", b"1"]]]
-)
+    "answers",
+    [
+        [[], None], [[b"config-epoch"], [b"h", b"1"]], [None, None], [[b"x", b"y"], [b"h", b"1"]],
+        [STATE, [b"h", b"70000"]], [STATE, [b"h", b"0"]], [STATE, [b"?", b"1"]], [STATE, [b"", b"1"]],
+        [[*STATE[:7], b"9" * 400, *STATE[8:]], [b"10.0.0.1", b"1"]], [[*STATE[:9], b"9" * 400], [b"h", b"1"]],
+        [[*STATE[:9], b"-1"], [b"h", b"1"]],
+    ],
+)  # fmt: skip
 def test_what_no_sentinel_would_say_is_an_error(answers: list[object]) -> None:
     with pytest.raises((ValueError, TypeError, LookupError)):
         read(answers)

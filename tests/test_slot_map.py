@@ -29,8 +29,10 @@ def test_a_node_without_a_name_is_where_it_was_reached(name: object) -> None:
     assert read_slots([[5, 5, [name, 7000, b"id"]]], "h")[0][:4] == (5, 5, "h", 7000)
 
 
-def test_a_node_that_nobody_can_reach_owns_nothing() -> None:
-    assert read_slots([[0, 5, [b"?", 7000, b"id"]]], "h") == ()
+@pytest.mark.parametrize(("name", "port"), [(b"?", 7000), (b"h", 0)], ids=["no name yet", "no port without TLS"])
+def test_a_node_that_nobody_can_reach_owns_nothing(name: bytes, port: int) -> None:
+    reachable = [6, 7, [b"h", 7001, b"id2"]]
+    assert read_slots([[0, 5, [name, port, b"id"]], reachable], "h") == (Span(6, 7, "h", 7001, "id2"),)
 
 
 NODE = [b"h", 1, b"id"]
@@ -40,7 +42,8 @@ NODE = [b"h", 1, b"id"]
     "answer",
     [
         None, 7, b"OK", [1], [[0, 1]], [[0, 1, []]], [[-1, 3, NODE]], [[0, 16_384, NODE]], [[0, 1, [b"h", b"x", b"i"]]],
-        {"a": 1},
+        {"a": 1}, [[0, 1, [b"h", 70_000, b"i"]]], [[0, 1, [b"h", -1, b"i"]]], [[0, 1, [b"a/b", 1, b"i"]]],
+        [[0, 1, [b"a@b", 1, b"i"]]], [[0, float("inf"), NODE]], [[0, 1, [b"a..b", 1, b"i"]]],
     ],
 )  # fmt: skip
 def test_what_is_no_such_answer_is_a_value_error(answer: object) -> None:
@@ -50,4 +53,4 @@ def test_what_is_no_such_answer_is_a_value_error(answer: object) -> None:
 
 def test_the_epoch_is_read_and_what_has_none_is_the_oldest() -> None:
     assert read_epoch(b"cluster_state:ok\r\ncluster_current_epoch:12\r\ncluster_my_epoch:3\r\n") == 12
-    assert read_epoch(b"nonsense") == read_epoch(None) == 0
+    assert read_epoch(b"nonsense") == read_epoch(None) == read_epoch(b"cluster_current_epoch:" + b"9" * 5_000) == 0

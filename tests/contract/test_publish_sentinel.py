@@ -11,7 +11,7 @@ import pytest
 import publisher
 from publisher import aio
 from publisher.outage import unsent
-from publisher.redis_url import RedisUrl
+from publisher.redis_url import SENTINEL_SECONDS, RedisUrl
 from publisher.sentinels import locate, locate_async
 
 from .deadlines import wait_for
@@ -87,6 +87,27 @@ async def test_the_primary_is_the_one_of_the_newest_failover(sentinels: Sentinel
         assert time.monotonic() - began < 3
     finally:
         alone.end()
+
+
+@pytest.mark.parametrize("is_left_out", [True, False])
+async def test_a_frozen_sentinel_delays_one_event_and_no_other(
+    sentinels: Sentinels, project: str, monkeypatch: pytest.MonkeyPatch, is_left_out: bool
+) -> None:
+    """Though Sentinels are asked twice a second. The control waits for it each time."""
+    if not is_left_out:
+        monkeypatch.setattr("publisher.sentinels.SILENT_SECONDS", math.inf)
+    publisher.broadcast_to_project(project, progress("job"), strict=True)
+    sentinels.sentinels[1].freeze()
+    slow = 0
+    for number in range(30):
+        began = time.monotonic()
+        if number % 2:
+            await aio.broadcast_to_project(project, progress("job"), strict=True)
+        else:
+            publisher.broadcast_to_project(project, progress("job"), strict=True)
+        slow += time.monotonic() - began > SENTINEL_SECONDS * 0.9
+        time.sleep(0.1)
+    assert (slow == 1) == is_left_out
 
 
 def test_a_failover_by_hand_loses_nothing_where_the_primary_is_paused_before(
