@@ -7,9 +7,9 @@ import time
 
 from redis.exceptions import RedisError
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidStatus, InvalidURI, SecurityError, WebSocketException
 
-from gateway.logs import escaped
+from gateway.logs import escaped, shown_url
 from publisher.aio import broadcast_to_project
 from publisher.redis_advice import with_advice
 
@@ -25,15 +25,15 @@ async def canary(url: str, project_id: str, seconds: float) -> float:
 
     Always the same job, so that nothing piles up among what is remembered; the event is known by its message.
     """
-    token = secrets.token_hex(8)
-    step = f"{escaped(url)} did not answer"
+    token, where = secrets.token_hex(8), shown_url(url)
+    step = connecting = f"{where} did not answer"
     try:
         async with (
             asyncio.timeout(seconds),
             connect(url, proxy=None, max_size=LONGEST_BYTES, close_timeout=1) as socket,
         ):
             await socket.send(json.dumps({"type": "subscribe", "projectId": project_id}))
-            step = f"{escaped(url)} did not answer `subscribe`; its /readyz may tell why"
+            step = f"{where} did not answer `subscribe`; its /readyz may tell why"
             await _until(socket, "type", "subscribed")
             step = "Redis did not take the event"
             start = time.perf_counter()
@@ -45,10 +45,13 @@ async def canary(url: str, project_id: str, seconds: float) -> float:
     except TimeoutError:
         raise Dead(f"{step} (within {seconds:g} s)") from None
     except InvalidStatus as refused:
-        raise Dead(f"{escaped(url)} refuses the upgrade with {refused.response.status_code}") from None
+        raise Dead(f"{where} refuses the upgrade with {refused.response.status_code}") from None
     except RedisError as error:
         raise Dead(f"not published: {with_advice(error)}") from None
     except (OSError, WebSocketException, ValueError) as error:
+        # Their words repeat the URL, or the one that it leads to.
+        if step == connecting and isinstance(error, InvalidURI | SecurityError | ValueError):
+            raise Dead(f"{where} is not the URL of a gateway; one is ws://127.0.0.1:3001/ws") from None
         raise Dead(f"{step} ({escaped(str(error)) or type(error).__name__})") from None
 
 

@@ -3,10 +3,11 @@
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-from gateway.logs import escaped
+from gateway.logs import escaped, shown_url
 
 LONGEST_ANSWER = 300  # characters of it that are shown
 
+_PORTS = {"http": 80, "https": 443}
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 addresses to listen on, and to call
 
 
@@ -18,7 +19,10 @@ def address_of(host: str, port: int, scheme: str = "http") -> str:
     """The URL of a replica that listens there; raises `Unhealthy` for any free port."""
     if port == 0:
         raise Unhealthy("its port is 0, any free one: say which with --url")
-    host = _ANY.get(host, host)
+    return _join(scheme, _ANY.get(host, host), port)
+
+
+def _join(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
@@ -27,12 +31,14 @@ def check(url: str, path: str, seconds: float) -> None:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise Unhealthy(f"{escaped(url)} is no URL ({error})") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise Unhealthy(f"{escaped(url)} is no URL; use http://127.0.0.1:3001")
+    except ValueError:  # its words repeat what is in the URL
+        host = None
+    if not host or parts.scheme not in _PORTS:
+        raise Unhealthy(f"{shown_url(url)} is no URL; use http://127.0.0.1:3001")
+    # Without a port http.client would read one from the end of an IPv6 address.
+    port = _PORTS[parts.scheme] if port is None else port
     connection = (HTTPSConnection if parts.scheme == "https" else HTTPConnection)(host, port, timeout=seconds)
-    where = escaped(f"{parts.scheme}://{host}:{connection.port}{path}")
+    where = escaped(f"{_join(parts.scheme, host, port)}{path}")
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import unquote, unquote_plus
 
 logger = logging.getLogger("gateway")
 
@@ -53,13 +53,15 @@ class Mask:
 
 
 def secrets_of(redis_url: str | None, keys: Iterable[str]) -> list[str]:
-    """What must not be in the log: the keys, and the URL's passwords, as they are written and as they are meant."""
-    try:
-        split = urlsplit(redis_url or "")
-        passwords = [split.password or ""]
-    except ValueError:
-        return list(keys)
-    options = (option.partition("=") for option in split.query.split("&"))
+    """What must not be in the log: the keys, and the URL's passwords, as they are written and as they are meant.
+
+    By a plain search, since a URL that cannot be taken apart has a password, too.
+    """
+    rest = (redis_url or "").split("://", 1)[-1]
+    # The @ before the path ends it, or where none is there, the last: a password may have a / in it.
+    user = rest.partition("/")[0].rpartition("@")[0] or rest.rpartition("@")[0]
+    options = (option.partition("=") for option in rest.partition("?")[2].split("&"))
+    passwords = [user.partition(":")[2] or user]  # a name alone may be a token
     passwords += [value for name, _, value in options if "password" in name.lower()]
     return [*keys, *(form for password in passwords for form in (password, unquote(password), unquote_plus(password)))]
 
@@ -69,6 +71,16 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown_url(url: str) -> str:
+    """A URL that was given as an argument, as it is told: escaped, without user and query, which may be secrets."""
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    place, mark, query = rest.partition("?")
+    if "@" in query or "#" in place:  # nobody knows where a user, or the query, begins
+        return escaped(f"{scheme}{separator}***")
+    _, at, place = place.rpartition("@")
+    return escaped(f"{scheme}{separator}{'***@' if at else ''}{place}{'?***' if mark else ''}")
 
 
 def fitting(text: str, most_bytes: int) -> str:

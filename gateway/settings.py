@@ -1,5 +1,6 @@
 """Every knob of a replica: the one class that reads the environment."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -224,6 +225,11 @@ class Settings(BaseSettings):
         path: Path | None = info.data.get(f"{info.field_name}_file")
         if path is None:
             return value
+        # Who mistakes one for the other writes the secret here: what does not look like a path is not repeated.
+        if not (path.is_absolute() or os.path.exists(path)):  # noqa: PTH110 Path.exists raises for a long name
+            file = f"{info.field_name}_file"
+            name = cls.model_fields[file].validation_alias or PREFIX + file.upper()
+            raise ValueError(f"{name} names no file that exists; it is the path of a file that holds the secret")
         if value:
             raise ValueError(f"it is set, and so is the file {path}; set one of them")
         text = _read_secret(path)

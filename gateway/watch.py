@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, SecurityError, WebSocketException
 
 from gateway.job_board import JobBoard
+from gateway.logs import shown_url
 from gateway.watch_views import BarsView, LineView, OutputClosed, View, printable
 from publisher.events import event_from_json
 
@@ -204,15 +205,16 @@ def _read_message(text: str | bytes) -> dict[str, Any]:
 
 def _explain(url: str, error: Exception) -> str:
     """Why a first connection failed, and what to do, in one line."""
-    if isinstance(error, InvalidURI | ValueError):
-        return f"{url} is not the URL of a gateway; one is ws://127.0.0.1:3001/ws"
+    where = shown_url(url)
+    if isinstance(error, InvalidURI | SecurityError | ValueError):  # their words repeat the URL, or where it leads to
+        return f"{where} is not the URL of a gateway; one is ws://127.0.0.1:3001/ws"
     if isinstance(error, InvalidStatus):
         lines = (error.response.body or b"").decode(errors="replace").splitlines() or ["is this a gateway's /ws?"]
-        return f"{url} answered HTTP {error.response.status_code}: {lines[0][:200]}"
+        return f"{where} answered HTTP {error.response.status_code}: {lines[0][:200]}"
     code = getattr(error, "errno", None) or 0
     reason = os.strerror(code) if code > 0 else (str(error).splitlines() or [type(error).__name__])[0]
     start = "is the gateway running? Start one with: progress-gateway serve"
-    return f"cannot connect to {url} ({reason}): {start}"
+    return f"cannot connect to {where} ({reason}): {start}"
 
 
 async def watch(

@@ -68,8 +68,10 @@ class RedisUrl(NamedTuple):
             raise ValueError(f"it begins with no scheme that is known; write {FORMS}")
         base, kind = _SCHEMES[scheme]
         try:
+            authority = _authority(rest)
+            _check_user(authority if scheme == "unix" else authority.rpartition("@")[0])
             if scheme == "unix":
-                _options(urlsplit(url).query, kind, base)
+                _options(rest.partition("#")[0].partition("?")[2], kind, base)
                 return cls(kind, url, base)
             return cls._parse(kind, url, base, rest)
         except ValueError as error:
@@ -79,8 +81,8 @@ class RedisUrl(NamedTuple):
     @classmethod
     def _parse(cls, kind: Kind, url: str, scheme: str, rest: str) -> "RedisUrl":
         # `urlsplit` would take several hosts for one, so one stands for all while it reads the rest.
-        end = min((index for mark in "/?#" if (index := rest.find(mark)) >= 0), default=len(rest))
-        authority, split = rest[:end], urlsplit(f"//host{rest[end:]}")
+        authority = _authority(rest)
+        split = urlsplit(f"//host{rest.removeprefix(authority)}")
         if "@" in split.path + split.fragment and "@" not in authority:
             raise ValueError("a user or password has a character that ends it: in them, / ? # @ are %2F %3F %23 %40")
         if split.fragment:
@@ -140,6 +142,27 @@ def known_options(kind: Kind, scheme: str) -> tuple[str, ...]:
     return names + (_TLS_OPTIONS if scheme == "rediss" else ()) + (_SENTINEL_OPTIONS if kind == "sentinel" else ())
 
 
+def _authority(rest: str) -> str:
+    """User, password and hosts: what stands between `://` and the path."""
+    return rest[: min((index for mark in "/?#" if (index := rest.find(mark)) >= 0), default=len(rest))]
+
+
+def _check_user(user: str) -> None:
+    """Raise `ValueError` for what urllib, by which redis-py reads a URL, refuses: its own words repeat the password."""
+    try:
+        user.encode()  # not of bytes in the environment that are no UTF-8
+        urlsplit(f"//{user}")
+    except ValueError:
+        is_wrong = True
+    else:
+        is_wrong = "[" in user or "]" in user  # some versions of Python take some of them
+    if is_wrong:
+        raise ValueError(
+            "a user or password has a character that cannot stand in a URL: in them, [ ] are %5B %5D, and what is not "
+            "ASCII is the %XX of its bytes in UTF-8"
+        )
+
+
 def _options(query: str, kind: Kind, scheme: str) -> dict[str, str]:
     options, known = dict(parse_qsl(query, keep_blank_values=True)), known_options(kind, scheme)
     for name in options:
@@ -149,12 +172,19 @@ def _options(query: str, kind: Kind, scheme: str) -> dict[str, str]:
             is_name = name.isidentifier() and len(name) <= LONGEST_NAME and "@" not in query and f"{name}=" in query
             hint = "of TLS, which begins with rediss" if name in _TLS_OPTIONS else f"none; known are {', '.join(known)}"
             raise ValueError(f"the option {name!r} is {hint}" if is_name else f"an option is {hint}")
+    # Of the others that are wrong redis-py says so by a `ValueError` with the option's name; of this one, later.
+    if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
+        raise ValueError("the option 'ssl_cert_reqs' is none, optional or required")
     return options
 
 
 def _join(scheme: str, user: str, host: str, port: int, database: int, options: tuple[tuple[str, str], ...]) -> str:
-    host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{user}{host}:{port}/{database}{'?' if options else ''}{urlencode(options)}"
+    place = f"[{host}]" if ":" in host else host
+    try:
+        urlsplit(f"//{place}")
+    except ValueError:  # Redis names this host, and may say anything: urllib would repeat it together with the password
+        place = quote(host, safe="")
+    return f"{scheme}://{user}{place}:{port}/{database}{'?' if options else ''}{urlencode(options)}"
 
 
 def _user(name: str, password: str) -> str:

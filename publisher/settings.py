@@ -10,7 +10,7 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 _OFF = {"0", "off", "false", "no"}
 _ON = {"", "1", "on", "true", "yes"}
 # What `mask_url` shows: hosts with ports, [addresses], databases, and options of these forms.
-_HOSTS = re.compile(r"(\[[^\]]*\]|:\d{1,5}(?=,|$))|:.*")
+_HOSTS = re.compile(r"(\[[^\]]*\]|:\d{1,5}(?=,|$))|:.*", re.DOTALL)
 _DATABASE = re.compile(r"(/\d*)?")
 _SERVICE = re.compile(r"/[^/#]*(/\d*)?")
 _PATHS = {"unix": re.compile(r".*"), "redis+sentinel": _SERVICE, "rediss+sentinel": _SERVICE}
@@ -72,6 +72,8 @@ def mask_url(url: str) -> str:
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     place, mark, query = rest.partition("?")
     user, at, host = place.rpartition("@")
+    if "@" in query and not at:  # a user with a ? in it, perhaps
+        return f"{scheme}{separator}***"
     name, _, password = user.partition(":")
     user = f"{name}:***" if password else "***" if at else ""
     end = min((index for index in (host.find("/"), host.find("#")) if index >= 0), default=len(host))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.processes import Finished, RedisServer, Replica, environment, free_port, run_gateway
+from tests.test_healthcheck import answering
 
 
 def canary(*arguments: str, redis_url: str | None, **variables: object) -> Finished:
@@ -90,6 +91,26 @@ def test_a_refused_upgrade_is_1(replica: Replica, redis_server: RedisServer) -> 
 @pytest.mark.parametrize("url", ["nonsense", "http://h", "ws://h:port/ws", "ws://"])
 def test_what_is_no_url_is_1(url: str) -> None:
     assert "Traceback" not in lost(canary("--url", url, redis_url=None))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://user:hunter2@127.0.0.1:{port}/ws?token=hunter2",
+        "http://127.0.0.1/ws?token=hunter2",
+        "ws://u:[hunter2]@127.0.0.1/ws",
+    ],
+)
+def test_where_it_was_lost_is_told_without_the_secrets_of_the_url(url: str) -> None:
+    said = lost(canary("--url", url.format(port=free_port()), redis_url=None))
+    assert "127.0.0.1" in said
+    assert "hunter2" not in said
+
+
+def test_nor_does_a_redirect_show_any(redis_server: RedisServer) -> None:
+    location = b"HTTP/1.1 302 Found\r\nlocation: http://h/?hunter2\r\ncontent-length: 0\r\n\r\n"
+    with answering(location) as (port, _):
+        assert "hunter2" not in lost(canary("--url", f"ws://127.0.0.1:{port}/ws?hunter2", redis_url=redis_server.url))
 
 
 def test_what_is_no_project_is_2() -> None:

@@ -94,6 +94,20 @@ def test_an_address_to_listen_on_is_called_where_it_is(host: str, url: str) -> N
     assert address_of(host, 1) == url
 
 
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        (f"http://[::1]:{free_port()}", None),
+        ("http://[::1]", "http://[::1]:80"),
+        ("http://user:hunter2@127.0.0.1:1?token=hunter2", "http://127.0.0.1:1"),
+    ],
+)
+def test_where_nobody_answers_is_told_as_a_url_without_secrets(url: str, where: str | None) -> None:
+    said = fails("--url", url, "--seconds", "1")
+    assert f"{where or url}/healthz does not answer" in said
+    assert "hunter2" not in said
+
+
 @pytest.mark.parametrize("status", ["503 Service Unavailable", "404 Not Found", "302 Found", "204 No Content"])
 def test_any_other_answer_is_1_and_told(status: str) -> None:
     with answering(http(status, b'{"ready":false}\n12:00 forged\x1b[2J')) as (port, _):
@@ -124,6 +138,13 @@ def test_one_that_is_silent_is_1_in_time() -> None:
 @pytest.mark.parametrize("url", ["", "h", "ftp://h", "http://", "http://h:port", "http://[", "http://h:99999"])
 def test_what_is_no_url_is_1(url: str) -> None:
     assert "is no URL" in fails("--url", url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:hunter2@h:port", "ftp://h?hunter2", "http://u:[hunter2]@h", "http://u:hunter2\u2100@h"]
+)
+def test_what_is_no_url_shows_no_secret(url: str) -> None:
+    assert "hunter2" not in fails("--url", url)
 
 
 def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from gateway.logs import LONGEST, JsonFormatter, Mask, TextFormatter, escaped, fitting, secrets_of, start_logging
+from gateway.logs import (
+    LONGEST,
+    JsonFormatter,
+    Mask,
+    TextFormatter,
+    escaped,
+    fitting,
+    secrets_of,
+    shown_url,
+    start_logging,
+)
 
 HOSTILE = [
     "a\n12:00:00 INFO forged",
@@ -201,6 +211,7 @@ def test_no_part_of_a_record_shows_a_secret(stream: io.StringIO, log_format: Any
         "redis://h/0?db=1&password=p%40ssw0rd-of-12",
         "unix:///run/redis.sock?password=p%40ssw0rd-of-12&db=1",
         "rediss://h?ssl_password=p%40ssw0rd-of-12",
+        "redis://p%40ssw0rd-of-12@h",
     ],
 )
 def test_each_password_of_a_url_is_a_secret(url: str) -> None:
@@ -208,9 +219,46 @@ def test_each_password_of_a_url_is_a_secret(url: str) -> None:
     assert mask("AUTH p@ssw0rd-of-12, p%40ssw0rd-of-12") == "AUTH ***, ***"
 
 
-def test_the_secrets_of_a_url_that_is_none_are_none() -> None:
-    assert secrets_of("redis://[", ["k"]) == ["k"]
-    assert set(secrets_of(None, [])) == {""}
+@pytest.mark.parametrize(
+    "password",
+    ["[S3cr3t-Pa55word]", "S3cr3t]Pa55word", "S3cr3t\uff1aPa55word", "S3cr3t\u2100Pa55word", "S3cr3t/Pa55word",
+     "S3cr3t#Pa55word", "S3cr3t?Pa55word", "S3cr3t@Pa55word", "S3cr3t:Pa55word"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "url", ["redis://u:{}@h:1/0", "redis+sentinel://u:{}@a:1,b:2/m/0", "unix://:{}@/run/s", "u:{}@h"]
+)
+def test_the_password_of_a_url_that_cannot_be_taken_apart_is_one_too(url: str, password: str) -> None:
+    mask = Mask(secrets_of(url.format(password), []))
+    assert mask(f"{password!r} does not appear to be an IPv4 or IPv6 address") == (
+        "'***' does not appear to be an IPv4 or IPv6 address"
+    )
+
+
+def test_where_no_password_is_none_is_a_secret() -> None:
+    for url in (None, "", "redis://[", "redis://h:1/0?db=1"):
+        assert [secret for secret in secrets_of(url, ["k"]) if secret] == ["k"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ws://h:1/ws", "ws://h:1/ws"),
+        ("ws://[::1]:1/ws", "ws://[::1]:1/ws"),
+        ("ws://h/ws?token=hunter2", "ws://h/ws?***"),
+        ("wss://user:hunter2@h/ws?a=hunter2", "wss://***@h/ws?***"),
+        ("wss://hunter2@h/ws", "wss://***@h/ws"),
+        ("ws://user:hunt/er2@h/ws", "ws://***@h/ws"),
+        ("ws://user:hunt?er2@h/ws", "ws://***"),
+        ("ws://user:hunt#er2@h/ws", "ws://***"),
+        ("ws://h/ws#hunter2", "ws://***"),
+        ("ws://h/ws?token=a@hunter2", "ws://***"),
+        ("nonsense", "nonsense"),
+        ("h/ws?hunter2", "h/ws?***"),
+        ("ws://h/\x1b[2J", "ws://h/\\x1b[2J"),
+    ],
+)
+def test_a_url_that_was_given_is_told_without_user_and_query(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
 
 
 @pytest.mark.parametrize("text", ["a" * 1_000_000, "a:" * 500_000, "://" * 300_000, "a://b:" * 100_000])

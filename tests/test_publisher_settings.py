@@ -152,6 +152,11 @@ def test_a_url_is_shown_without_its_password(url: str, masked: str) -> None:
         "redis+sentinel://h/m/secret",
         "unix://user:secret/run/redis.sock",
         "reddis://h/secret",
+        "redis://user:se\ncret",
+        "redis://secret?token@h",
+        "redis://user:[secret]@h",
+        "redis://user:[secret]",
+        "redis://user:secret\u2100@h",
     ],
 )
 def test_no_part_of_a_password_is_shown_however_it_is_given(url: str) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 import redis
@@ -118,6 +119,49 @@ def test_no_part_of_a_password_with_a_character_that_ends_it_is_repeated(scheme:
             message = str(error).replace("mymaster", "")
             assert "sec" not in message
             assert "cret" not in message
+
+
+USERS = ["redis://{}@h/0", "redis+sentinel://{}@h1,h2/m", "redis+cluster://{}@h1,h2", "unix://{}@/run/s"]
+REFUSED_BY_URLLIB = ["[hunter2]", "hunter2]", "[::1]hunter2", "hunter2\uff1a", "\u2100hunter2", "hunter2\udcff"]
+
+
+@pytest.mark.parametrize("form", USERS)
+@pytest.mark.parametrize("password", REFUSED_BY_URLLIB)
+def test_a_password_that_urllib_refuses_and_repeats_is_refused_before(form: str, password: str) -> None:
+    with pytest.raises(ValueError, match=r"\[ \] are %5B %5D.*%XX.*; write ") as raised:
+        RedisUrl.parse(form.format(f"user:{password}"))
+    assert "hun" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__, "a traceback would show it"
+
+
+@pytest.mark.parametrize("form", USERS)
+@pytest.mark.parametrize("password", REFUSED_BY_URLLIB)
+def test_it_is_taken_as_xx(form: str, password: str) -> None:
+    text = quote(password, safe="", errors="surrogateescape")
+    url = RedisUrl.parse(form.format(f"user:{text}"))
+    one = url.url if url.kind == "server" else url.at("h", 1)
+    assert parse_url(one)["password"] == unquote(text)
+
+
+def test_letters_that_are_not_ascii_may_stand_in_a_password() -> None:
+    assert parse_url(RedisUrl.parse("redis://u:p\u00e4ssw\u00f6rd@h").url)["password"] == "p\u00e4ssw\u00f6rd"
+
+
+@pytest.mark.parametrize("host", ["\u2100", "h\uff1a1", "[x", "x]", "a:b", "[::1]"])
+def test_a_host_that_redis_names_makes_nobody_repeat_the_password(host: str) -> None:
+    """urllib's error would have the whole of `user:password@host` in it."""
+    options = parse_url(RedisUrl.parse("redis+cluster://u:hunter2@h").at(host, 7))
+    assert (options["host"], options["port"], options["password"]) == (host, 7, "hunter2")
+
+
+def test_a_wrong_ssl_cert_reqs_is_a_value_error_as_all_else_is() -> None:
+    """redis-py's is none, and was a traceback of `serve --check-config`."""
+    with pytest.raises(ValueError, match="none, optional or required") as raised:
+        RedisUrl.parse("rediss://h?ssl_cert_reqs=hunter2")
+    assert "hunter2" not in str(raised.value)
+    for value in ("none", "optional", "required"):
+        RedisUrl.parse(f"rediss://h?ssl_cert_reqs={value}")
 
 
 @pytest.mark.parametrize(

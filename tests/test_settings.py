@@ -349,6 +349,40 @@ def test_a_file_that_holds_no_such_secret_is_named_and_what_it_holds_is_not(
     assert not [word for word in ("hunter2", "secret@", KEY) if word in result.output]
 
 
+@pytest.mark.parametrize(
+    ("field", "secret"),
+    [
+        ("publish_keys", KEY),
+        ("publish_keys", f"{KEY},{OTHER_KEY}"),
+        ("publish_keys", KEY * 100),
+        ("redis_url", "redis://u:hunter2@h"),
+        ("redis_url", "hunter2/hunter2"),
+    ],
+)
+@pytest.mark.parametrize("is_both", [False, True])
+@pytest.mark.parametrize("by_flag", [False, True])
+def test_a_secret_in_the_place_of_its_file_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, field: str, secret: str, is_both: bool, by_flag: bool
+) -> None:
+    if is_both:
+        monkeypatch.setenv(variable_of(field), HELD[field])
+    if not by_flag:
+        monkeypatch.setenv(variable_of(f"{field}_file"), secret)
+    flags = [flag_of(f"{field}_file"), secret] if by_flag else []
+    result = CliRunner().invoke(cli.main, ["serve", "--check-config", *flags])
+    assert result.exit_code == 78
+    assert f"{variable_of(f'{field}_file')} names no file that exists; it is the path of a file" in result.stderr
+    assert not [word for word in ("hunter2", KEY, OTHER_KEY) if word in result.output]
+
+
+@pytest.mark.parametrize("field", HELD)
+def test_a_path_may_be_relative(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, field: str) -> None:
+    (tmp_path / "secret").write_text(HELD[field])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable_of(f"{field}_file"), "secret")
+    assert getattr(Settings(), field)
+
+
 def test_the_two_ports_are_two() -> None:
     with pytest.raises(ValidationError, match=r"admin_port\n.*it and GATEWAY_PORT are both 4000"):
         Settings(port=4000, admin_port=4000)

@@ -467,6 +467,23 @@ async def test_a_wrong_url_is_one_line(url: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://user:hunter2@127.0.0.1:{port}/ws?token=hunter2",
+        "ws://127.0.0.1:{port}/ws?x=hunter2",
+        "http://127.0.0.1/ws?token=hunter2",
+        "ws://u:[hunter2]@127.0.0.1/ws",
+        "ws://u:hunter2\u2100@127.0.0.1/ws",
+    ],
+)
+async def test_what_is_wrong_is_told_without_the_secrets_of_the_url(url: str, unused_tcp_port: int) -> None:
+    status, out, err = await told(url.format(port=unused_tcp_port))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "127.0.0.1" in err
+    assert "hunter2" not in err
+
+
 async def test_a_refused_upgrade_says_why() -> None:
     def refuse(connection: ServerConnection, request: object) -> Any:
         return connection.respond(503, "This replica is shutting down.\n")

@@ -86,7 +86,8 @@ SECRET = "Zsecret99value"
 MISTYPED = [
     f"redis://h/0?pasword={SECRET}", f"redis://h/0?PASSWORD={SECRET}", f"redis://h/0?auth={SECRET}", f"redis://h/{SECRET}",
     f"redis://u:{SECRET}", f"u:{SECRET}", f"unix:///run/redis.sock?passwd={SECRET}", f"redis+sentinel://h/m/{SECRET}",
-    f"redis://h/0?socket_timeout={SECRET}",
+    f"redis://h/0?socket_timeout={SECRET}", f"redis://u:[{SECRET}]@h/0", f"redis://u:{SECRET}\uff1a@h/0",
+    f"redis+sentinel://u:[{SECRET}]@h/m", f"redis+cluster://u:{SECRET}\u2100@h", f"unix://u:[{SECRET}]@/run/redis.sock",
 ]  # fmt: skip
 
 
@@ -100,24 +101,47 @@ def test_a_secret_in_a_mistyped_url_is_in_no_answer(url: str) -> None:
         assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
+def test_nor_is_it_where_a_replica_starts() -> None:
+    calls = (["serve"], ["serve", "--print-config"], ["demo"])
+    url = f"redis://u:[{SECRET}]@h/0"
+    for done in run_gateways(*((words, environment(url, GATEWAY_LOG_FORMAT="json")) for words in calls)):
+        assert (done.returncode, done.stdout) == (78, "")
+        assert "%5B" in done.stderr
+        assert SECRET not in done.stderr
+
+
 @pytest.mark.parametrize("call", ["broadcast_to_project", "await_"])
 def test_an_unknown_option_is_a_value_error_of_the_publisher(call: str) -> None:
-    done = run_python(UNKNOWN_OPTION, environment(MISTYPED[0]), call)
+    done = run_python(WRONG_URL, environment(MISTYPED[0]), call)
     assert done.stdout.startswith("ValueError REDIS_URL is 'redis://h/0?pasword=***'"), done.stdout + done.stderr
     assert "known are db, " in done.stdout
 
 
-UNKNOWN_OPTION = """
-import asyncio, sys
+@pytest.mark.parametrize("call", ["broadcast_to_project", "await_", "track_job"])
+@pytest.mark.parametrize("url", [url for url in MISTYPED if "[" in url or not url.isascii()])
+def test_a_job_with_a_password_that_urllib_refuses_shows_it_in_no_traceback(call: str, url: str) -> None:
+    done = run_python(WRONG_URL, environment(url), call)
+    assert done.stdout.startswith("ValueError REDIS_URL is "), done.stdout + done.stderr
+    assert "%XX" in done.stdout
+    assert "Traceback" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
+WRONG_URL = """
+import asyncio, sys, traceback
 import publisher, publisher.aio
 event = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
 try:
     if sys.argv[1] == "await_":
         asyncio.run(publisher.aio.broadcast_to_project("p", event))
+    elif sys.argv[1] == "track_job":
+        with publisher.track_job("p", "job", "audio"):
+            pass
     else:
         publisher.broadcast_to_project("p", event)
 except Exception as error:
     print(type(error).__name__, error)
+    traceback.print_exc()
 """
 
 
