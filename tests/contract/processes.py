@@ -102,7 +102,7 @@ class Process:
         """Kills what still runs, children and all."""
         if not self.running():
             return
-        for process in reversed(self.family()):
+        for process in self.family():  # the head first: nginx' would start another worker for one that is gone
             try:
                 process.kill()
             except psutil.NoSuchProcess:
