@@ -13,6 +13,7 @@ import publisher
 from publisher import aio
 
 from .certificates import Authority
+from .clusters import cluster_port
 from .deadlines import PATIENCE, wait_for
 from .events import progress
 from .processes import free_port
@@ -27,7 +28,7 @@ class TlsServer:
     """One process that speaks TLS only."""
 
     def __init__(self, authority: Authority, directory: Path, *lines: str, sentinel: bool = False) -> None:
-        self.port, self.ca = free_port(), authority.certificate
+        self.port, self.ca = cluster_port(), authority.certificate  # in a Cluster it has a bus besides
         directory.mkdir()
         certificate, key = authority.sign(f"server_{self.port}")
         config = directory / "server.conf"
