@@ -180,10 +180,6 @@ def _options(query: str, kind: Kind, scheme: str) -> dict[str, str]:
 
 def _join(scheme: str, user: str, host: str, port: int, database: int, options: tuple[tuple[str, str], ...]) -> str:
     place = f"[{host}]" if ":" in host else host
-    try:
-        urlsplit(f"//{place}")
-    except ValueError:  # Redis names this host, and may say anything: urllib would repeat it together with the password
-        place = quote(host, safe="")
     return f"{scheme}://{user}{place}:{port}/{database}{'?' if options else ''}{urlencode(options)}"
 
 
