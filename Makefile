@@ -35,8 +35,8 @@ frontend: frontend/node_modules/.installed $(VENV)/.dev  ## the npm package: lin
 
 oldest: $(OLDEST)/.installed  ## the publisher with the oldest redis-py and pydantic that it allows, and with arq, which needs one
 	$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS)
-OLDEST_TESTS := $(addprefix tests/,test_redis_options.py test_client.py test_aio.py test_broadcast_many.py \
-	test_will_retry.py test_routes.py test_odd_answers.py test_locate.py \
+OLDEST_TESTS := $(addprefix tests/,publisher/test_options.py publisher/test_client.py publisher/test_aio_client.py publisher/test_broadcast_many.py \
+	publisher/test_will_retry.py publisher/test_routes.py publisher/test_odd_answers.py publisher/test_locate.py \
 	contract/test_publish_cluster.py contract/test_publish_sentinel.py \
 	examples/test_arq_worker.py)
 

@@ -44,7 +44,7 @@ def pick_kinds(only: str) -> list[Kind]:
         if name not in KINDS:
             raise BenchError(f"There is no server {name}; there are {', '.join(KINDS)}.")
     if "gateway" in names and not has_gateway():
-        print("gateway.cli cannot be imported: running without the gateway.", file=sys.stderr)
+        print("gateway.commands.cli cannot be imported: running without the gateway.", file=sys.stderr)
         names.remove("gateway")
     return [kind for name, kind in KINDS.items() if name in names]
 

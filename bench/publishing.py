@@ -21,7 +21,7 @@ from bench.load import EVENT_BYTES, JOBS_PER_PROJECT
 from bench.servers import LOOPBACK
 from bench.toolchain import BenchError
 from publisher.publication import SCRIPT, SCRIPT_SHA, Publication
-from publisher.wire import _client
+from publisher.transport.sync_driver import _client
 
 PROJECT = "bench"
 OTHER_PROJECT = "beside"  # whose remembered events are not the publisher's

@@ -53,7 +53,7 @@ KINDS = {kind.name: kind for kind in (Kind("gateway", _gateway, conflates=True),
 
 
 def has_gateway() -> bool:
-    return importlib.util.find_spec("gateway.cli") is not None
+    return importlib.util.find_spec("gateway.commands.cli") is not None
 
 
 def free_port() -> int:

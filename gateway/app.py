@@ -20,10 +20,9 @@ from starlette.websockets import WebSocket
 
 from gateway.asgi_connection import AsgiConnection
 from gateway.connection import Connection
+from gateway.feed.observer import FeedState
 from gateway.hub import Hub
-from gateway.keepalive import Keepalive
-from gateway.listener import FeedState
-from gateway.loop_lag import watch_loop
+from gateway.keepalive import Keepalive, watch_loop
 from gateway.metrics import Exposition, registry
 from gateway.openapi import document
 from gateway.origins import is_allowed

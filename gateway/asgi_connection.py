@@ -7,7 +7,7 @@ from starlette.websockets import WebSocket
 
 from gateway.codes import CloseCode
 from gateway.connection import CLOSE_SECONDS, Conversation
-from gateway.figures import BROKEN_OFF
+from gateway.counters import BROKEN_OFF
 from gateway.frames import payloads
 
 

@@ -10,7 +10,7 @@ import os
 from enum import Enum
 from typing import Protocol
 
-from gateway.figures import BROKEN_OFF
+from gateway.counters import BROKEN_OFF
 from gateway.frames import (
     PING,
     Fragments,

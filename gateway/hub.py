@@ -10,9 +10,9 @@ from typing import Protocol
 
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
-from gateway.feeds import feed_for
-from gateway.figures import Figures
-from gateway.listener import Remembered
+from gateway.counters import Figures
+from gateway.feed.kinds import feed_for
+from gateway.feed.observer import Remembered
 from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.names import channel_name

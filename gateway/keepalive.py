@@ -1,15 +1,17 @@
-"""One sweep for all connections, in place of two timers each: pings, the dead, and those who stay behind."""
+"""Periodic checks of the whole replica: a sweep over all connections, and the event loop's lag."""
 
 import asyncio
 import logging
 import time
 
 from gateway.codes import CloseCode
+from gateway.counters import Histogram
 from gateway.hub import Hub, Viewer
 
 logger = logging.getLogger("gateway.keepalive")
 
 SWEEP_SECONDS = 1.0
+LOOK_SECONDS = 0.1  # between two looks at the loop's lag
 
 
 class Keepalive:
@@ -45,3 +47,13 @@ class Keepalive:
         else:
             logger.info("Client %s: closed, it did not answer a ping", viewer.client_id)
             viewer.connection.close(CloseCode.SILENT, "no answer to a ping")
+
+
+async def watch_loop(lag: Histogram) -> None:
+    """Observe, ten times a second, by how much a timer comes too late: so long every client waits. Ends by
+    cancellation."""
+    while True:
+        # The loop's own clock stands still while a callback runs.
+        due = time.monotonic() + LOOK_SECONDS
+        await asyncio.sleep(LOOK_SECONDS)
+        lag.observe(max(0.0, time.monotonic() - due))

@@ -15,11 +15,11 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from gateway.allowance import Allowance
-from gateway.figures import Histogram
+from gateway.counters import Histogram
+from gateway.feed.observer import FeedState
 from gateway.hub import Hub
-from gateway.listener import FeedState
 from gateway.publishing import STATUSES, Publishing
+from gateway.rate_limit import Allowance
 
 FRESH_RATE, FRESH_BURST = (
     5.0,

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from gateway.publish_answers import Accepted, PublishError
+from gateway.publishing import Accepted, PublishError
 from gateway.schema import PRINTABLE, OnTheWire
 from gateway.settings import MIN_KEY_CHARACTERS
 from publisher.events import JobComplete, JobFailed, Progress

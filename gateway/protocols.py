@@ -15,7 +15,7 @@ from websockets.http11 import Request
 
 from gateway.app import HAND_OVER
 from gateway.connection import Connection
-from gateway.figures import Figures
+from gateway.counters import Figures
 from gateway.settings import Settings
 
 _HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

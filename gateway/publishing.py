@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from gateway.allowance import Allowance
 from gateway.codes import PublishCode
-from gateway.publish_answers import Accepted, Answer, BadField, Refused, bad_fields
+from gateway.rate_limit import Allowance
 from gateway.settings import Settings, in_digits
-from publisher.aio_client import publish
+from publisher.aio.client import publish
+from publisher.events import _Model
+from publisher.field_errors import of_event
 from publisher.names import check_project_id
-from publisher.outage import SEND_ERRORS, is_worth_retrying
 from publisher.publication import Publication
 from publisher.settings import DEFAULT_REDIS_URL, PublisherSettings
+from publisher.transport.circuit import SEND_ERRORS, is_worth_retrying
 
 STATUSES = (202, 401, 405, 413, 422, 429, 503)
 
@@ -31,6 +32,64 @@ GIVE_UP_SECONDS = 4.0  # for one request: many HTTP clients wait for 5, and woul
 # one piece, and takes 10 ms like this.
 SLICE = 100
 AWAY_SECONDS, BUSY_SECONDS, REFUSED_SECONDS = 1, 1, 30  # for Retry-After
+
+
+class Answer(NamedTuple):
+    """A response."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+class Accepted(_Model):
+    """Every event was handed to Redis."""
+
+    seqs: list[int | None]
+    """The seq of each event, in their order; null for one that the rule for attempts refused, or with replay off."""
+
+    @property
+    def answer(self) -> Answer:
+        return Answer(202, self.__pydantic_serializer__.to_json(self), {})
+
+
+class BadField(_Model):
+    """One thing that does not fit."""
+
+    index: int | None = None
+    """Which event of the list, from 0; left out if the body was one event."""
+    field: str | None = None
+    """The field, such as `progress` or `result.file`; left out if it is the event itself."""
+    message: str
+    """What it should be."""
+
+
+class PublishError(_Model):
+    """Nothing was sent, unless the code is `redis_unavailable` or `redis_refused`: then a part may have been."""
+
+    code: PublishCode
+    message: str
+    """A sentence that says what to do."""
+    errors: list[BadField] | None = None
+    """What does not fit; with status 422 only."""
+
+
+class Refused(Exception):
+    """A request that is not done; carries what to answer. Headers are given by name: `retry_after=1`."""
+
+    def __init__(
+        self, status: int, code: PublishCode, message: str, errors: list[BadField] | None = None, **headers: object
+    ) -> None:
+        super().__init__(message)
+        error = PublishError(code=code, message=message, errors=errors)
+        body = error.__pydantic_serializer__.to_json(error, exclude_none=True)
+        named = {name.replace("_", "-"): str(value) for name, value in headers.items()}
+        self.answer = Answer(status, body, named)
+
+
+def bad_fields(error: ValidationError, index: int | None) -> list[BadField]:
+    """What pydantic found in one event: a sentence for each field, never what it held."""
+    return [BadField(index=index, field=field, message=message) for field, message in of_event(error).items()]
 
 
 class Post(NamedTuple):

@@ -1,6 +1,7 @@
 """Runs a replica: its socket, uvicorn with our protocols, signals, the end in order."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import FrameType
 from typing import Any
@@ -16,26 +18,48 @@ from typing import Any
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from gateway.admin import END_SECONDS as ADMIN_SECONDS
-from gateway.admin import admin_port
 from gateway.app import create_app
-from gateway.bounded import BoundedServer
 from gateway.drain import Drain, longest_seconds
 from gateway.hub import Hub
 from gateway.ports import BACKLOG, CannotListen, address, listen
+from gateway.process import on_ending_signals
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
-from gateway.signals import on_ending_signals
 from gateway.systemd import Systemd
 
 logger = logging.getLogger("gateway")
 
 TERMINAL_DRAIN_SECONDS = 1.0
 FORCE_SECONDS = 0.5  # that the second signal is given, before a third one ends the process as it is
+TICK_SECONDS = 0.05
+ANSWER_SECONDS = 0.2  # for what is cut off: gateway.publishing answers with 503 then
+ADMIN_SECONDS = 1  # for requests to the operators' port that are under way when the replica ends
 HTTP_SECONDS = 2  # for requests that are under way after the drain
 END_SECONDS = HTTP_SECONDS + ADMIN_SECONDS + 2.0  # for them on both ports, one after the other, and for leaving Redis
 
 SPARE_DESCRIPTORS = 64  # for Redis, the listening socket, files
+
+
+class BoundedServer(uvicorn.Server):
+    """uvicorn itself would log an error, and look at `force_exit` no more while it waits for its sockets."""
+
+    def __init__(self, config: uvicorn.Config, end_seconds: float) -> None:
+        super().__init__(config)
+        self._end_seconds = end_seconds
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """What uvicorn waits for when it no longer takes connections."""
+        loop, state = asyncio.get_running_loop(), self.server_state
+        until = loop.time() + self._end_seconds
+        while (state.connections or state.tasks) and loop.time() < until and not self.force_exit:
+            await asyncio.sleep(TICK_SECONDS)
+        if late := list(state.tasks):
+            logger.warning("%d requests that did not end are cut off", len(late))
+            for task in late:
+                task.cancel()
+            await asyncio.wait(late, timeout=ANSWER_SECONDS)
+        for connection in list(state.connections):
+            connection.transport.close()
 
 
 class Server(BoundedServer):
@@ -113,6 +137,40 @@ class Server(BoundedServer):
             await self.lifespan.shutdown()
         if self._watchdog is not None:
             self._watchdog.cancel()
+
+
+class AdminServer(BoundedServer):
+    """uvicorn's, without signals: those are the replica's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> AsyncIterator[BoundedServer]:
+    """Answer there for as long as the context lasts: from before the replica serves until it has drained, so that
+    the last scrape sees the drain."""
+    http, _ = protocols_for(settings, app.state.hub.figures)
+    config = uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        log_level="error",  # as of the server of the clients
+    )
+    listen(listener, "admin-")
+    server = AdminServer(config, ADMIN_SECONDS)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    logger.info("Listening: http://%s/ for operators", address(listener))
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await serving
 
 
 def _raise_descriptor_limit(connections: int) -> None:

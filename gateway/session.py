@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 
 from gateway import messages
-from gateway.allowance import Allowance
 from gateway.codes import CloseCode, ErrorCode
 from gateway.connection import Outgoing
-from gateway.figures import BROKEN_OFF
+from gateway.counters import BROKEN_OFF
 from gateway.frames import text_frame
 from gateway.hub import Hub, Project
 from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
+from gateway.rate_limit import Allowance
 from gateway.settings import Settings, in_digits
 
 logger = logging.getLogger("gateway.session")

@@ -9,8 +9,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.origins import check_origin
 from gateway.ports import MOST_OF_A_PORT, check_host
-from publisher.redis_url import RedisUrl
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
+from publisher.transport.url import RedisUrl
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]

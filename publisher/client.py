@@ -9,7 +9,7 @@ from publisher.events import Event, event_or_none
 from publisher.publication import Publication, where_remembered
 from publisher.settings import PublisherSettings
 
-# `publisher.wire` is imported in functions: who imports this package need not wait for redis-py.
+# `publisher.transport.sync_driver` is imported in functions: who imports this package need not wait for redis-py.
 
 
 def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], *, strict: bool = False) -> int | None:
@@ -29,7 +29,7 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
     """
     settings = PublisherSettings.from_environment()
     publication = Publication.of(project_id, event, settings.namespace)
-    from publisher.wire import deliver
+    from publisher.transport.sync_driver import deliver
 
     return deliver(settings, [publication], strict=strict).seqs[0]
 
@@ -45,7 +45,7 @@ def broadcast_many(
     """
     settings = PublisherSettings.from_environment()
     publications = [Publication.of(project_id, event, settings.namespace) for project_id, event in events]
-    from publisher.wire import deliver
+    from publisher.transport.sync_driver import deliver
 
     return deliver(settings, publications, strict=strict).seqs
 
@@ -57,13 +57,13 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
     """
     settings = PublisherSettings.from_environment()
     key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
-    from publisher.wire import remembered
+    from publisher.transport.sync_driver import remembered
 
     return event_or_none(remembered(settings, key, field))
 
 
 def check_url(url: str) -> None:
     """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
-    from publisher import wire
+    from publisher.transport import sync_driver as wire
 
     wire.check_url(url)

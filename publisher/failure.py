@@ -4,7 +4,7 @@ import re
 
 from pydantic import ValidationError
 
-from publisher.mistakes import in_words
+from publisher.field_errors import in_words
 
 _SPECIAL: tuple[tuple[type[BaseException], str], ...] = (
     (KeyboardInterrupt, "Interrupted"),

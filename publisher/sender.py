@@ -138,7 +138,7 @@ class Sender:
         return [(state, publication) for state in states for publication in state.take()]
 
     def _deliver(self, states: Sequence[JobState], said: Sequence[Said]) -> list[int | None]:
-        from publisher.wire import deliver  # see publisher.client
+        from publisher.transport.sync_driver import deliver  # see publisher.client
 
         if not states:
             return []
@@ -201,7 +201,7 @@ class Sender:
         Finalize(None, self.flush, args=(EXIT_SECONDS,), exitpriority=100)
 
     def _run(self) -> None:
-        from publisher.routes import circuit_for
+        from publisher.transport.routes import circuit_for
 
         while batches := self._wait_for_due():
             for states, said in batches:
@@ -232,7 +232,7 @@ def _load() -> None:
     """What pydantic looks up when it writes its first numbers, before a thread does so.
 
     A child that is forked while a thread looks it up waits for it for ever. (So it is with modules; the thread imports
-    none, see `publisher.wire`.)
+    none, see `publisher.transport.sync_driver`.)
     """
     for number in (0, 0.5):
         event_to_json(Progress(job_id="j", job_type="audio", progress=number))

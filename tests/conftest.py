@@ -7,8 +7,8 @@ from uuid import uuid4
 import hypothesis
 import pytest
 
-from publisher.outage import circuits, unremembered, unsent
 from publisher.sender import Sender, sender
+from publisher.transport.circuit import circuits, unremembered, unsent
 from tests.contract.processes import RedisServer
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a shared machine stalls now and then

@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from gateway.figures import FeedFigures
+from gateway.counters import FeedFigures
+from gateway.feed.observer import FeedState
+from gateway.feed.outage_log import Trouble
 from gateway.frames import Opcode, payloads
 from gateway.hub import Hub
-from gateway.listener import FeedState
-from gateway.outages import Trouble
 from gateway.session import Session
 from gateway.settings import Settings
 from publisher.events import check_event, event_to_json

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.listener import Remembered
+from gateway.feed.observer import Remembered
 
 
 class FeedListener:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway import cli
+from gateway.commands import cli
 from gateway.configuration import WrongConfiguration, accepted, configure
 from gateway.settings import Settings
 from publisher.settings import PublisherSettings

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from gateway.exit_status import ExitStatus
+from gateway.process import ExitStatus
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "operating.md"
 

@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from gateway.figures import LAG_SECONDS, Histogram
-from gateway.loop_lag import PAUSE_SECONDS, watch_loop
+from gateway.counters import LAG_SECONDS, Histogram
+from gateway.keepalive import LOOK_SECONDS, watch_loop
 from tests.contract.deadlines import eventually
 
 
@@ -17,7 +17,7 @@ async def test_a_loop_that_is_held_up_is_seen() -> None:
     task = asyncio.create_task(watch_loop(lag))
     await eventually(lambda: sum(lag.counts) > 0, "the first look")
     before, long = lag.sum, above(lag, 0.25)
-    time.sleep(PAUSE_SECONDS + 0.3)
+    time.sleep(LOOK_SECONDS + 0.3)
     await eventually(lambda: above(lag, 0.25) > long, "the next look")
     task.cancel()
     assert lag.sum - before > 0.25

@@ -10,12 +10,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.codes import CloseCode
-from gateway.figures import BROKEN_OFF
+from gateway.counters import BROKEN_OFF
+from gateway.feed.observer import FeedState
 from gateway.hub import Hub
-from gateway.listener import FeedState
 from gateway.metrics import FRESH_BURST, FRESH_RATE, Exposition, registry
 from gateway.settings import Settings
-from publisher.redis_advice import MEANINGS
+from publisher.transport.advice import MEANINGS
 from tests.fakes import FakeClient, FakeFeed, progress
 
 ALL_ZERO = {

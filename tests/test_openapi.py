@@ -11,8 +11,7 @@ from pydantic import SecretStr
 from gateway import openapi
 from gateway.app import create_app
 from gateway.codes import PublishCode
-from gateway.publish_answers import Accepted, BadField, Refused
-from gateway.publishing import STATUSES
+from gateway.publishing import STATUSES, Accepted, BadField, Refused
 from gateway.settings import Settings
 from publisher.events import check_event
 from tests.contract.events import complete, failed, progress

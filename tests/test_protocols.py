@@ -13,7 +13,7 @@ import pytest
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame, Opcode
 
-from gateway.figures import Figures
+from gateway.counters import Figures
 from gateway.protocols import HttpProtocol, WebSocketProtocol, protocols_for
 from gateway.settings import Settings
 from tests.contract.deadlines import wait_for

@@ -22,8 +22,7 @@ from starlette.applications import Starlette
 
 from gateway import publishing
 from gateway.app import create_app
-from gateway.publish_answers import PublishError
-from gateway.publishing import MAX_IN_HAND, SLICE, STATUSES, Post, Publishing
+from gateway.publishing import MAX_IN_HAND, SLICE, STATUSES, Post, PublishError, Publishing
 from gateway.settings import Settings
 from publisher.events import check_event
 from publisher.publication import Publication

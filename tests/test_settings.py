@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from pydantic import SecretStr, ValidationError
 
 import gateway
-from gateway import cli
+from gateway.commands import cli
 from gateway.settings import Settings
 from publisher.settings import PublisherSettings
 

@@ -135,7 +135,9 @@ def test_control_without_nohup_the_end_of_the_terminal_is_the_end(redis_server: 
     ],
 )
 def test_only_what_runs_for_long_takes_them(words: list[str], are_taken: bool) -> None:
-    code = "import gateway.cli, signal; print(signal.getsignal(15) != signal.SIG_DFL, signal.getsignal(2) is not "
+    code = (
+        "import gateway.commands.cli, signal; print(signal.getsignal(15) != signal.SIG_DFL, signal.getsignal(2) is not "
+    )
     done = run_python(code + "signal.default_int_handler)", environment(None), *words)
     assert done.stdout == f"{are_taken} {are_taken}\n", done.stderr
 

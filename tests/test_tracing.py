@@ -106,7 +106,7 @@ def test_a_tracked_job_is_traced_though_another_thread_sends_it(traces: Traces) 
     assert sent.split("-")[1] == f"{work.get_span_context().trace_id:032x}"
 
 
-@pytest.mark.parametrize("module", ["publisher", "gateway.cli", "gateway.tracing"])
+@pytest.mark.parametrize("module", ["publisher", "gateway.commands.cli", "gateway.tracing"])
 def test_nobody_pays_for_what_is_not_used(module: str) -> None:
     code = f"import sys, {module}; print(any(name.startswith('opentelemetry') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

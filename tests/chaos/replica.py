@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from gateway import ports
 from gateway.channel import Channel
-from gateway.cli import main
-from gateway.feed import Feed
+from gateway.commands.cli import main
+from gateway.feed.server_feed import Feed
 
 SEND_BUFFER_BYTES = 4_096
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from publisher.slot_map import slot_of
+from publisher.transport.slot_map import slot_of
 
 from .deadlines import wait_for
 from .processes import free_port

@@ -11,9 +11,10 @@ import pytest
 import redis
 
 import publisher
-from publisher import aio, routes
-from publisher.outage import unsent
-from tests.test_client import FORK
+from publisher import aio
+from publisher.transport import routes
+from publisher.transport.circuit import unsent
+from tests.publisher.test_client import FORK
 
 from .clusters import Cluster, Node
 from .deadlines import wait_for
@@ -206,7 +207,7 @@ def test_a_shard_that_is_away_is_given_up_once_and_costs_the_others_nothing(
 async def test_many_tasks_that_wait_for_a_silent_shard_keep_none_from_another(
     cluster: Cluster, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 2.0)
+    monkeypatch.setattr("publisher.transport.circuit.GIVE_UP_SECONDS", 2.0)
     by_node = cluster.projects(project, 1)
     primary = next(iter(by_node))
     (away,), here = by_node[primary], next(name for node, (name,) in by_node.items() if node is not primary)
@@ -232,7 +233,7 @@ def test_workers_that_were_forked_find_their_shards_by_themselves(cluster: Clust
 def test_control_who_does_not_learn_from_an_answer_loses_a_shard(
     cluster: Cluster, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 1.0)
+    monkeypatch.setattr("publisher.transport.circuit.GIVE_UP_SECONDS", 1.0)
     publisher.broadcast_to_project(project, progress("job"), strict=True)
     cluster.fail_over(cluster.owner(project))
     with monkeypatch.context() as patch:

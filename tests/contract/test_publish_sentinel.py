@@ -10,9 +10,9 @@ import pytest
 
 import publisher
 from publisher import aio
-from publisher.outage import unsent
-from publisher.redis_url import SENTINEL_SECONDS, RedisUrl
-from publisher.sentinels import locate, locate_async
+from publisher.transport.circuit import unsent
+from publisher.transport.sentinels import locate, locate_async
+from publisher.transport.url import SENTINEL_SECONDS, RedisUrl
 
 from .deadlines import wait_for
 from .events import progress
@@ -95,7 +95,7 @@ async def test_a_frozen_sentinel_delays_one_event_and_no_other(
 ) -> None:
     """Though Sentinels are asked twice a second. The control waits for it each time."""
     if not is_left_out:
-        monkeypatch.setattr("publisher.sentinels.SILENT_SECONDS", math.inf)
+        monkeypatch.setattr("publisher.transport.sentinels.SILENT_SECONDS", math.inf)
     publisher.broadcast_to_project(project, progress("job"), strict=True)
     sentinels.sentinels[1].freeze()
     slow = 0
@@ -128,7 +128,7 @@ def test_without_the_pause_events_are_lost_until_the_sentinels_are_asked_again(
 ) -> None:
     """They make the old primary a replica only some ten seconds later. The control asks them after an error only."""
     if not is_asked_again:
-        monkeypatch.setattr("publisher.routes.LOCATED_SECONDS", math.inf)
+        monkeypatch.setattr("publisher.transport.routes.LOCATED_SECONDS", math.inf)
     before = sentinels.primary()
     for server in sentinels.servers:
         server.config("min-replicas-to-write", 0)
@@ -193,7 +193,7 @@ def test_a_name_that_the_sentinels_do_not_know_is_said(
     service: str,
     says: str,
 ) -> None:
-    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 0.5)
+    monkeypatch.setattr("publisher.transport.circuit.GIVE_UP_SECONDS", 0.5)
     monkeypatch.setenv("REDIS_URL", sentinels.url.replace("mymaster", service))
     publisher.broadcast_to_project(project, progress("job"))
     assert says in caplog.text

@@ -95,7 +95,7 @@ async def test_sentinels_over_tls_with_a_user_of_their_own(
     options = f"ssl_ca_certs={primary.ca}&sentinel_username=finder&sentinel_password={'other' if is_known else 'wrong'}"
     places = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}"  # nobody listens at the first
     monkeypatch.setenv("REDIS_URL", f"rediss+sentinel://jobs:secret@{places}/{NAME}/1?{options}")
-    monkeypatch.setattr("publisher.outage.GIVE_UP_SECONDS", 1.0)
+    monkeypatch.setattr("publisher.transport.circuit.GIVE_UP_SECONDS", 1.0)
     seqs = [publisher.broadcast_to_project(project, progress("job"))]
     seqs.append(await aio.broadcast_to_project(project, progress("job")))
     if is_known:

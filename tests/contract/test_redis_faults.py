@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from publisher.aio_client import publish
+from publisher.aio.client import publish
 from publisher.publication import Publication
 from publisher.settings import PublisherSettings
 

@@ -141,7 +141,7 @@ async def test_control_a_publisher_that_does_not_ask_again_speaks_to_the_old_pri
     sentinels: Sentinels, monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:
     import publisher
-    from publisher import routes
+    from publisher.transport import routes
 
     monkeypatch.setenv("REDIS_URL", sentinels.url)
     monkeypatch.setattr(routes, "LOCATED_SECONDS", 600)

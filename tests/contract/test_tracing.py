@@ -23,7 +23,7 @@ provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
 """
-SERVE = PROVIDER + "from gateway.cli import main; main(['serve'])"
+SERVE = PROVIDER + "from gateway.commands.cli import main; main(['serve'])"
 WORK = """
 from publisher import broadcast_to_project, track_job
 def work(project):

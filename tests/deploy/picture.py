@@ -22,7 +22,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from gateway.demo import PROJECT_ID, DemoJobs
+from gateway.commands.demo import PROJECT_ID, DemoJobs
 from tests.contract.events import progress
 from tests.contract.processes import RedisServer, Replica, free_port
 

@@ -121,7 +121,7 @@ def test_nginx_knows_every_replica() -> None:
 
 
 def test_the_jobs_are_all_kinds_of_the_demonstration() -> None:
-    from gateway.demo import KINDS
+    from gateway.commands.demo import KINDS
 
     [script] = services()["jobs"]["command"]
     assert re.search(r"for kind in ([\w ]+);", script).group(1).split() == list(KINDS)  # type: ignore[union-attr]

@@ -1,0 +1,1 @@
+"""Programs beside the replica: the command line and what it starts."""

@@ -1,0 +1,308 @@
+"""The command `progress-gateway`: serve, demo, publish, watch, healthcheck, canary."""
+
+from gateway import process  # first: see there
+
+# isort: split
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+from pydantic import ValidationError
+
+from gateway.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
+from gateway.logs import LogFormat, secrets_of, start_logging
+from gateway.process import ExitStatus
+from gateway.settings import Settings
+from publisher.transport.advice import with_advice
+
+logger = logging.getLogger("gateway")
+
+
+def _stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:
+    """End with one line that says what to do."""
+    click.echo(f"progress-gateway: {message}", err=True)
+    sys.exit(status)
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A flag for each setting, made from the settings class: one place to add one."""
+    for field, info in reversed(Settings.model_fields.items()):
+        default = "" if info.default in (None, "", ()) else f"default {info.default}; "
+        text = f"{info.description}  [{default}{variable_of(field)}]"
+        command = click.option(flag_of(field), field, default=None, metavar="VALUE", help=text)(command)
+    return command
+
+
+def _configure(flags: dict[str, Any]) -> Configuration:
+    try:
+        return configure(flags)
+    except WrongConfiguration as wrong:
+        problems = wrong.problems
+        heading = "" if len(problems) == 1 else f"{len(problems)} settings are wrong:\n  "
+        _stop(heading + "\n  ".join(problems), ExitStatus.CONFIGURATION)
+
+
+def _start_logging(settings: Settings) -> LogFormat:
+    keys = [key.get_secret_value() for key in settings.publish_keys]
+    return start_logging(settings.log_level, settings.log_format, secrets_of(settings.redis_url, keys))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="progress-gateway")
+def main() -> None:
+    """Show people, live, how their background jobs go."""
+
+
+@main.command()
+@click.option("--check-config", is_flag=True, help="Only say what is wrong with the settings, or ok.")
+@click.option("--print-config", is_flag=True, help="Only show each setting and where it comes from, without secrets.")
+@_settings_options
+def serve(check_config: bool, print_config: bool, **flags: Any) -> None:
+    """Run a replica of the gateway. Each setting is a flag and an environment variable; the flag wins."""
+    configuration = _configure(flags)
+    if not (check_config or print_config):
+        _serve(configuration.settings, configuration.remarks, with_demo=False)
+        return
+    for remark in configuration.remarks:
+        click.echo(f"progress-gateway: {remark}", err=True)
+    _check_redis_url(configuration.settings.redis_url)
+    click.echo("ok" if check_config else "\n".join(configuration.lines()))
+
+
+@main.command()
+@_settings_options
+def demo(**flags: Any) -> None:
+    """Run a replica, jobs of the project `demo` that publish for ever, and a page to watch them."""
+    configuration = _configure(flags)
+    _serve(configuration.settings, configuration.remarks, with_demo=True)
+
+
+def _check_redis_url(url: str | None) -> None:
+    from gateway.feed.redis_start import RedisUnusable, check_url
+
+    try:
+        if url is not None:
+            check_url(url)
+    except RedisUnusable as error:
+        _stop(str(error), error.status)
+
+
+def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
+    # Imported here, so that the other commands start fast.
+    from gateway.feed.redis_start import RedisUnusable
+    from gateway.ports import CannotListen
+
+    # From here on all that is said is a record of the log.
+    log_format = _start_logging(settings)
+    is_text = log_format == "text"
+    stop = _stop if is_text else _log_and_stop
+    for remark in remarks:
+        logger.warning("%s", remark)
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                _start(settings, stack, log_format, with_demo=with_demo)
+            finally:  # what was started ends in order, however many more signals come
+                process.no_more_signals()
+    except (RedisUnusable, CannotListen) as error:
+        stop(str(error), error.status)
+    except KeyboardInterrupt:
+        sys.exit(ExitStatus.OK)
+
+
+def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogFormat, *, with_demo: bool) -> None:
+    """Everything that a replica needs, one after the other, and then the replica; the stack ends it."""
+    from gateway.feed.redis_start import redis_for
+    from gateway.ports import bind
+    from gateway.server import serve
+
+    process.on_ending_signals(process.interrupt)  # until the server takes them over
+    listener = stack.enter_context(bind(settings.host, settings.port))
+    admin_listener = None
+    if settings.admin_port is not None:
+        admin_listener = stack.enter_context(bind(settings.admin_host or settings.host, settings.admin_port, "admin-"))
+    redis_url = stack.enter_context(redis_for(settings.redis_url, settings.redis_wait_seconds))
+    if with_demo:
+        from gateway.commands.demo import DemoJobs
+
+        jobs = DemoJobs(redis_url, settings.namespace, log_level=settings.log_level, log_format=log_format)
+        stack.enter_context(jobs)
+        page = f"http://127.0.0.1:{listener.getsockname()[1]}/?project=demo"
+        if log_format == "text":
+            click.echo(f"\n  Watch the demo jobs:  {page}\n", err=True)
+        else:
+            logger.info("Watch the demo jobs: %s", page)
+    serve(settings.model_copy(update={"redis_url": redis_url}), listener, admin_listener)
+
+
+def _log_and_stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:
+    logger.critical("%s", message, extra={"status": int(status)})
+    sys.exit(status)
+
+
+def _check_project(project: str) -> None:
+    from publisher.names import check_project_id
+
+    try:
+        check_project_id(project)
+    except ValidationError:
+        _stop(
+            "PROJECT is 1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit", ExitStatus.USAGE
+        )
+
+
+_EVENT_TYPES = ["script", "audio", "image", "video", "export"]
+_KINDS = {"progress": "progress", "complete": "job_complete", "error": "job_failed"}
+_OF_KINDS = {"message": "progress", "nextWithin": "progress", "file": "complete", "duration": "complete"}
+
+
+@main.command()
+@click.argument("project")
+@click.argument("event", required=False)
+@click.option("--job", "jobId", metavar="ID", help="The job's id.")
+@click.option("--type", "jobType", type=click.Choice(_EVENT_TYPES), help="What the job makes; script if not given.")
+@click.option("--sentence", "sentenceId", metavar="ID", help="The sentence, of a job that works by sentences.")
+@click.option("--attempt", type=int, help="Which try this is, from 0.")
+@click.option("--progress", type=float, help="Percent, 0 to 100: the event is `progress`.")
+@click.option("--message", help="With --progress: what goes on.")
+@click.option("--next-within", "nextWithin", type=float, help="With --progress: seconds until the next event at most.")
+@click.option("--complete", is_flag=True, help="The event is `job_complete`.")
+@click.option("--file", help="With --complete: what was made.")
+@click.option("--duration", type=float, help="With --complete: its duration in seconds.")
+@click.option("--fail", "error", metavar="TEXT", help="The event is `job_failed`, with this error.")
+@click.option("--redis-url", help="Redis, if not the one of REDIS_URL.")
+@click.option("--namespace", help="Namespace, if not the one of PROGRESS_NAMESPACE.")
+def publish(project: str, event: str | None, redis_url: str | None, namespace: str | None, **flags: Any) -> None:
+    """Publish one event to PROJECT: EVENT as JSON (- reads it from standard input), or put together by flags.
+
+    Prints the event's seq. Exits 1 if it was refused or could not be sent, 2 if it is no event.
+    """
+    from redis.exceptions import RedisError
+
+    from publisher import broadcast_to_project
+    from publisher.field_errors import in_words
+    from publisher.settings import PublisherSettings
+
+    if redis_url:
+        os.environ["REDIS_URL"] = redis_url
+    if namespace is not None:
+        os.environ["PROGRESS_NAMESPACE"] = namespace
+    _check_project(project)
+    logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
+    try:
+        seq = broadcast_to_project(project, _event_of(event, flags), strict=True)
+    except ValidationError as error:
+        _stop(in_words(error), ExitStatus.USAGE)
+    except ValueError as error:
+        _stop(str(error), ExitStatus.USAGE)
+    except RedisError as error:
+        _stop(f"not sent: {with_advice(error)}")
+    if seq is not None:
+        click.echo(seq)
+    elif PublisherSettings.from_environment().replay:
+        _stop("refused: a later event of this job is known already (see `attempt` in docs/protocol.md)")
+
+
+def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
+    option_of = {str(option.name): option.opts[0] for option in publish.params}
+    given = {name: value for name, value in flags.items() if value is not None and value is not False}
+    if text is not None:
+        if given:
+            names = ", ".join(option_of[name] for name in given)
+            _stop(f"give an EVENT as JSON or by flags, not both ({names})", ExitStatus.USAGE)
+        return _read_event(text)
+    kinds = [name for name in _KINDS if name in given]
+    if not kinds:
+        _stop("give an EVENT as JSON, or --progress, --complete or --fail; see --help", ExitStatus.USAGE)
+    if len(kinds) > 1:
+        names = " and ".join(option_of[name] for name in kinds)
+        _stop(f"give one of --progress, --complete and --fail, not {names}: each is an event", ExitStatus.USAGE)
+    [kind] = kinds
+    for name, its_kind in _OF_KINDS.items():
+        if name in given and its_kind != kind:
+            said = f"{option_of[name]} goes with {option_of[its_kind]}, not with {option_of[kind]}"
+            _stop(said, ExitStatus.USAGE)
+    given.pop("complete", None)
+    result = {name: given.pop(name) for name in ("file", "duration") if name in given}
+    if (progress := given.get("progress")) is not None and progress.is_integer():
+        given["progress"] = int(progress)
+    event = {"type": _KINDS[kind], "jobType": "script"} | given
+    return event | ({"result": result} if kind == "complete" else {})
+
+
+def _read_event(text: str) -> dict[str, Any]:
+    try:
+        event = json.loads(sys.stdin.read() if text == "-" else text)
+    except (ValueError, RecursionError) as error:
+        _stop(f"EVENT is not JSON: {error}", ExitStatus.USAGE)
+    if not isinstance(event, dict):
+        _stop("EVENT is one JSON object", ExitStatus.USAGE)
+    return event
+
+
+@main.command()
+@click.argument("project")
+@click.option("--url", default="ws://127.0.0.1:3001/ws", show_default=True, help="The gateway.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line for each event.")
+def watch(project: str, url: str, as_json: bool) -> None:
+    """Watch PROJECT: live bars on a terminal, a line for each event elsewhere. Reconnects and resumes by itself."""
+    from gateway.commands.watch import watch as watch_project
+
+    _check_project(project)
+    sys.exit(asyncio.run(watch_project(url, project, as_json=as_json)))
+
+
+@main.command()
+@click.option("--url", help="The replica, as http://host:port, if not the one of GATEWAY_ADMIN_PORT or GATEWAY_PORT.")
+@click.option("--ready", is_flag=True, help="Whether it can deliver (/readyz), not only whether it lives (/healthz).")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), default=3, show_default=True, help="Patience."
+)
+def healthcheck(url: str | None, ready: bool, seconds: float) -> None:
+    """Exit 0 if the replica of this environment is well, and 1 with a line that says why not: for HEALTHCHECK."""
+    from gateway.commands.healthcheck import Unhealthy, address_of, check
+
+    try:
+        if url is None:
+            settings = configure({}).settings
+            port = settings.port if settings.admin_port is None else settings.admin_port
+            host = settings.host if settings.admin_port is None else settings.admin_host or settings.host
+            url = address_of(host, port)
+        check(url, "/readyz" if ready else "/healthz", seconds)
+    except (Unhealthy, WrongConfiguration) as error:
+        _stop(str(error))
+
+
+@main.command()
+@click.argument("project", default="canary")
+@click.option("--url", help="The gateway, as ws://host:port/ws, if not the replica of GATEWAY_PORT.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), default=5, show_default=True, help="Patience."
+)
+def canary(project: str, url: str | None, seconds: float) -> None:
+    """Publish an event to PROJECT and wait for it at /ws, as a job and a page would.
+
+    Prints the milliseconds that it took. Exits 1 with a line that says where the event was lost.
+    """
+    from gateway.commands.canary import Dead
+    from gateway.commands.canary import canary as fly
+    from gateway.commands.healthcheck import Unhealthy, address_of
+
+    _check_project(project)
+    logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
+    try:
+        settings = configure({}).settings
+        # It publishes where a replica of this environment would listen: the URL may be in a file.
+        if settings.redis_url is not None:
+            os.environ["REDIS_URL"] = settings.redis_url
+        os.environ["PROGRESS_NAMESPACE"] = settings.namespace
+        url = url or address_of(settings.host, settings.port, "ws") + "/ws"
+        click.echo(f"{asyncio.run(fly(url, project, seconds)) * 1000:.1f}")
+    except (Dead, Unhealthy, WrongConfiguration) as error:
+        _stop(str(error))

@@ -1,0 +1,260 @@
+"""Demo jobs: processes that publish to the project `demo` for ever, as the job handlers of an application would.
+
+`python -m gateway.commands.demo KIND` is one of them; `DemoJobs` runs them all beside a gateway. The events of a job
+are an endless stream of `Step`s, made without clock or network; `play` publishes them at their pace.
+"""
+
+import argparse
+import heapq
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import cycle
+from typing import Any, NamedTuple, NoReturn, Self
+
+from gateway.logs import LogFormat, secrets_of, start_logging
+from publisher import broadcast_to_project
+
+PROJECT_ID = "demo"
+NEXT_WITHIN_SECONDS = 6  # what jobs promise; longer than any pause between two of their events, but for one
+STOP_SECONDS = 3.0  # for a process to end by itself; then it is killed
+
+Job = dict[str, Any]  # the fields that all events of a job share
+
+
+class Step(NamedTuple):
+    """An event, and how long to wait before it."""
+
+    pause_seconds: float
+    event: dict[str, Any]
+
+
+# --- What a job says --------------------------------------------------------------------------------------------------
+
+
+def _progress(job: Job, percent: float, message: str) -> dict[str, Any]:
+    promise = {"nextWithin": NEXT_WITHIN_SECONDS}
+    return {"type": "progress", **job, "progress": round(percent, 1), "message": message, **promise}
+
+
+def _complete(job: Job, file: str, duration: float | None = None) -> dict[str, Any]:
+    result = {"file": file} if duration is None else {"file": file, "duration": round(duration, 1)}
+    return {"type": "job_complete", **job, "result": result}
+
+
+def _ids(kind: str, numbers: Iterable[int]) -> Iterator[Job]:
+    """A few ids, again and again: the project is to show a handful of jobs that ended, not thousands.
+
+    Without `attempt`, by which a job that begins anew would be refused as a late event of its last run.
+    """
+    for number in cycle(numbers):
+        yield {"jobId": f"{kind}_{number}", "jobType": kind}
+
+
+def _work(rng: random.Random, job: Job, seconds: float, say: Callable[[float], str]) -> Iterator[Step]:
+    """A job's progress in uneven steps over `seconds`, at once from 0; `say` turns the part that is done into words."""
+    passed = 0.0
+    pause = 0.0
+    while passed < seconds:
+        yield Step(pause, _progress(job, 100 * passed / seconds, say(passed / seconds)))
+        pause = rng.uniform(0.3, 1.1)
+        passed += pause
+
+
+def _after(seconds: float, steps: Iterator[Step]) -> Iterator[Step]:
+    """`steps`, a little later."""
+    first = next(steps)
+    yield Step(first.pause_seconds + seconds, first.event)
+    yield from steps
+
+
+def _together(*streams: Iterator[Step]) -> Iterator[Step]:
+    """Several streams as one that has the steps of each at their time."""
+    now = 0.0
+    waiting = []
+    for number, stream in enumerate(streams):
+        step = next(stream)
+        waiting.append((step.pause_seconds, number, step.event))
+    heapq.heapify(waiting)
+    while True:
+        at, number, event = waiting[0]
+        yield Step(at - now, event)
+        now = at
+        step = next(streams[number])
+        heapq.heapreplace(waiting, (at + step.pause_seconds, number, step.event))
+
+
+# --- The kinds --------------------------------------------------------------------------------------------------------
+
+SCENES = ("the harbour at night", "a letter arrives", "the storm", "an old friend", "the lighthouse", "the way home")
+IMAGE_STAGES = ("sketching", "colouring", "lighting", "upscaling")
+EXPORT_STAGES = ("collecting files", "mixing sound", "encoding", "packing")
+SENTENCES = 6
+FRAMES = 750
+FAILURE_ODDS = 0.4
+
+
+def _stage(stages: tuple[str, ...], done: float) -> int:
+    return min(int(done * len(stages)), len(stages) - 1)
+
+
+def scripts(rng: random.Random) -> Iterator[Step]:
+    """One at a time, scene by scene."""
+
+    def say(done: float) -> str:
+        scene = _stage(SCENES, done)
+        return f"scene {scene + 1} of {len(SCENES)}: {SCENES[scene]}"
+
+    for job in _ids("script", (1, 2, 3)):
+        yield from _after(rng.uniform(0.5, 3), _work(rng, job, rng.uniform(10, 18), say))
+        yield Step(0.5, _complete(job, f"{job['jobId']}.md"))
+
+
+def audio(rng: random.Random) -> Iterator[Step]:
+    """One job with a bar for each of its sentences; their voices are recorded in turn."""
+    for job in _ids("audio", (1, 2)):
+        sentences = [job | {"sentenceId": f"s{number}"} for number in range(1, SENTENCES + 1)]
+        for sentence in sentences:
+            waiting = _progress(sentence, 0, "waiting")
+            del waiting["nextWithin"]  # it does not know when its turn comes
+            yield Step(2 if sentence is sentences[0] else 0, waiting)
+        for number, sentence in enumerate(sentences, 1):
+            seconds, text = rng.uniform(3, 6), f"voice {number} of {SENTENCES}"
+            yield from _work(rng, sentence, seconds, lambda _: text)  # noqa: B023
+            yield Step(0.3, _complete(sentence, f"voice_{number}.mp3", seconds * 1.4))
+
+
+def images(rng: random.Random) -> Iterator[Step]:
+    """Three at a time."""
+
+    def lane(*numbers: int) -> Iterator[Step]:
+        for job in _ids("image", numbers):
+            steps = _work(rng, job, rng.uniform(6, 16), lambda done: IMAGE_STAGES[_stage(IMAGE_STAGES, done)])
+            yield from _after(rng.uniform(0.5, 6), steps)
+            yield Step(0.4, _complete(job, f"{job['jobId']}.png"))
+
+    return _together(lane(1, 4), lane(2, 5), lane(3, 6))
+
+
+def videos(rng: random.Random) -> Iterator[Step]:
+    """One at a time. Some fall silent and fail; they are tried again, and that attempt succeeds."""
+
+    def say(done: float) -> str:
+        return f"rendering frame {int(done * FRAMES)} of {FRAMES}"
+
+    for job in _ids("video", (1, 2, 3)):
+        pause, seconds = 3.0, rng.uniform(20, 35)
+        if rng.random() < FAILURE_ODDS:
+            steps = list(_after(pause, _work(rng, job, seconds, say)))
+            yield from steps[: int(len(steps) * rng.uniform(0.3, 0.8))]
+            error = "the renderer ran out of memory; it will be tried again"
+            yield Step(NEXT_WITHIN_SECONDS + 4, {"type": "job_failed", **job, "error": error})
+            # Only the second attempt has a number: see _ids.
+            job, pause = job | {"attempt": 1}, 3.5
+        yield from _after(pause, _work(rng, job, seconds, say))
+        yield Step(0.5, _complete(job, f"{job['jobId']}.mp4", FRAMES / 24))
+
+
+def exports(rng: random.Random) -> Iterator[Step]:
+    """One now and then."""
+    for job in _ids("export", (1, 2)):
+        steps = _work(rng, job, rng.uniform(7, 12), lambda done: EXPORT_STAGES[_stage(EXPORT_STAGES, done)])
+        yield from _after(rng.uniform(6, 14), steps)
+        yield Step(0.5, _complete(job, f"{job['jobId']}.zip"))
+
+
+KINDS: Mapping[str, Callable[[random.Random], Iterator[Step]]] = {
+    "script": scripts,
+    "audio": audio,
+    "image": images,
+    "video": videos,
+    "export": exports,
+}
+
+
+# --- The processes ----------------------------------------------------------------------------------------------------
+
+
+def play(steps: Iterator[Step]) -> None:
+    """Publish the steps at their pace. While Redis is away, the publisher gives each event up after 5 s at most."""
+    for step in steps:
+        time.sleep(step.pause_seconds)
+        broadcast_to_project(PROJECT_ID, step.event)
+
+
+class DemoJobs:
+    """A process for each kind of job, for as long as the context lasts.
+
+    They hold the read end of a pipe of which only this process has the other, so that they end with it, even if it is
+    killed: the kernel closes a pipe in any case. They are in sessions of their own, so that a Ctrl-C in the terminal
+    reaches this process only, which then ends them.
+    """
+
+    def __init__(
+        self, redis_url: str, namespace: str = "", *, log_level: str = "info", log_format: LogFormat | None = None
+    ) -> None:
+        self._log = [f"--log-level={log_level}", f"--log-format={log_format or 'auto'}"]
+        self._environment = {**os.environ, "REDIS_URL": redis_url, "PROGRESS_NAMESPACE": namespace}
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        for kind in KINDS:
+            command = [sys.executable, "-m", "gateway.commands.demo", kind, "--until-eof", *self._log]
+            self.processes.append(
+                subprocess.Popen(  # noqa: S603
+                    command, env=self._environment, stdin=subprocess.PIPE, start_new_session=True
+                )
+            )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self.processes:
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in self.processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(0)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input: the parent is gone."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)  # the main thread may be asleep; a signal wakes it
+    time.sleep(STOP_SECONDS)
+    os._exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway.commands.demo", description="Publish demo jobs of a kind for ever."
+    )
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input does, and not by Ctrl-C")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", choices=["auto", "text", "json"], default="auto")
+    arguments = parser.parse_args()
+    start_logging(arguments.log_level, arguments.log_format, secrets_of(os.environ.get("REDIS_URL"), ()))
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if arguments.until_eof else _end)
+    if arguments.until_eof:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    play(KINDS[arguments.kind](random.Random()))  # noqa: S311
+
+
+if __name__ == "__main__":
+    main()

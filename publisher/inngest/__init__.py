@@ -1,0 +1,294 @@
+"""Inngest: functions that tell how they go, by a middleware (extra `inngest`).
+
+    client = inngest.Inngest(app_id="studio", middleware=[progress_middleware()])
+
+    @client.create_function(fn_id="render", trigger=inngest.TriggerEvent(event="video/render"))
+    async def render(ctx: inngest.Context) -> dict[str, str]:
+        job = job_of(ctx)
+        frames = await ctx.step.run("frames", draw)
+        job.progress(60, "frames drawn")
+        ...
+
+The event that triggers the function carries `projectId` and `jobType`; the job's id is the run's. The middleware sends
+`job_complete` when the function returns, `job_failed` when no try is left, and says when a try failed that will be
+followed by another. Inngest calls a function again from the top for each of its steps: what the function says between
+steps whose results are known already is not sent again.
+"""
+
+import asyncio
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast, overload
+
+import inngest
+
+from publisher import client
+from publisher.aio import client as aio_client
+from publisher.aio.tracking import AsyncTrackedJob
+from publisher.events import JobFailed, JobType, Progress
+from publisher.failure import describe
+from publisher.inngest.run import Place, Rerun, RunJob, Start, unwatched_job
+from publisher.job import retry_text
+from publisher.job_state import HEARTBEAT_SECONDS, JobState
+from publisher.names import check_project_id
+from publisher.settings import PublisherSettings
+from publisher.tracking import TrackedJob
+
+logger = logging.getLogger("publisher")
+
+Context = inngest.Context | inngest.ContextSync
+
+DEFAULT_RETRIES = 4  # Inngest's own, where a function does not say
+
+
+class Naming(NamedTuple):
+    """What a run is called in the project: from the event that triggered it, and the run's id."""
+
+    project_id: Callable[[inngest.Event], Any]
+    job_id: Callable[[inngest.Event, str], str]
+    job_type: Callable[[inngest.Event], Any]
+
+    def identity(self, event: inngest.Event, run_id: str) -> dict[str, Any] | None:
+        """None for an event without a project: such a run has no viewers."""
+        project_id = self.project_id(event)
+        if project_id is None:
+            return None
+        return {
+            "project_id": project_id,
+            "job_id": self.job_id(event, run_id),
+            "job_type": self.job_type(event),
+        }
+
+
+def _tries(context: Context, function: inngest.Function[Any]) -> int:
+    """How often Inngest tries. It tells the SDK, which has no public name for it."""
+    request = getattr(getattr(context.step, "_execution", None), "_request", None)
+    tries = getattr(getattr(request, "ctx", None), "max_attempts", None)
+    if tries is None:
+        retries = getattr(getattr(function, "_opts", None), "retries", None)
+        tries = (DEFAULT_RETRIES if retries is None else retries) + 1
+    return cast(int, tries)
+
+
+class ProgressMiddleware(inngest.MiddlewareSync):
+    """Tells how the functions of a client go. Lives as long as one request; made by `progress_middleware`.
+
+    Its hooks never raise: no function fails because its viewers cannot be told. They are ordinary methods that return
+    something to be awaited where the function is `async`, as the SDK allows.
+    """
+
+    def __init__(
+        self, inngest_client: inngest.Inngest, raw_request: object, *, naming: Naming, heartbeat: float | None
+    ) -> None:
+        super().__init__(inngest_client, raw_request)
+        self._naming = naming
+        self._heartbeat = heartbeat
+        self._run: RunJob[Any] | None = None
+        self._is_last_try = True
+
+    def __del__(self) -> None:
+        self._on_end()
+
+    def _on_end(self, task: object = None) -> None:
+        """The request ended; where that was without an answer (it was cancelled, say), nobody keeps a promise."""
+        if self._run is not None and self._run.is_open:
+            self._run.abandon()
+
+    # Before the function is called: find its job, and hand it over.
+
+    def transform_input(self, ctx: Context, function: inngest.Function[Any], steps: inngest.StepMemos) -> Any:
+        is_targeted = getattr(ctx.step, "_target_hashed_id", None) is not None  # has no public name
+        rerun = Rerun(steps, is_targeted=is_targeted)
+        tries = _tries(ctx, function)
+        self._is_last_try = ctx.attempt + 1 >= tries
+        place = Place(try_number=ctx.attempt, tries=tries, steps_done=steps.size, is_targeted=is_targeted)
+        if (identity := self._identity(ctx, function)) is None:
+            self._hand_over(ctx, None)
+            return None
+        rerun.watch(ctx.step)
+        if isinstance(ctx, inngest.Context):
+            return self._begin_async(ctx, identity, place, rerun)
+        try:
+            start = place.after(client.last_event(identity["project_id"], identity["job_id"]))
+        except Exception:  # Redis is away, or what answers is none; the hooks never raise
+            start = place.without_redis()
+        return self._begin(ctx, identity, start, rerun)
+
+    async def _begin_async(self, ctx: inngest.Context, identity: dict[str, Any], place: Place, rerun: Rerun) -> None:
+        try:
+            start = place.after(await aio_client.last_event(identity["project_id"], identity["job_id"]))
+        except Exception:
+            start = place.without_redis()
+        self._begin(ctx, identity, start, rerun)
+        if (task := asyncio.current_task()) is not None:
+            task.add_done_callback(self._on_end)
+
+    def _identity(self, ctx: Context, function: inngest.Function[Any]) -> dict[str, Any] | None:
+        """What the job is called; None where nobody is to be told."""
+        if ctx.event.name.startswith("inngest/function."):
+            return None  # the handler of a failure, or the reporter of ends, which are runs of their own
+        try:
+            identity = self._naming.identity(ctx.event, ctx.run_id)
+            if identity is not None:
+                client.check_url(PublisherSettings.from_environment().redis_url)
+                JobState(PublisherSettings.from_environment(), **identity)  # raises ValueError
+            return identity
+        except Exception as error:
+            logger.warning("Function %s is not tracked: %s", function.id, describe(error))
+            return None
+
+    def _begin(self, ctx: Context, identity: dict[str, Any], start: Start, rerun: Rerun) -> None:
+        try:
+            self._hand_over(ctx, self._job(ctx, identity, start, rerun))
+        except Exception:
+            logger.exception("Job %r could not be told of", identity.get("job_id"))
+            self._hand_over(ctx, None)
+
+    def _job(self, ctx: Context, identity: dict[str, Any], start: Start, rerun: Rerun) -> AsyncTrackedJob | TrackedJob:
+        settings = PublisherSettings.from_environment()
+        # Inngest finds a dead worker by itself: only a step that takes long need promise that it lives.
+        state = JobState(settings, heartbeat=self._heartbeat, promises_at_once=False, attempt=start.attempt, **identity)
+        if start.is_told:
+            state.resume(start.percent, start.message, time.monotonic())
+        else:
+            state.say(state.check_progress(start.percent, start.message))
+        kind = AsyncTrackedJob if isinstance(ctx, inngest.Context) else TrackedJob
+        job = kind(state, repeats=rerun)
+        job._begin()
+        return job
+
+    def _hand_over(self, ctx: Context, job: AsyncTrackedJob | TrackedJob | None) -> None:
+        self._run = None if job is None else RunJob(job)
+        kind = AsyncTrackedJob if isinstance(ctx, inngest.Context) else TrackedJob
+        ctx.job = self._run or unwatched_job(kind)  # type: ignore[union-attr]
+
+    # After it: say how it ended, if it did.
+
+    def transform_output(self, result: inngest.TransformOutputResult) -> Any:
+        if self._run is None:
+            return None
+        try:
+            if result.error is None and result.step is None and not _is_json(result.output):
+                # The SDK will find that after us, and have the function tried again.
+                return self._on_error(self._run, TypeError("what it returned cannot be sent as JSON"), is_in_step=False)
+            if result.error is not None:
+                return self._on_error(self._run, result.error, is_in_step=result.step is not None)
+            return None if result.step is not None else self._run.end(complete=result.output)
+        except Exception:
+            logger.exception("The end of job %r could not be told", self._run.job_id)
+            return None
+
+    def _on_error(self, run: RunJob[Any], error: Exception, *, is_in_step: bool) -> Any:
+        text = _describe(error)
+        if getattr(error, "is_retriable", True) and not self._is_last_try:
+            return run.pause(retry_text(text))
+        # Inngest calls the function once more after the last try of a step: it may go on without it.
+        return run.pause(text) if is_in_step else run.end(error=text)
+
+    def before_response(self) -> Any:
+        """The request is answered: nobody works on the job until Inngest asks again."""
+        try:
+            return None if self._run is None or not self._run.is_open else self._run.pause(None)
+        except Exception:
+            logger.exception("The pause of a job could not be told")
+            return None
+
+
+def _is_json(output: object) -> bool:
+    try:
+        json.dumps(output)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, inngest.StepError):
+        return describe(f"{error.name}: {error.message}")
+    return describe(str(error)) if isinstance(error, inngest.NonRetriableError) and str(error) else describe(error)
+
+
+@overload
+def job_of(ctx: inngest.Context) -> RunJob[AsyncTrackedJob]: ...
+@overload
+def job_of(ctx: inngest.ContextSync) -> RunJob[TrackedJob]: ...
+def job_of(ctx: Context) -> RunJob[Any]:
+    """The job of this run; the same as `ctx.job`, which type checkers do not know."""
+    try:
+        return cast(RunJob[Any], ctx.job)  # type: ignore[union-attr]
+    except AttributeError:
+        raise LookupError("this client has no progress_middleware(): see publisher.inngest") from None
+
+
+def progress_middleware(
+    *,
+    project_id: str | Callable[[inngest.Event], str | None] | None = None,
+    job_id: Callable[[inngest.Event, str], str] | None = None,
+    job_type: JobType | Callable[[inngest.Event], JobType] | None = None,
+    heartbeat: float | None = HEARTBEAT_SECONDS,
+) -> Callable[[inngest.Inngest, object], ProgressMiddleware]:
+    """The middleware, for a client or for one function.
+
+    By default the project is `projectId` of the event that triggers the function, the type its `jobType`, and the job's
+    id that of the run; each may be given otherwise, also as a function of the event (and the run's id). A run whose
+    event names no project is not told of.
+    """
+    return functools.partial(ProgressMiddleware, naming=naming(project_id, job_id, job_type), heartbeat=heartbeat)
+
+
+def naming(
+    project_id: str | Callable[[inngest.Event], str | None] | None = None,
+    job_id: Callable[[inngest.Event, str], str] | None = None,
+    job_type: JobType | Callable[[inngest.Event], JobType] | None = None,
+) -> Naming:
+    """Fill in what is usual."""
+
+    def from_event(given: Any, field: str) -> Callable[[inngest.Event], Any]:
+        if callable(given):
+            return cast(Callable[[inngest.Event], Any], given)
+        return lambda event: event.data.get(field) if given is None else given
+
+    return Naming(
+        from_event(project_id, "projectId"), job_id or (lambda _, run_id: run_id), from_event(job_type, "jobType")
+    )
+
+
+def end_reporter(
+    inngest_client: inngest.Inngest,
+    *,
+    project_id: str | Callable[[inngest.Event], str | None] | None = None,
+    job_id: Callable[[inngest.Event, str], str] | None = None,
+    fn_id: str = "progress-end-reporter",
+) -> inngest.Function[Any]:
+    """A function, to be served beside yours, for the ends that no middleware sees.
+
+    A run that is cancelled, or whose worker is killed in its last try, ends without a word. Inngest tells that by
+    events of its own, by which this function is triggered: it says `job_failed` if the job's end was not told yet. The
+    options are those that `progress_middleware` was given.
+    """
+    names = naming(project_id, job_id)
+
+    def report(ctx: inngest.ContextSync) -> None:
+        try:
+            event = inngest.Event.model_validate(ctx.event.data["event"])
+            identity = names.identity(event, str(ctx.event.data["run_id"]))
+            if identity is None:
+                return
+            check_project_id(identity["project_id"])
+        except Exception:
+            return  # of another function, which has no job
+        # Raises if Redis is away: Inngest tries again then.
+        known = client.last_event(identity["project_id"], identity["job_id"])
+        if isinstance(known, Progress):
+            error = ctx.event.data.get("error") or {}
+            text = describe(str(error.get("message") or "Failed")) if isinstance(error, Mapping) else "Failed"
+            if ctx.event.name.endswith("cancelled"):
+                text = "Cancelled"
+            end = JobFailed(job_id=known.job_id, job_type=known.job_type, attempt=known.attempt, error=text)
+            client.broadcast_to_project(identity["project_id"], end, strict=True)
+
+    triggers = [inngest.TriggerEvent(event=f"inngest/function.{how}") for how in ("failed", "cancelled")]
+    return inngest_client.create_function(fn_id=fn_id, trigger=list(triggers), retries=10)(report)

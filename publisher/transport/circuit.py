@@ -1,0 +1,253 @@
+"""What a publisher does while Redis is away: how long it tries, when it stops asking, and what it says about it."""
+
+import asyncio
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    ConnectionError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+    TryAgainError,
+)
+
+from publisher.publication import Publication
+from publisher.settings import PublisherSettings, mask_url
+from publisher.transport.advice import with_advice
+
+logger = logging.getLogger("publisher")
+
+GIVE_UP_SECONDS = 5.0  # for one publication, all its tries together
+RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
+MOST_REDIRECTIONS = 3  # that are followed at once; nodes that know of each other's slots differently take a while
+PROBE_PAUSE_SECONDS = 0.1
+MOST_PROBE_PAUSE_SECONDS = 0.5
+# While the circuit is open, an event may wait so long for a probe that is about to succeed, but only so often: a job
+# goes on at nearly its usual pace, and the first event after an outage is not lost to the moment before the answer.
+GRACE_SECONDS = 0.25
+GRACE_PAUSE_SECONDS = 4.0
+LOG_PAUSE_SECONDS = 60.0
+MOST_TOLD = 200  # characters of an answer that makes no sense
+
+# What sending may raise; the built-in ones come from redis-py when something answers that is no Redis.
+SEND_ERRORS = (RedisError, AttributeError, IndexError, TypeError)
+
+
+# Of errors that have no class of their own in redis-py, or not in older ones.
+_PASSING_CODES = ("NOREPLICAS ", "MISCONF ", "BUSY ", "TRYAGAIN ", "CLUSTERDOWN ", "MASTERDOWN ")
+
+
+def is_worth_retrying(error: Exception) -> bool:
+    """True for a Redis that is away, restarting, busy or failing over; false for one that says no."""
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return False
+    # MASTERDOWN is a kind of CLUSTERDOWN to redis-py.
+    if isinstance(error, ConnectionError | TimeoutError | ReadOnlyError | ClusterDownError | TryAgainError):
+        return True
+    return isinstance(error, RedisError) and str(error).startswith(_PASSING_CODES)
+
+
+def unreadable(answer: object) -> ConnectionError:
+    """The error for an answer that makes no sense. `ValueError` is what a job's own mistakes raise, never Redis'."""
+    return ConnectionError(f"an answer cannot be read: {str(answer)[:MOST_TOLD]}")
+
+
+class NotAsked(ConnectionError):
+    """The circuit is open: Redis did not answer a moment ago, so it was not asked again."""
+
+    def __init__(self) -> None:
+        super().__init__("it did not answer a moment ago, so it was not asked again")
+
+
+class Redirected(ConnectionError):
+    """Another node of the Cluster has the project now; it is asked at once."""
+
+
+class Circuit:
+    """Whether a Redis is worth asking. Lives as long as the process; shared by its threads and loops.
+
+    A publication that was given up opens it. From then on one thread asks for all, until Redis answers; the events that
+    come meanwhile are given up at once, so that a job with a thousand of them is delayed by the first one only.
+    """
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+        self._closed.set()
+        self._opening = threading.Lock()
+        self._waited_at = float("-inf")
+
+    @property
+    def is_open(self) -> bool:
+        return not self._closed.is_set()
+
+    def open(self, probe: Callable[[], object], then: Callable[[], object] | None = None) -> None:
+        """Give Redis up until `probe` raises no more; it is called in a thread, again and again, and `then` at last."""
+        with self._opening:  # of several threads that give up at once, one starts the probe
+            if self.is_open:
+                return
+            self._closed.clear()
+        try:
+            threading.Thread(target=self._ask, args=(probe, then), name="publisher-probe", daemon=True).start()
+        except RuntimeError:  # there are too many threads, or the interpreter ends: each event asks for itself
+            self.close()
+
+    def close(self) -> None:
+        """Redis is worth a try again."""
+        self._closed.set()
+
+    def _ask(self, probe: Callable[[], object], then: Callable[[], object] | None) -> None:
+        pause = PROBE_PAUSE_SECONDS
+        while self.is_open:
+            try:
+                probe()
+            except Exception as error:
+                if not isinstance(error, SEND_ERRORS) or is_worth_retrying(error):
+                    self._closed.wait(pause)
+                    pause = min(2 * pause, MOST_PROBE_PAUSE_SECONDS)
+                    continue
+            self.close()
+            if then is not None:
+                then()
+
+    def wait(self) -> None:
+        """Return if Redis is worth a try, else raise `NotAsked`, mostly at once."""
+        if self.is_open and not self._closed.wait(self._grace()):
+            raise NotAsked
+
+    async def wait_async(self) -> None:
+        """The same, without stopping the loop."""
+        if not self.is_open:
+            return
+        end = time.monotonic() + self._grace()
+        while self.is_open:
+            if time.monotonic() >= end:
+                raise NotAsked
+            await asyncio.sleep(0.01)
+
+    def _grace(self) -> float:
+        now = time.monotonic()
+        if now - self._waited_at < GRACE_PAUSE_SECONDS:
+            return 0.0
+        self._waited_at = now
+        return GRACE_SECONDS
+
+
+circuits: dict[str, Circuit] = {}  # by URL; each node of a Cluster has its own
+# The thread that asks does not survive a fork, so a child finds out for itself.
+os.register_at_fork(after_in_child=circuits.clear)
+
+
+def circuit_of(url: str) -> Circuit:
+    """The circuit of this URL, one for all publishers of the process."""
+    return circuits.get(url) or circuits.setdefault(url, Circuit())
+
+
+class Openable(Protocol):
+    """A circuit, or several."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+
+class Patience:
+    """How long one publication, or a batch of them, is tried. Lives as long as it."""
+
+    def __init__(self, circuit: Openable, seconds: float | None = None) -> None:
+        self.circuit = circuit
+        self._most_seconds = GIVE_UP_SECONDS if seconds is None else seconds
+        self._began = self._try_began = time.monotonic()
+        self._longest_try = 0.0
+        self._delays = iter(RETRY_DELAYS_SECONDS)
+        self._delay = 0.0
+        self._redirections = 0
+
+    def delay_after(self, error: Exception) -> float | None:
+        """Seconds to wait before the next try, with jitter, or None to give up.
+
+        The next try must end in time too, and is expected to take as long as the longest so far: where connections are
+        refused at once there is time for one more at the very end, where nobody answers there is not.
+        """
+        now = time.monotonic()
+        self._longest_try = max(self._longest_try, now - self._try_began)
+        if isinstance(error, Redirected) and self._redirections < MOST_REDIRECTIONS:
+            self._redirections += 1
+            delay = 0.0
+        else:
+            self._delay = next(self._delays, self._delay)
+            delay = self._delay * random.uniform(0.5, 1)  # noqa: S311
+        # Where another thread has given this Redis up meanwhile, so does this one.
+        is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > self._most_seconds
+        if is_last or not is_worth_retrying(error):
+            return None
+        self._try_began = now + delay
+        return delay
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self._began
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self._most_seconds - self.seconds)
+
+
+class Unsent:
+    """Counts the events of this process that could not be sent, and says so once a minute. All publishers share one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._counted = 0  # how many of them the log knows of
+        self._logged_at = float("-inf")
+
+    def report(
+        self, first: Publication, events: int, settings: PublisherSettings, error: Exception, seconds: float
+    ) -> None:
+        """Count events that were given up after so many seconds, of which `first` is named."""
+        self.count += events
+        if time.monotonic() - self._logged_at < LOG_PAUSE_SECONDS:
+            return
+        news, self._counted = self.count - self._counted, self.count
+        self._logged_at = time.monotonic()
+        more = f" and {news - 1} more events" if news > 1 else ""
+        logger.error(
+            "Not sent after %.1f s: %s%s. Redis at %s: %s",
+            seconds, first.summary, more, mask_url(settings.redis_url), with_advice(error),
+        )  # fmt: skip
+
+    def tell_the_rest(self) -> None:
+        """Redis answers again: say how many were lost that no line has told."""
+        news, self._counted = self.count - self._counted, self.count
+        if news:
+            logger.error("Redis answers again; %d more events were not sent", news)
+
+
+class Unremembered:
+    """Says, once a minute, that events are shown to who watches and cannot be remembered. All publishers share one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._logged_at = float("-inf")
+
+    def report(self, publication: Publication, settings: PublisherSettings, reason: str) -> None:
+        self.count += 1
+        if time.monotonic() - self._logged_at < LOG_PAUSE_SECONDS:
+            return
+        self._logged_at = time.monotonic()
+        logger.error(
+            "Sent, but not remembered for who comes later: %s (%d so far). Redis at %s: %s",
+            publication.summary, self.count, mask_url(settings.redis_url), with_advice(reason),
+        )  # fmt: skip
+
+
+unsent = Unsent()
+unremembered = Unremembered()

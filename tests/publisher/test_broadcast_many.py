@@ -1,0 +1,167 @@
+"""Many events in one pipeline, and the last event of a job, from ordinary and from `async` code."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import redis
+from pydantic import ValidationError
+
+import publisher
+from publisher import Progress, aio
+from publisher.publication import BATCH
+from publisher.transport import circuit as outage
+from publisher.transport.circuit import unsent
+from tests.contract.processes import RedisServer, free_port
+
+
+def awaited(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    async def call(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return await function(*arguments, **named)
+
+    return lambda *arguments, **named: asyncio.run(call(arguments, named))
+
+
+@pytest.fixture(params=["sync", "aio"])
+def broadcast_many(request: pytest.FixtureRequest) -> Callable[..., list[int | None]]:
+    return publisher.broadcast_many if request.param == "sync" else awaited(aio.broadcast_many)
+
+
+@pytest.fixture(params=["sync", "aio"])
+def last_event(request: pytest.FixtureRequest) -> Callable[..., publisher.Event | None]:
+    return publisher.last_event if request.param == "sync" else awaited(aio.last_event)
+
+
+@pytest.fixture
+def server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    return redis_server
+
+
+def progress(job: str, percent: float = 1, **fields: object) -> dict[str, Any]:
+    return {"type": "progress", "jobId": job, "jobType": "audio", "progress": percent, **fields}
+
+
+def test_each_event_has_its_seq_in_order(server: RedisServer, project: str, broadcast_many: Any) -> None:
+    events = [(project, progress(f"job_{number}")) for number in range(2 * BATCH + 3)]
+    seqs = broadcast_many(events)
+    assert seqs == sorted(set(seqs))
+    assert len(seqs) == len(events)
+
+
+def test_events_go_to_the_projects_they_name(server: RedisServer, project: str, broadcast_many: Any) -> None:
+    other = f"{project}.other"
+    event = Progress(job_id="b", job_type="audio", progress=2)
+    first, second = broadcast_many([(project, progress("a")), (other, event)])
+    assert publisher.last_event(project, "a") == Progress(job_id="a", job_type="audio", progress=1, seq=first)
+    assert publisher.last_event(other, "b") == event.model_copy(update={"seq": second})
+    assert publisher.last_event(other, "a") is None
+
+
+def test_nothing_is_nothing(broadcast_many: Any) -> None:
+    assert broadcast_many([]) == []
+
+
+def test_what_the_attempt_rule_refuses_is_none_and_the_others_go_on(
+    server: RedisServer, project: str, broadcast_many: Any
+) -> None:
+    percents = (50, 40, 60)
+    seqs = broadcast_many([(project, progress("a", percent, attempt=0)) for percent in percents])
+    assert [seq is None for seq in seqs] == [False, True, False]
+
+
+def test_all_are_checked_before_any_is_sent(server: RedisServer, project: str, broadcast_many: Any) -> None:
+    with pytest.raises(ValidationError, match="progress"):
+        broadcast_many([(project, progress("a")), (project, progress("b", 101))])
+    assert server.keys(project) == []
+
+
+def test_the_script_is_loaded_where_it_is_missing(server: RedisServer, project: str, broadcast_many: Any) -> None:
+    server.command("SCRIPT", "FLUSH")
+    seqs = broadcast_many([(project, progress(f"job_{number}")) for number in range(5)])
+    assert seqs == sorted(set(seqs))
+
+
+def test_without_replay_it_is_plain_publishes(
+    server: RedisServer, project: str, broadcast_many: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROGRESS_REPLAY", "off")
+    assert broadcast_many([(project, progress("a")), (project, progress("b"))]) == [None, None]
+    assert server.keys(project) == []
+
+
+def test_one_project_that_redis_refuses_costs_the_others_nothing(
+    server: RedisServer, project: str, broadcast_many: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.command("SET", f"{{project:{project}}}:jobs", "no hash")
+    events = [(f"{project}.a", progress("a")), (project, progress("b")), (f"{project}.c", progress("c"))]
+    seqs = broadcast_many(events)
+    assert [seq is None for seq in seqs] == [False, True, False]
+    assert [message.count("WRONGTYPE") for message in caplog.messages] == [1]
+    assert "'b'" in caplog.text
+    with pytest.raises(redis.ResponseError):
+        broadcast_many(events, strict=True)
+
+
+def test_a_batch_that_is_interrupted_by_a_failover_goes_on_after_it(
+    own_redis: RedisServer, project: str, broadcast_many: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was made a replica answers READONLY to each event, until it is none any more."""
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    own_redis.command("REPLICAOF", "127.0.0.1", free_port())
+    again = threading.Timer(0.5, own_redis.command, ("REPLICAOF", "NO", "ONE"))
+    again.start()
+    seqs = broadcast_many([(project, progress(f"job_{number}")) for number in range(10)])
+    again.join()
+    assert seqs == sorted(set(seqs))
+
+
+def test_a_batch_is_given_its_time_anew_after_each_part(
+    server: RedisServer, project: str, broadcast_many: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long they take in all, where Redis answers."""
+    monkeypatch.setattr(outage, "GIVE_UP_SECONDS", 0.5)
+    monkeypatch.setattr("publisher.transport.delivery.BATCH", 200)
+    events = [(project, progress(f"job_{number % 50}", message="x" * 1_500)) for number in range(20_000)]
+    before = time.monotonic()
+    assert None not in broadcast_many(events)
+    assert time.monotonic() - before > 0.5, "too fast to show anything"
+
+
+def test_a_redis_that_is_away_is_given_up_for_all_of_them_at_once(
+    broadcast_many: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(outage, "GIVE_UP_SECONDS", 0.1)
+    before = unsent.count
+    assert broadcast_many([("p", progress("a"))] * 3) == [None] * 3
+    assert unsent.count == before + 3
+    with pytest.raises(redis.ConnectionError):
+        broadcast_many([("p", progress("a"))] * 3, strict=True)
+
+
+def test_the_last_event_is_that_of_the_job_or_of_its_sentence(
+    server: RedisServer, project: str, last_event: Any
+) -> None:
+    assert last_event(project, "a") is None
+    publisher.broadcast_many([(project, progress("a", 1)), (project, progress("a", 2, sentenceId="s", attempt=3))])
+    assert (last_event(project, "a").progress, last_event(project, "a", "s").attempt) == (1, 3)
+
+
+def test_what_somebody_else_wrote_there_is_no_event(server: RedisServer, project: str, last_event: Any) -> None:
+    publisher.broadcast_to_project(project, progress("a"))
+    server.command("HSET", f"{{project:{project}}}:jobs", "a\n", "{nonsense")
+    assert last_event(project, "a") is None
+
+
+def test_the_last_event_cannot_be_asked_for_where_redis_is_away(
+    last_event: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    with pytest.raises(redis.ConnectionError):
+        last_event("p", "a")
+    with pytest.raises(ValueError, match="use 1 to 128 of A-Z"):
+        last_event("no project", "a")

@@ -1,0 +1,140 @@
+"""Asking Sentinels where the primary is, while some of them do not answer; real ones are in tests/contract."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis.exceptions import AuthenticationError, ConnectionError
+
+from publisher.transport import sentinels as module
+from publisher.transport.circuit import circuit_of
+from publisher.transport.sentinels import Place, locate, locate_async
+from publisher.transport.url import SENTINEL_SECONDS, RedisUrl
+from tests.contract.deadlines import wait_for
+from tests.contract.processes import free_port
+from tests.odd_redis import OK, OddRedis, odd_sentinel
+
+OLD, NEW = ("127.0.0.1", 1), ("127.0.0.1", 2)
+LOCATORS: list[Callable[[RedisUrl], Any]] = [locate, locate_async]
+
+
+class OneSentinel:
+    """Names a primary; may be frozen, or close connections without an answer."""
+
+    def __init__(self) -> None:
+        self.place, self.epoch = OLD, 1
+        self.is_closing = False
+        self.asked = 0
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.server: OddRedis = odd_sentinel(self._answer)
+        self.at = f"127.0.0.1:{self.server.port}"
+
+    def _answer(self) -> tuple[str, int, int, str] | None:
+        self.asked += 1
+        self.goes_on.wait(10)
+        return None if self.is_closing else (*self.place, self.epoch, "5000")
+
+    def fail_over(self) -> None:
+        self.place, self.epoch = NEW, 2
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[OneSentinel, OneSentinel]]:
+    pair = OneSentinel(), OneSentinel()
+    yield pair
+    for one in pair:
+        one.goes_on.set()
+        one.server.end()
+
+
+def url_of(*sentinels: OneSentinel) -> RedisUrl:
+    return RedisUrl.parse(f"redis+sentinel://{','.join(one.at for one in sentinels)}/m")
+
+
+def call(locator: Callable[[RedisUrl], Any], url: RedisUrl) -> Place:
+    place: Place = asyncio.run(locator(url)) if locator is locate_async else locator(url)
+    return place
+
+
+def seconds_of(locator: Callable[[RedisUrl], Any], url: RedisUrl) -> float:
+    began = time.monotonic()
+    call(locator, url)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("locator", LOCATORS)
+def test_a_sentinel_that_hung_up_once_is_asked_with_the_next_question(
+    locator: Callable[[RedisUrl], Any], pair: tuple[OneSentinel, OneSentinel]
+) -> None:
+    """It may lead a failover in the next moment, and replicas follow it: the others hear of that seconds later."""
+    leader, other = pair
+    leader.is_closing = True
+    assert call(locator, url_of(leader, other)) == OLD
+    leader.is_closing = False
+    leader.fail_over()
+    assert call(locator, url_of(leader, other)) == NEW
+
+
+@pytest.mark.parametrize("locator", LOCATORS)
+def test_a_sentinel_that_refuses_costs_nothing_and_is_left_out_by_nobody(locator: Callable[[RedisUrl], Any]) -> None:
+    other = OneSentinel()
+    url = RedisUrl.parse(f"redis+sentinel://127.0.0.1:{free_port()},{other.at}/m")
+    assert seconds_of(locator, url) < SENTINEL_SECONDS
+    assert not circuit_of(url.at_sentinel(*url.hosts[0])).is_open
+    other.server.end()
+
+
+@pytest.mark.parametrize("is_left_out", [True, False])
+@pytest.mark.parametrize("locator", LOCATORS)
+def test_a_frozen_sentinel_costs_one_question_its_time_and_is_heard_soon_after_it_goes_on(
+    locator: Callable[[RedisUrl], Any],
+    pair: tuple[OneSentinel, OneSentinel],
+    is_left_out: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The control leaves none out."""
+    if not is_left_out:
+        monkeypatch.setattr(module, "SILENT_SECONDS", 10.0)
+    frozen, other = pair
+    url = url_of(frozen, other)
+    call(locator, url)
+    frozen.goes_on.clear()
+    assert seconds_of(locator, url) > SENTINEL_SECONDS * 0.9
+    later = [seconds_of(locator, url) for _ in range(3)]
+    assert (max(later) < SENTINEL_SECONDS / 2) == is_left_out
+    frozen.fail_over()
+    frozen.goes_on.set()
+    wait_for(lambda: call(locator, url) == NEW, "its answer", 1.5)
+
+
+def test_a_sentinel_that_takes_its_time_to_say_no_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong password is to be read in the log, and is not tried again."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
+    server = OddRedis(lambda words: OK if words[0] != "SENTINEL" else b"-NOAUTH Authentication required.\r\n")
+    url = RedisUrl.parse(f"redis+sentinel://127.0.0.1:{server.port}/m")
+    for _ in range(2):
+        with pytest.raises(AuthenticationError):
+            locate(url)
+    server.end()
+
+
+def test_where_all_are_silent_the_first_question_takes_its_time_and_no_other(
+    pair: tuple[OneSentinel, OneSentinel], caplog: pytest.LogCaptureFixture
+) -> None:
+    url = url_of(*pair)
+    for one in pair:
+        one.goes_on.clear()
+    for most in (3 * SENTINEL_SECONDS, SENTINEL_SECONDS / 2):
+        began = time.monotonic()
+        with pytest.raises(ConnectionError, match="no Sentinel tells where 'm' is"):
+            locate(url)
+        assert time.monotonic() - began < most
+    for one in pair:
+        one.goes_on.set()
+    wait_for(lambda: not any(circuit_of(url.at_sentinel(*place)).is_open for place in url.hosts), "their answers")
+    assert locate(url) == OLD
+    assert caplog.messages == [], "no Redis was away"
