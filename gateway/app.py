@@ -126,7 +126,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        forever = (hub.feed.run(), Keepalive(hub).run(), watch_loop(hub.figures.loop_lag))
+        forever = (hub.feed.run(), Keepalive(hub).run(), watch_loop(hub.counters.loop_lag))
         tasks = [asyncio.create_task(work) for work in forever]
         try:
             # Events can be had from the first connection on; a Redis that is away does not keep the replica from
@@ -172,7 +172,7 @@ def _publish_routes(publishing: Publishing) -> list[BaseRoute]:
 
 def _refusal(websocket: WebSocket, hub: Hub) -> Response | None:
     """Why this upgrade is refused, or None. A script cannot see the reason, but an operator's tools can."""
-    refused = hub.figures.refused
+    refused = hub.counters.refused
     if hub.is_draining:
         refused["draining"] += 1
         return PlainTextResponse("This replica is shutting down; try again, another will answer.\n", 503)

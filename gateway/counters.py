@@ -16,7 +16,7 @@ LONGEST_DELIVERY_SECONDS = 3_600.0  # older than anything that is remembered: a 
 BROKEN_OFF = 1006  # no close frame was seen; nobody can send this code
 OTHER = "other"  # codes that a client may make up: a label has a bounded number of values
 CLOSE_CODES = (*(str(int(code)) for code in CloseCode), str(BROKEN_OFF), OTHER)
-REFUSALS = ("draining", "full", "origin")
+REFUSAL_REASONS = ("draining", "full", "origin")
 
 
 class Histogram:
@@ -35,7 +35,7 @@ class Histogram:
         self.sum += value
 
 
-class FeedFigures:
+class FeedCounters:
     """The counts of a feed; those to the nodes of a Cluster count into one."""
 
     __slots__ = ("probe", "reconnects")
@@ -45,7 +45,7 @@ class FeedFigures:
         self.reconnects = dict.fromkeys(MEANINGS, 0)
 
 
-class Figures:
+class Counters:
     """The counts of one replica. Lives as long as the hub; used by one event loop only."""
 
     __slots__ = (
@@ -55,7 +55,7 @@ class Figures:
 
     def __init__(self) -> None:
         self.closed = dict.fromkeys(CLOSE_CODES, 0)
-        self.refused = dict.fromkeys(REFUSALS, 0)  # handshakes
+        self.refused = dict.fromkeys(REFUSAL_REASONS, 0)  # handshakes
         self.bad_requests = 0
         self.received_bytes = 0
         self.sent_bytes = 0

@@ -122,7 +122,7 @@ class Drain:
         frame = text_frame(messages.going_away(plan.window_ms(self._elapsed)))
         for viewer in batch:
             viewer.connection.write(frame)
-        self._hub.figures.sent_bytes += len(frame) * len(batch)
+        self._hub.counters.sent_bytes += len(frame) * len(batch)
         self._told.update(batch)
 
     # Then: who stayed is closed

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.channel import Channel, State
 from gateway.connection import Outgoing
-from gateway.counters import Figures
+from gateway.counters import Counters
 from gateway.feed.kinds import feed_for
 from gateway.feed.observer import Remembered
 from gateway.settings import Settings
@@ -83,7 +83,7 @@ class Hub:
         self._handovers: deque[tuple[int, int]] = deque(maxlen=MOST_HANDOVERS)  # as cursors, which are clocks
         self._tracing = tracing()
         # Counted for each batch, never for each delivery.
-        self.figures = Figures()
+        self.counters = Counters()
         self.accepted = 0
         self.events_received = 0
         self.payloads_dropped = 0
@@ -141,9 +141,9 @@ class Hub:
                 self.give_up(project, error)
 
     def _deliver(self, project: Project, payloads: list[bytes]) -> None:
-        figures = self.figures
+        counters = self.counters
         self.events_received += len(payloads)
-        figures.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
+        counters.received_bytes += len(payloads[0]) if len(payloads) == 1 else sum(map(len, payloads))
         channel = project.channel
         position = channel.position
         started_ns = 0 if self._tracing is None else time.time_ns()
@@ -153,7 +153,7 @@ class Hub:
                 socket.write(frames)
             seq = channel.batch_seq
             age = None if seq is None else time.time() - seq / 1_000_000
-            figures.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
+            counters.on_delivered(len(frames), len(keeping_up), channel.position - position, age)
             if self._tracing is not None:
                 self._tracing.on_delivered(payloads, len(keeping_up), started_ns)
 
@@ -182,7 +182,7 @@ class Hub:
             self.catch_ups += 1
             for socket in project.viewers:
                 if not socket.is_behind:
-                    self.figures.sent_bytes += len(frames)
+                    self.counters.sent_bytes += len(frames)
                     socket.write(frames)
 
     def on_refused(self, name: str) -> None:

@@ -19,7 +19,7 @@ from gateway.counters import Histogram
 from gateway.feed.observer import FeedState
 from gateway.hub import Hub
 from gateway.publishing import STATUSES, Publishing
-from gateway.rate_limit import Allowance
+from gateway.rate_limit import TokenBucket
 
 FRESH_RATE, FRESH_BURST = (
     5.0,
@@ -28,7 +28,7 @@ FRESH_RATE, FRESH_BURST = (
 
 
 class HubCollector(Collector):
-    """The figures of one hub."""
+    """The metrics of one hub."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -61,28 +61,28 @@ class HubCollector(Collector):
         yield build
 
     def _counters(self) -> Iterator[Metric]:
-        hub, figures = self._hub, self._hub.figures
+        hub, counters = self._hub, self._hub.counters
         for name, text, counter in (
-            ("bad_requests", "Requests that were no HTTP, or whose head was too long", figures.bad_requests),
+            ("bad_requests", "Requests that were no HTTP, or whose head was too long", counters.bad_requests),
             ("connections_opened", "Accepted connections", hub.accepted),
             ("events_received", "Events received from Redis", hub.events_received),
             ("events_bad", "Payloads from Redis that were no events", hub.bad_payloads),
-            ("received_bytes", "Bytes of the events received from Redis", figures.received_bytes),
+            ("received_bytes", "Bytes of the events received from Redis", counters.received_bytes),
             (
                 "deliveries",
                 "Writes of live events to a connection; events that came together are one write",
-                figures.deliveries,
+                counters.deliveries,
             ),
             (
                 "deliveries_joined",
                 "Live events that went along in the write of another, counted for each connection; "
                 "with gateway_deliveries_total: all live events delivered",
-                figures.deliveries_joined,
+                counters.deliveries_joined,
             ),
             (
                 "sent_bytes",
                 "Bytes of messages sent to clients, with the heads of their frames; pings and closes are not counted",
-                figures.sent_bytes,
+                counters.sent_bytes,
             ),
             ("catch_ups", "Times that a connection or a project was given what it had missed", hub.catch_ups),
             ("stale_seconds", "Seconds in which clients were told that the feed is lost", hub.stale_seconds),
@@ -91,27 +91,27 @@ class HubCollector(Collector):
         ):
             yield CounterMetricFamily(f"gateway_{name}", text, counter)
         closed = "Connections closed, by the code of whoever closed first; 1006: it broke off"
-        yield labelled("connections_closed", closed, "code", figures.closed)
+        yield labelled("connections_closed", closed, "code", counters.closed)
         lost = "Times that the connection to Redis was lost, by what its last error means"
-        yield labelled("redis_reconnects", lost, "reason", hub.feed.figures.reconnects)
-        handshakes = {"accepted": hub.accepted} | figures.refused
+        yield labelled("redis_reconnects", lost, "reason", hub.feed.counters.reconnects)
+        handshakes = {"accepted": hub.accepted} | counters.refused
         yield labelled("handshakes", "Upgrades to a WebSocket that were asked for", "outcome", handshakes)
 
     def _histograms(self) -> Iterator[Metric]:
-        figures = self._hub.figures
+        counters = self._hub.counters
         for name, text, histogram in (
             (
                 "delivery",
                 "From the publication of a batch's oldest event, by Redis' clock, to its write to the last connection; "
                 "once for a batch and project",
-                figures.delivery,
+                counters.delivery,
             ),
             (
                 "redis_probe",
                 "From a probe that is published to its return on the feed, which is asked for in silence",
-                self._hub.feed.figures.probe,
+                self._hub.feed.counters.probe,
             ),
-            ("event_loop_lag", "By how much a timer came too late, ten times a second", figures.loop_lag),
+            ("event_loop_lag", "By how much a timer came too late, ten times a second", counters.loop_lag),
         ):
             family = HistogramMetricFamily(f"gateway_{name}_seconds", text)
             family.add_metric([], buckets(histogram), histogram.sum)
@@ -119,7 +119,7 @@ class HubCollector(Collector):
 
 
 class PublishCollector(Collector):
-    """The figures of what is published by HTTP; all 0 where it is off."""
+    """The metrics of what is published by HTTP; all 0 where it is off."""
 
     def __init__(self, publishing: Publishing | None) -> None:
         self._publishing = publishing
@@ -174,10 +174,10 @@ class Exposition:
     def __init__(self, metrics: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._allowance = Allowance(FRESH_BURST, clock())
+        self._bucket = TokenBucket(FRESH_BURST, clock())
         self._text = b""
 
     def text(self) -> bytes:
-        if self._allowance.take(rate=FRESH_RATE, burst=FRESH_BURST, now=self._clock()):
+        if self._bucket.take(rate=FRESH_RATE, burst=FRESH_BURST, now=self._clock()):
             self._text = generate_latest(self._metrics)
         return self._text

@@ -15,7 +15,7 @@ from websockets.http11 import Request
 
 from gateway.app import HAND_OVER
 from gateway.connection import Connection
-from gateway.counters import Figures
+from gateway.counters import Counters
 from gateway.settings import Settings
 
 _HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -29,8 +29,8 @@ class HttpProtocol(HttpToolsProtocol):
     Lives until the connection closes or becomes a WebSocket.
     """
 
-    settings: Settings  # set by `protocols_for`, as are the figures
-    figures: Figures
+    settings: Settings  # set by `protocols_for`, as are the counters
+    counters: Counters
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -102,11 +102,11 @@ class HttpProtocol(HttpToolsProtocol):
         protocol.handle_connect(Request(self.url.decode("latin-1"), headers, method, f"HTTP/{version}"))
 
     def send_400_response(self, msg: str) -> None:
-        self.figures.bad_requests += 1
+        self.counters.bad_requests += 1
         super().send_400_response(msg)
 
     def _refuse(self, answer: bytes) -> None:
-        self.figures.bad_requests += 1
+        self.counters.bad_requests += 1
         self.transport.write(answer)
         self.transport.close()
 
@@ -165,6 +165,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
 
-def protocols_for(settings: Settings, figures: Figures) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+def protocols_for(settings: Settings, counters: Counters) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
     """Both classes; uvicorn makes the instances itself, so these go with the class."""
-    return type("HttpProtocol", (HttpProtocol,), {"settings": settings, "figures": figures}), WebSocketProtocol
+    return type("HttpProtocol", (HttpProtocol,), {"settings": settings, "counters": counters}), WebSocketProtocol

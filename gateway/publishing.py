@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from gateway.codes import PublishCode
-from gateway.rate_limit import Allowance
+from gateway.rate_limit import TokenBucket
 from gateway.settings import Settings, in_digits
 from publisher.aio.client import publish
 from publisher.events import _Model
@@ -117,7 +117,7 @@ class Publishing:
             settings.redis_url or DEFAULT_REDIS_URL, settings.namespace, settings.replay
         )
         self._keys = [key.get_secret_value().encode() for key in settings.publish_keys]
-        self._allowances = [Allowance(settings.publish_burst, time.monotonic()) for _ in self._keys]
+        self._buckets = [TokenBucket(settings.publish_burst, time.monotonic()) for _ in self._keys]
         self._max_events = min(settings.publish_max_events, settings.publish_burst)
         self._in_hand = 0
         # What operators see
@@ -222,9 +222,9 @@ class Publishing:
 
     def _take(self, key: int, events: int) -> None:
         rate, burst = self._settings.publish_rate, self._settings.publish_burst
-        allowance = self._allowances[key]
-        if not allowance.take(rate=rate, burst=burst, now=time.monotonic(), count=events):
-            seconds = math.ceil(allowance.seconds_until(events, rate=rate)) or 1
+        bucket = self._buckets[key]
+        if not bucket.take(rate=rate, burst=burst, now=time.monotonic(), count=events):
+            seconds = math.ceil(bucket.seconds_until(events, rate=rate)) or 1
             sentence = f"At most {in_digits(rate)} events a second with one key; send again in {seconds} s."
             raise Refused(429, PublishCode.RATE_LIMITED, sentence, retry_after=seconds)
 

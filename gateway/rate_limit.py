@@ -1,7 +1,7 @@
 """How often somebody may do something: a token bucket. Knows no clock; the caller says what time it is."""
 
 
-class Allowance:
+class TokenBucket:
     """`burst` at once, then `rate` a second."""
 
     __slots__ = ("_at", "_left")

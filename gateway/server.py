@@ -151,7 +151,7 @@ class AdminServer(BoundedServer):
 async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> AsyncIterator[BoundedServer]:
     """Answer there for as long as the context lasts: from before the replica serves until it has drained, so that
     the last scrape sees the drain."""
-    http, _ = protocols_for(settings, app.state.hub.figures)
+    http, _ = protocols_for(settings, app.state.hub.counters)
     config = uvicorn.Config(
         app,
         http=http,
@@ -185,7 +185,7 @@ def _raise_descriptor_limit(connections: int) -> None:
 def serve(settings: Settings, listener: socket.socket, admin_listener: socket.socket | None = None) -> None:
     """Serve until a signal; with a second listener, operators there."""
     app = create_app(settings)
-    http, websocket = protocols_for(settings, app.state.hub.figures)
+    http, websocket = protocols_for(settings, app.state.hub.counters)
     config = uvicorn.Config(
         app,
         http=http,

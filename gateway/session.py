@@ -12,7 +12,7 @@ from gateway.counters import BROKEN_OFF
 from gateway.frames import text_frame
 from gateway.hub import Hub, Project
 from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
-from gateway.rate_limit import Allowance
+from gateway.rate_limit import TokenBucket
 from gateway.settings import Settings, in_digits
 
 logger = logging.getLogger("gateway.session")
@@ -28,7 +28,7 @@ class Session:
     """
 
     __slots__ = (
-        "_allowance", "_bad_messages", "_cursors", "_hub", "_projects", "_subscribing", "_was_told_stale",
+        "_bad_messages", "_bucket", "_cursors", "_hub", "_projects", "_subscribing", "_was_told_stale",
         "behind_since", "client_id", "connection", "number",
     )  # fmt: skip
 
@@ -42,7 +42,7 @@ class Session:
         self._cursors: dict[Project, int] = {}
         self._bad_messages = 0
         self._was_told_stale = False
-        self._allowance: Allowance | None = None  # made at the first subscribe
+        self._bucket: TokenBucket | None = None  # made at the first subscribe
         hub.accepted += 1
         self.number = hub.accepted
         hub.viewers.add(self)
@@ -57,7 +57,7 @@ class Session:
         self._send(text_frame(message))
 
     def _send(self, frames: bytes) -> None:
-        self._hub.figures.sent_bytes += len(frames)
+        self._hub.counters.sent_bytes += len(frames)
         self.connection.write(frames)
 
     # What the client says
@@ -90,9 +90,9 @@ class Session:
 
     def _on_subscribe(self, message: Subscribe) -> None:
         settings, project_id, now = self._settings, message.project_id, time.monotonic()
-        if self._allowance is None:
-            self._allowance = Allowance(settings.subscribe_burst, now)
-        if not self._allowance.take(rate=settings.subscribe_rate, burst=settings.subscribe_burst, now=now):
+        if self._bucket is None:
+            self._bucket = TokenBucket(settings.subscribe_burst, now)
+        if not self._bucket.take(rate=settings.subscribe_rate, burst=settings.subscribe_burst, now=now):
             sentence = f"At most {in_digits(settings.subscribe_rate)} subscribes a second; ask again a little later."
             raise BadMessage(ErrorCode.RATE_LIMITED, sentence, project_id)
         if project_id not in self._projects and len(self._projects) >= settings.max_projects:
@@ -200,7 +200,7 @@ class Session:
         """However it ended: leave no reference behind."""
         if self in self._hub.viewers:
             self._hub.viewers.remove(self)
-            self._hub.figures.on_closed(code)
+            self._hub.counters.on_closed(code)
         for project in self._projects.values():
             self._forget(project)
         self._projects.clear()

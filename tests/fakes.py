@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from gateway.counters import FeedFigures
+from gateway.counters import FeedCounters
 from gateway.feed.observer import FeedState
 from gateway.feed.outage_log import Trouble
 from gateway.frames import Opcode, payloads
@@ -117,7 +117,7 @@ class FakeFeed:
         self.trouble: Trouble | None = None
         self.is_proven = True
         self.state = FeedState.DOWN
-        self.figures = FeedFigures()
+        self.counters = FeedCounters()
 
     def subscribe(self, channel: str) -> None:
         self.asked.append(("subscribe", channel))

@@ -236,7 +236,7 @@ async def test_bad_payloads_alone_write_nothing() -> None:
     client.told()
     hub.on_events({NAME: [b"junk"]})
     assert client.told() == []
-    assert hub.figures.deliveries == 0
+    assert hub.counters.deliveries == 0
 
 
 # The feed lost and found
@@ -435,7 +435,7 @@ async def test_a_viewer_that_goes_while_all_are_told_disturbs_nobody() -> None:
 # What operators see
 
 
-async def test_the_figures_count_what_there_is() -> None:
+async def test_the_counters_count_what_there_is() -> None:
     hub, _ = new_hub(linger_seconds=0)
     clients = [FakeClient(hub) for _ in range(3)]
     for client in clients[:2]:
@@ -446,7 +446,7 @@ async def test_the_figures_count_what_there_is() -> None:
     hub.on_events({NAME: [progress("a", 1, 21), progress("a", 2, 22)]})
     assert (hub.accepted, len(hub.viewers)) == (3, 3)
     assert (hub.projects, hub.subscriptions) == (2, 4)
-    assert (hub.events_received, hub.figures.deliveries) == (2, 2)
+    assert (hub.events_received, hub.counters.deliveries) == (2, 2)
     assert hub.catch_ups == 0
     for client in clients:
         client.session.on_close()
@@ -462,7 +462,7 @@ async def test_an_event_that_a_full_socket_was_not_given_is_no_delivery() -> Non
     clients[0].socket.fill(1)
     clients[0].say("ping")
     hub.on_events({NAME: [progress("a", 1, 21)]})
-    assert hub.figures.deliveries == 1
+    assert hub.counters.deliveries == 1
     clients[0].socket.drain()
     assert hub.catch_ups == 1
 

@@ -76,32 +76,32 @@ def now_us() -> int:
 
 
 async def test_every_series_is_there_from_the_start(hub: Hub) -> None:
-    figures = {name: value for name, value in shown(hub).items() if name.startswith("gateway_")}
+    metrics = {name: value for name, value in shown(hub).items() if name.startswith("gateway_")}
     python, ours = platform.python_version(), version("progress-gateway")
-    assert figures.pop(f"gateway_build_info{{python={python}}}{{version={ours}}}") == 1
-    assert figures.pop("gateway_connections_limit") == 77
-    assert figures.pop("gateway_redis_connected") == 0
-    assert 0 <= figures.pop("gateway_stale_seconds_total") < 1
+    assert metrics.pop(f"gateway_build_info{{python={python}}}{{version={ours}}}") == 1
+    assert metrics.pop("gateway_connections_limit") == 77
+    assert metrics.pop("gateway_redis_connected") == 0
+    assert 0 <= metrics.pop("gateway_stale_seconds_total") < 1
     zero = ALL_ZERO | {f"{name}_{part}" for name in HISTOGRAMS for part in ("sum", "count")}
-    assert figures == dict.fromkeys(zero, 0)
+    assert metrics == dict.fromkeys(zero, 0)
 
 
-async def test_the_figures_are_those_of_the_hub(hub: Hub) -> None:
+async def test_the_metrics_are_those_of_the_hub(hub: Hub) -> None:
     clients = [FakeClient(hub) for _ in range(3)]
     for client in clients[:2]:
         client.subscribe("p")
     hub.on_loaded("project:p", {})
     events = [progress("a", 1, now_us() - 2_000_000), b"junk", progress("b", 1, now_us()), progress("c", 1)]
-    sent, written = hub.figures.sent_bytes, sum(client.socket.bytes_written for client in clients)
+    sent, written = hub.counters.sent_bytes, sum(client.socket.bytes_written for client in clients)
     hub.on_events({b"project:p": events})
-    sent = hub.figures.sent_bytes - sent
+    sent = hub.counters.sent_bytes - sent
     written = sum(client.socket.bytes_written for client in clients) - written
     clients[2].session.behind_since = 1.0
-    feed_of(hub).figures.reconnects["closed"] = 4
-    feed_of(hub).figures.probe.observe(0.5)
+    feed_of(hub).counters.reconnects["closed"] = 4
+    feed_of(hub).counters.probe.observe(0.5)
     hub.drains, hub.drain_forced_closes, hub.is_draining = 1, 2, True
     hub.drain_due_at = time.monotonic() - 7
-    figures = shown(hub)
+    metrics = shown(hub)
     expected: dict[str, Any] = {
         "gateway_connections": 3,
         "gateway_connections_behind": 1,
@@ -124,10 +124,10 @@ async def test_the_figures_are_those_of_the_hub(hub: Hub) -> None:
         "gateway_drain_forced_closes_total": 2,
         "gateway_delivery_seconds_count": 1,
     }
-    assert {name: figures[name] for name in expected} == expected
+    assert {name: metrics[name] for name in expected} == expected
     assert sent == written > sum(map(len, events))
-    assert 2 <= figures["gateway_delivery_seconds_sum"] < 3, "the oldest of the batch counts"
-    assert 7 <= figures["gateway_drain_overdue_seconds"] < 8
+    assert 2 <= metrics["gateway_delivery_seconds_sum"] < 3, "the oldest of the batch counts"
+    assert 7 <= metrics["gateway_drain_overdue_seconds"] < 8
 
 
 async def test_sent_bytes_are_all_that_is_said_to_clients(hub: Hub) -> None:
@@ -140,7 +140,7 @@ async def test_sent_bytes_are_all_that_is_said_to_clients(hub: Hub) -> None:
     hub.on_lost([])
     hub.on_live()
     assert client.kinds() == ["connected", "subscribed", "pong", "error", "unsubscribed", "stale", "live"]
-    assert hub.figures.sent_bytes == client.socket.bytes_written
+    assert hub.counters.sent_bytes == client.socket.bytes_written
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ async def test_a_delivery_is_timed_by_a_seq_that_is_a_clock(
     FakeClient(hub).subscribe("p")
     hub.on_loaded("project:p", {})
     hub.on_events({b"project:p": [progress("a", 1, now_us() + 9_000_000 if seq == "future" else seq)]})  # type: ignore[arg-type]
-    figures = shown(hub)
-    assert figures["gateway_deliveries_total"] == 1
-    assert figures["gateway_delivery_seconds_count"] == counted
-    assert figures["gateway_delivery_seconds_sum"] == seconds
+    metrics = shown(hub)
+    assert metrics["gateway_deliveries_total"] == 1
+    assert metrics["gateway_delivery_seconds_count"] == counted
+    assert metrics["gateway_delivery_seconds_sum"] == seconds
 
 
 async def test_what_nobody_is_there_to_receive_is_no_delivery(hub: Hub) -> None:
@@ -166,9 +166,9 @@ async def test_what_nobody_is_there_to_receive_is_no_delivery(hub: Hub) -> None:
     hub.on_loaded("project:p", {})
     client.session.on_close()
     hub.on_events({b"project:p": [progress("a", 1, now_us())]})
-    figures = shown(hub)
-    assert figures["gateway_events_received_total"] == 1
-    assert figures["gateway_deliveries_total"] == figures["gateway_delivery_seconds_count"] == 0
+    metrics = shown(hub)
+    assert metrics["gateway_events_received_total"] == 1
+    assert metrics["gateway_deliveries_total"] == metrics["gateway_delivery_seconds_count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ async def test_a_close_is_counted_once_by_a_known_code(hub: Hub, code: int, labe
     client = FakeClient(hub)
     for _ in range(2):
         client.session.on_close(code)
-    figures = shown(hub)
-    assert figures[f"gateway_connections_closed_total{{code={label}}}"] == 1
-    assert sum(value for name, value in figures.items() if name.startswith("gateway_connections_closed_total")) == 1
+    metrics = shown(hub)
+    assert metrics[f"gateway_connections_closed_total{{code={label}}}"] == 1
+    assert sum(value for name, value in metrics.items() if name.startswith("gateway_connections_closed_total")) == 1
 
 
 async def test_a_close_code_of_ours_is_counted_as_its_number(hub: Hub) -> None:

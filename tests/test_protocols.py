@@ -13,7 +13,7 @@ import pytest
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame, Opcode
 
-from gateway.counters import Figures
+from gateway.counters import Counters
 from gateway.protocols import HttpProtocol, WebSocketProtocol, protocols_for
 from gateway.settings import Settings
 from tests.contract.deadlines import wait_for
@@ -375,8 +375,8 @@ def test_a_client_that_speaks_before_its_upgrade_is_answered_is_let_go() -> None
 
 
 def test_the_settings_go_with_the_class_and_not_with_the_module() -> None:
-    one, websocket = protocols_for(Settings(max_header_bytes=1), Figures())
-    two, _ = protocols_for(Settings(max_header_bytes=2), Figures())
+    one, websocket = protocols_for(Settings(max_header_bytes=1), Counters())
+    two, _ = protocols_for(Settings(max_header_bytes=2), Counters())
     assert (one.settings.max_header_bytes, two.settings.max_header_bytes) == (1, 2)
     assert issubclass(one, HttpProtocol)
     assert not hasattr(HttpProtocol, "settings")

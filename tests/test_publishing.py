@@ -64,7 +64,7 @@ class Api:
         seqs: list[int | None] = answer.json()["seqs"]
         return seqs
 
-    async def figures(self) -> dict[str, float]:
+    async def counters(self) -> dict[str, float]:
         text = (await self.client.get("/metrics")).text
         return {
             f"{sample.name}{''.join(sample.labels.values())}": sample.value
@@ -200,8 +200,8 @@ async def test_what_the_attempt_rule_refuses_is_null_and_keeps_its_place(api: Ap
     assert first is not None
     assert last is not None
     assert await api.seqs(progress("j", 10, attempt=1)) == [None]
-    figures = await api.figures()
-    assert (figures["gateway_published_totalaccepted"], figures["gateway_published_totalrefused"]) == (2, 2)
+    counters = await api.counters()
+    assert (counters["gateway_published_totalaccepted"], counters["gateway_published_totalrefused"]) == (2, 2)
 
 
 async def test_with_replay_off_every_seq_is_null_and_the_event_is_sent(
@@ -212,7 +212,7 @@ async def test_with_replay_off_every_seq_is_null_and_the_event_is_sent(
         assert await api.seqs([EVENT, EVENT]) == [None, None]
         assert read(2) == [EVENT, EVENT]
     assert redis_server.keys(api.project) == []
-    assert (await api.figures())["gateway_published_totalaccepted"] == 2
+    assert (await api.counters())["gateway_published_totalaccepted"] == 2
 
 
 async def test_the_namespace_of_the_replica_is_that_of_its_events(
@@ -242,7 +242,7 @@ async def test_without_a_key_in_the_settings_there_is_no_such_path(api_of: Calla
     nothing = await api.client.post("/nothing")
     for answer in (await api.post(EVENT), await api.client.get("/openapi.json")):
         assert (answer.status_code, answer.text) == (nothing.status_code, nothing.text) == (404, "Not Found")
-    assert set((await api.figures()).values()) == {0}
+    assert set((await api.counters()).values()) == {0}
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
@@ -684,8 +684,8 @@ async def test_a_client_that_goes_in_the_middle_of_its_body_is_forgotten(api: Ap
 # What operators see
 
 
-async def test_the_figures_tell_events_and_answers_and_have_no_other_series(api: Api) -> None:
-    before = await api.figures()
+async def test_the_counters_tell_events_and_answers_and_have_no_other_series(api: Api) -> None:
+    before = await api.counters()
     names = {f"gateway_publish_requests_total{status}" for status in STATUSES}
     assert before.keys() == names | {"gateway_published_totalaccepted", "gateway_published_totalrefused"}
     assert set(before.values()) == {0}
@@ -693,7 +693,7 @@ async def test_the_figures_tell_events_and_answers_and_have_no_other_series(api:
     for key in ("x" * 20, "y" * 20):
         await api.post(EVENT, key=key, project=uuid4().hex)
     await api.post({})
-    after = await api.figures()
+    after = await api.counters()
     assert after.keys() == before.keys()
     changed = {name: value for name, value in after.items() if value}
     assert changed == {

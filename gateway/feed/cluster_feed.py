@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from redis.exceptions import RedisError
 
-from gateway.counters import FeedFigures
+from gateway.counters import FeedCounters
 from gateway.feed.link import end_if_cancelled
 from gateway.feed.nodes import MOST_ASKED, migrated_states, views_of
 from gateway.feed.observer import FeedState, Listener, Remembered
@@ -56,7 +56,7 @@ class ClusterFeed:
         self._is_overdue = False  # a channel is on its way for too long
         # Of channels in migration: what was handed on last, unless the listener waits for it anew.
         self._fetched: dict[str, Remembered] = {}
-        self.figures = FeedFigures()  # of all shards, also of those that are gone
+        self.counters = FeedCounters()  # of all shards, also of those that are gone
 
     # What the hub asks for
 

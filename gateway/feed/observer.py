@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Protocol
 
-from gateway.counters import FeedFigures
+from gateway.counters import FeedCounters
 from gateway.feed.outage_log import Trouble
 
 Remembered = Mapping[bytes, bytes]
@@ -56,7 +56,7 @@ class AnyFeed(Protocol):
         """True if an event or a probe was received within the last few seconds."""
 
     @property
-    def figures(self) -> FeedFigures: ...
+    def counters(self) -> FeedCounters: ...
     @property
     def lost_seconds(self) -> float | None:
         """For how long it is not sure that events arrive: 0 while it is, None if they never did."""

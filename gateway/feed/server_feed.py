@@ -17,7 +17,7 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from gateway.counters import FeedFigures
+from gateway.counters import FeedCounters
 from gateway.feed.link import (
     CONNECT_SECONDS,
     PLAIN,
@@ -66,7 +66,7 @@ class Feed(asyncio.Protocol):
         self._probe_name = probe_channel.encode()
         self._channels: dict[str, None] = {}  # what is asked for, whether there is a connection or not
         self.state = FeedState.DOWN  # only `_enter` changes it
-        self.figures = FeedFigures()
+        self.counters = FeedCounters()
         self._outages = Outages(url)
         self._live_until: float | None = None  # when events last came for sure, before the feed was lost
         # The connection, while there is one.
@@ -245,7 +245,7 @@ class Feed(asyncio.Protocol):
             self._outages.live(asyncio.get_running_loop().time())
             self._listener.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
-            self.figures.reconnects[self._outages.meaning] += 1
+            self.counters.reconnects[self._outages.meaning] += 1
             self._listener.on_lost(list(self._channels))
 
     # What is sent
@@ -334,7 +334,7 @@ class Feed(asyncio.Protocol):
             self._proven_at = asyncio.get_running_loop().time()
             if self._probe_sent_at is not None and events.pop(self._probe_name, None) is not None:
                 self._probe_sent_at = None
-                self.figures.probe.observe(time.perf_counter() - self._probe_clock)
+                self.counters.probe.observe(time.perf_counter() - self._probe_clock)
             self._listener.on_events(events)
 
     def _on_push(self, push: list[Any]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from gateway.counters import FeedFigures
+from gateway.counters import FeedCounters
 from gateway.feed.link import read_state
 from gateway.feed.observer import FeedState, Remembered
 from gateway.feed.shard_feed import ShardFeed
@@ -17,7 +17,7 @@ class Owner(Protocol):
     """The feed of the Cluster, as a shard sees it."""
 
     @property
-    def figures(self) -> FeedFigures: ...
+    def counters(self) -> FeedCounters: ...
     def on_events(self, shard: "Shard", events: Mapping[bytes, list[bytes]]) -> None: ...
     def on_loaded(self, channel: str, remembered: Remembered) -> None: ...
     def on_refused(self, channel: str) -> None: ...
@@ -36,7 +36,7 @@ class Shard:
         self._owner = owner
         self.began_at = asyncio.get_running_loop().time()
         self.feed = ShardFeed(url, self, probe_channel=probe_channel, on_ask=self._on_ask)
-        self.feed.figures = owner.figures
+        self.feed.counters = owner.counters
         self.task = asyncio.get_running_loop().create_task(self.feed.run())
 
     @property

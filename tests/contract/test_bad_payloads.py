@@ -150,17 +150,17 @@ async def test_lone_surrogates_in_a_text_do_no_harm(replica: Replica, redis_serv
 async def test_a_bad_payload_is_counted(replica: Replica, redis_server: RedisServer, project: str) -> None:
     """Some figure of /metrics that has to do with what was dropped grows by one with each."""
 
-    def figures() -> dict[str, float]:
+    def metrics() -> dict[str, float]:
         with httpx.Client(trust_env=False) as http:
             lines = http.get(replica.http + "/metrics").text.splitlines()
         pairs = [line.rsplit(" ", 1) for line in lines if line and not line.startswith("#")]
         return {name: float(figure) for name, figure in pairs}
 
     async with watching(replica.ws, project) as client:
-        before = figures()
+        before = metrics()
         redis_server.publish_all(project, ["{"] * 7)
         redis_server.publish(project, progress("next"))
         await client.until_job("next")
-        after = figures()
+        after = metrics()
     grown = {name for name, figure in after.items() if figure - before.get(name, 0) == 7}
     assert any("bad" in name or "drop" in name or "invalid" in name for name in grown), grown

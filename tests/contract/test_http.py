@@ -61,19 +61,19 @@ def test_readyz_says_that_it_can_deliver(http: httpx.Client) -> None:
 async def test_metrics_are_prometheus_text_that_knows_the_connections(
     http: httpx.Client, replica: Replica, publisher: PublisherProcess, project: str
 ) -> None:
-    def figures() -> dict[str, float]:
+    def metrics() -> dict[str, float]:
         answer = http.get("/metrics")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/plain")
         families = text_string_to_metric_families(answer.text)
         return {f"{sample.name}{sample.labels}": sample.value for family in families for sample in family.samples}
 
-    before = figures()
+    before = metrics()
     assert before
     async with watching(replica.ws, project) as client:
         publisher.seq(project, progress("job"))
         await client.events(1)
-        during = figures()
+        during = metrics()
     assert before.keys() <= during.keys()
     connections = [name for name in during if "connections" in name and during[name] - before.get(name, 0) == 1]
     assert connections, f"no figure of connections grew by the one that was opened: {during}"

@@ -396,7 +396,7 @@ def test_a_wrong_key_ends_the_start_and_is_not_printed(redis_server: RedisServer
     assert "Traceback" not in replica.log
 
 
-async def test_the_figures_are_in_metrics(http: httpx.AsyncClient, replica: Replica, project: str) -> None:
+async def test_the_counters_are_in_metrics(http: httpx.AsyncClient, replica: Replica, project: str) -> None:
     async def accepted() -> float:
         text = (await http.get(replica.http + "/metrics")).text
         assert project not in text

@@ -23,7 +23,7 @@ VIEWERS, PROJECTS = 20, 4
 KEY = "0123456789abcdef"
 
 
-class Figures:
+class Metrics:
     """What a replica showed, by name and label."""
 
     def __init__(self, text: str) -> None:
@@ -42,11 +42,11 @@ class Figures:
         return {key[1]: value for key, value in self._values.items() if key[0] == f"gateway_{name}" and value}
 
 
-def scrape(port: int) -> Figures:
+def scrape(port: int) -> Metrics:
     with httpx.Client(trust_env=False, timeout=5) as http:
         answer = http.get(f"http://127.0.0.1:{port}/metrics")
     assert answer.status_code == 200
-    return Figures(answer.text)
+    return Metrics(answer.text)
 
 
 class Counting:
@@ -82,7 +82,7 @@ async def viewers(replica: Replica, projects: list[str]) -> AsyncIterator[list[C
         yield counting
 
 
-async def test_under_load_the_figures_are_what_the_clients_counted(
+async def test_under_load_the_metrics_are_what_the_clients_counted(
     launch: Launch, redis_server: RedisServer, publisher: PublisherProcess, project: str
 ) -> None:
     replica = launch(ping_seconds=3_600)
@@ -96,23 +96,23 @@ async def test_under_load_the_figures_are_what_the_clients_counted(
             assert None not in results
         each = len(plain) + len(events)
         await eventually(lambda: all(viewer.events() == each for viewer in counting), "every event", within=30)
-        figures = await asyncio.to_thread(scrape, replica.port)
-        assert figures("events_received_total") == PROJECTS * (each + 1)
-        assert figures("events_bad_total") == PROJECTS
-        assert figures("received_bytes_total") > PROJECTS * sum(len(str(event)) for event in events)
-        assert figures("sent_bytes_total") == sum(len(viewer.data) for viewer in counting)
-        assert figures("deliveries_total") + figures("deliveries_joined_total") == VIEWERS * each
-        assert figures("deliveries_joined_total") > 0
-        assert figures("subscriptions") == figures("connections") == VIEWERS
-        assert figures("projects") == PROJECTS
+        metrics = await asyncio.to_thread(scrape, replica.port)
+        assert metrics("events_received_total") == PROJECTS * (each + 1)
+        assert metrics("events_bad_total") == PROJECTS
+        assert metrics("received_bytes_total") > PROJECTS * sum(len(str(event)) for event in events)
+        assert metrics("sent_bytes_total") == sum(len(viewer.data) for viewer in counting)
+        assert metrics("deliveries_total") + metrics("deliveries_joined_total") == VIEWERS * each
+        assert metrics("deliveries_joined_total") > 0
+        assert metrics("subscriptions") == metrics("connections") == VIEWERS
+        assert metrics("projects") == PROJECTS
         # Those with a seq, some of which came together: once for each batch.
-        assert PROJECTS <= figures("delivery_seconds_count") <= PROJECTS * len(events)
-        assert 0 < figures("delivery_seconds_sum") / figures("delivery_seconds_count") < 5
-        assert figures("delivery_seconds_bucket", "+Inf") == figures("delivery_seconds_count")
-        assert figures("event_loop_lag_seconds_count") > 0
-        assert figures("redis_connected") == 1
-        assert figures("stale_seconds_total") < 5
-        checked = subprocess.run(["promtool", "check", "metrics"], input=figures.text.encode(), capture_output=True)
+        assert PROJECTS <= metrics("delivery_seconds_count") <= PROJECTS * len(events)
+        assert 0 < metrics("delivery_seconds_sum") / metrics("delivery_seconds_count") < 5
+        assert metrics("delivery_seconds_bucket", "+Inf") == metrics("delivery_seconds_count")
+        assert metrics("event_loop_lag_seconds_count") > 0
+        assert metrics("redis_connected") == 1
+        assert metrics("stale_seconds_total") < 5
+        checked = subprocess.run(["promtool", "check", "metrics"], input=metrics.text.encode(), capture_output=True)
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
@@ -142,10 +142,10 @@ async def test_each_close_is_counted_by_its_code(launch: Launch) -> None:
         assert await raw.close_code() == 1002
     expected = {"1000": 3, "1001": 2, "1002": 1, "1006": 1, "1008": 1, "1009": 1, "other": 2}
     wait_for(lambda: sum(scrape(replica.port).nonzero("connections_closed_total").values()) == 11, "all closes")
-    figures = scrape(replica.port)
-    assert figures.nonzero("connections_closed_total") == expected
-    assert figures("connections_opened_total") == 11
-    assert figures("connections") == 0
+    metrics = scrape(replica.port)
+    assert metrics.nonzero("connections_closed_total") == expected
+    assert metrics("connections_opened_total") == 11
+    assert metrics("connections") == 0
 
 
 async def test_each_handshake_is_counted_by_its_outcome(launch: Launch) -> None:

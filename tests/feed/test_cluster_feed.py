@@ -191,7 +191,7 @@ async def test_a_move_back_and_forth_while_a_viewer_leaves_and_comes_is_followed
     await stage.watch(stage.first)
     await stage.hears(stage.first, "news")
     assert stage.listener.count("lost") == 0
-    assert sum(stage.feed.figures.reconnects.values()) == 0
+    assert sum(stage.feed.counters.reconnects.values()) == 0
 
 
 async def test_a_probe_whose_slot_moves_is_replaced(stage: Stage) -> None:
@@ -216,8 +216,8 @@ async def test_a_shard_that_is_gone_costs_the_others_nothing(own_stage: Stage) -
     assert stage.feed.state is not FeedState.LIVE
     assert stage.feed.trouble is not None
     assert stage.feed.trouble.error.startswith(f"{second.address}: ")
-    assert sum(stage.feed.figures.reconnects.values()) >= 1
-    assert sum(stage.feed.figures.probe.counts) >= 2, "each shard's first, in one histogram"
+    assert sum(stage.feed.counters.reconnects.values()) >= 1
+    assert sum(stage.feed.counters.probe.counts) >= 2, "each shard's first, in one histogram"
     assert first.client.execute_command("SPUBLISH", stage.first, "news") == 1
     await eventually(lambda: stage.listener.payloads(stage.first) == [b"news"], "the other shard's news")
     assert stage.feed.lost_seconds == 0, "it serves the other shard's viewers: it is ready"

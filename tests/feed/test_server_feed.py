@@ -342,7 +342,7 @@ async def test_whatever_is_asked_for_in_whatever_order_the_last_word_counts(stag
         if channel in wanted:
             await eventually(lambda c=channel, b=before: len(stage.listener.payloads(c)) > b, "the event")  # type: ignore[misc]
     assert stage.feed.state is FeedState.LIVE
-    assert sum(stage.feed.figures.reconnects.values()) == 0
+    assert sum(stage.feed.counters.reconnects.values()) == 0
 
 
 # The link lost and found
@@ -358,7 +358,7 @@ async def test_a_killed_connection_is_lost_and_everything_is_loaded_again(own_st
     assert stage.listener.told == ["lost", f"loaded {stage.channel}", "live"]
     assert stage.listener.lost == [[stage.channel]]
     assert stage.listener.states[stage.channel] == {b"n": b"missed"}
-    assert stage.feed.figures.reconnects == dict.fromkeys(MEANINGS, 0) | {"closed": 1}
+    assert stage.feed.counters.reconnects == dict.fromkeys(MEANINGS, 0) | {"closed": 1}
     await stage.arrives(b"after")
     assert await stage.subscribers() == 1
 
@@ -459,7 +459,7 @@ async def test_a_frozen_server_is_found_by_the_probe(own_stage: Stage, own_redis
     assert "probe" in error_of(own_stage.feed)
     own_redis.thaw()
     await own_stage.live()
-    assert own_stage.feed.figures.reconnects["silent"] == 1
+    assert own_stage.feed.counters.reconnects["silent"] == 1
     await own_stage.arrives(b"after")
 
 
@@ -491,7 +491,7 @@ async def test_a_link_that_brings_events_but_takes_no_commands_is_found(
 
 
 async def test_a_silent_link_proves_itself_again_and_again(stage: Stage, hurried: None) -> None:
-    probe = stage.feed.figures.probe
+    probe = stage.feed.counters.probe
     begun, before = sum(probe.counts), probe.sum
     end = asyncio.get_running_loop().time() + 2 * module.PROVEN_SECONDS
     while asyncio.get_running_loop().time() < end:
@@ -596,7 +596,7 @@ async def test_a_server_that_was_made_a_replica_is_given_up(own_stage: Stage, ow
     assert "replica" in error_of(own_stage.feed)
     await asyncio.sleep(0.3)
     assert own_stage.listener.count("live") == 1
-    assert own_stage.feed.figures.reconnects["replica"] >= 1
+    assert own_stage.feed.counters.reconnects["replica"] >= 1
     own_redis.command("REPLICAOF", "NO", "ONE")
     await own_stage.live()
     await own_stage.arrives(b"after")
