@@ -10,9 +10,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gateway.logs import escaped
 from gateway.settings import PREFIX, SECRET, Settings, in_digits
-from publisher.settings import mask_url
+from publisher.redaction import escaped, redacted_redis_url
 
 _KINDS = {int: "a whole number", float: "a number", bool: "on or off"}
 
@@ -102,7 +101,7 @@ def shown(field: str, value: object) -> str:
     if value is None:
         return ""
     if field == "redis_url":
-        return mask_url(str(value))
+        return redacted_redis_url(str(value))
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):

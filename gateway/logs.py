@@ -4,16 +4,16 @@ can forge, and no secret is in it."""
 import json
 import logging
 import os
-import re
 import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, TextIO
-from urllib.parse import unquote, unquote_plus
+from typing import Any, Literal, TextIO
+
+from publisher.redaction import escaped, redacted
 
 logger = logging.getLogger("gateway")
 
@@ -23,68 +23,13 @@ LONGEST_LINE = 16_000  # bytes: container runtimes cut lines at 16 KB, and half 
 LONGEST = 8_000  # bytes of a message, and of a traceback, as they are written
 LEAST_ROOM = 20  # bytes: of a number, or of some letters; an extra that has no more is left out
 EXTRAS_ROOM = 1_000  # bytes that a long traceback leaves to what follows it
-LEAST_SECRET = 12  # characters; a short password is a word, and hiding words would tell it to who knows the others
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}  # the last: uvicorn's
 _OURS = ("ts", "level", "logger", "message", "exception")
-# What looks like a secret, whoever logs it. All is bounded: a search is not to take quadratic time.
-_PATTERNS = (
-    (re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,20}://[^\s:/@]{0,128}:)\S{0,256}@"), r"\1***@"),
-    (re.compile(r"(password=)[^&\s]*", re.IGNORECASE), r"\1***"),
-    (re.compile(r"(bearer\s+)\S+", re.IGNORECASE), r"\1***"),
-)
-
-
-class Mask:
-    """Hides known secrets, and what looks like one."""
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {secret for secret in secrets if len(secret) >= LEAST_SECRET}
-        # The longest first: one secret may be a part of another.
-        self._known: Final = sorted(known, key=len, reverse=True)
-
-    def __call__(self, text: str) -> str:
-        text = text[: 2 * LONGEST]
-        for secret in self._known:
-            text = text.replace(secret, "***")
-        for pattern, masked in _PATTERNS:
-            text = pattern.sub(masked, text)
-        return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
-
-
-def secrets_of(redis_url: str | None, keys: Iterable[str]) -> list[str]:
-    """What must not be in the log: the keys, and the URL's passwords, as they are written and as they are meant.
-
-    By a plain search, since a URL that cannot be taken apart has a password, too.
-    """
-    rest = (redis_url or "").split("://", 1)[-1]
-    # The @ before the path ends it, or where none is there, the last: a password may have a / in it.
-    user = rest.partition("/")[0].rpartition("@")[0] or rest.rpartition("@")[0]
-    options = (option.partition("=") for option in rest.partition("?")[2].split("&"))
-    passwords = [user.partition(":")[2] or user]  # a name alone may be a token
-    passwords += [value for name, _, value in options if "password" in name.lower()]
-    return [*keys, *(form for password in passwords for form in (password, unquote(password), unquote_plus(password)))]
-
-
-def escaped(text: str) -> str:
-    """The text in one line, without characters that move a cursor, end a line or turn the direction of writing."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def shown_url(url: str) -> str:
-    """A URL that was given as an argument, as it is told: escaped, without user and query, which may be secrets."""
-    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    place, mark, query = rest.partition("?")
-    if "@" in query or "#" in place:  # nobody knows where a user, or the query, begins
-        return escaped(f"{scheme}{separator}***")
-    _, at, place = place.rpartition("@")
-    return escaped(f"{scheme}{separator}{'***@' if at else ''}{place}{'?***' if mark else ''}")
 
 
 def fitting(text: str, most_bytes: int) -> str:
-    """As much of the text as takes so many bytes in JSON, where one character may take twelve."""
+    """The longest part of `text` whose JSON has at most so many bytes; one character may take twelve."""
     if len(json.dumps(text)) <= most_bytes:
         return text
     cut = " ..."
@@ -93,27 +38,31 @@ def fitting(text: str, most_bytes: int) -> str:
 
 
 class _Formatter(logging.Formatter):
-    def __init__(self, mask: Mask) -> None:
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
         super().__init__()
-        self._mask = mask
+        self._secrets = secrets
+
+    def _redacted(self, text: str) -> str:
+        text = redacted(text[: 2 * LONGEST], self._secrets)
+        return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
     def _message(self, record: logging.LogRecord) -> str:
         try:
-            return self._mask(record.getMessage())
+            return self._redacted(record.getMessage())
         except Exception:  # arguments that do not fit: the record is worth more than the reason
-            return self._mask(f"{record.msg!r} {record.args!r}")
+            return self._redacted(f"{record.msg!r} {record.args!r}")
 
     def _exception(self, record: logging.LogRecord) -> str:
         parts = [self.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
         parts += [self.formatStack(record.stack_info)] if record.stack_info else []
-        return self._mask("\n".join(parts))
+        return self._redacted("\n".join(parts))
 
     def _extras(self, record: logging.LogRecord) -> dict[str, Any]:
         extras = {}
         for name, value in vars(record).items():
             if name not in _STANDARD and name not in _OURS:
                 is_plain = isinstance(value, bool | int) or value is None
-                extras[name] = value if is_plain else self._mask(value if isinstance(value, str) else repr(value))
+                extras[name] = value if is_plain else self._redacted(value if isinstance(value, str) else repr(value))
         return extras
 
 
@@ -151,7 +100,7 @@ class JsonFormatter(_Formatter):
 
 
 def start_logging(
-    level: str, log_format: Literal["auto", "text", "json"], secrets: Iterable[str] = (), stream: TextIO | None = None
+    level: str, log_format: Literal["auto", "text", "json"], secrets: Sequence[str] = (), stream: TextIO | None = None
 ) -> LogFormat:
     """Send every record of this process, libraries' and warnings too, to standard error; returns the form chosen."""
     if sys.stderr is None:  # it was closed; the next file to be opened would be taken for it
@@ -159,7 +108,7 @@ def start_logging(
     stream = stream or sys.stderr
     chosen: LogFormat = log_format if log_format != "auto" else "text" if stream.isatty() else "json"
     handler = logging.StreamHandler(stream)
-    handler.setFormatter((TextFormatter if chosen == "text" else JsonFormatter)(Mask(secrets)))
+    handler.setFormatter((TextFormatter if chosen == "text" else JsonFormatter)(secrets))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(True)
     sys.excepthook = _log_end

@@ -9,16 +9,6 @@ from publisher.names import PROJECT_ID_PATTERN, PROJECT_ID_RULE
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 _OFF = {"0", "off", "false", "no"}
 _ON = {"", "1", "on", "true", "yes"}
-# What `mask_url` shows: hosts with ports, [addresses], databases, and options of these forms.
-_HOSTS = re.compile(r"(\[[^\]]*\]|:\d{1,5}(?=,|$))|:.*", re.DOTALL)
-_DATABASE = re.compile(r"(/\d*)?")
-_SERVICE = re.compile(r"/[^/#]*(/\d*)?")
-_PATHS = {"unix": re.compile(r".*"), "redis+sentinel": _SERVICE, "rediss+sentinel": _SERVICE}
-_HARMLESS = re.compile(
-    r"(db|protocol|max_connections|health_check_interval|timeout|socket_\w+|retry_\w+)=([\d.]{0,9}|true|false|yes|no)"
-    r"|((sentinel_)?username|client_name|ssl_(?!password)\w+)=[^@]*",
-    re.IGNORECASE,
-)
 
 
 class PublisherSettings(NamedTuple):
@@ -61,33 +51,3 @@ def check_namespace(namespace: str) -> str:
             "use one without the part 'project'"
         )
     return namespace
-
-
-def mask_url(url: str) -> str:
-    """`url` without its secrets, for a log line; also one that is mistyped, of which more is hidden than need be.
-
-    A name that stands alone before the `@` may be a token, and what stands in a port's or a database's place may be a
-    password whose `@host` was forgotten.
-    """
-    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    place, mark, query = rest.partition("?")
-    user, at, host = place.rpartition("@")
-    if "@" in query and not at:  # a user with a ? in it, perhaps
-        return f"{scheme}{separator}***"
-    name, _, password = user.partition(":")
-    user = f"{name}:***" if password else "***" if at else ""
-    end = min((index for index in (host.find("/"), host.find("#")) if index >= 0), default=len(host))
-    shown, path = _HOSTS.sub(lambda match: match[1] or ":***", host[:end]), host[end:]
-    if shown.endswith(":***"):  # nobody knows where it ends
-        return f"{scheme}{separator}{user}{at}{shown}"
-    if not _PATHS.get(scheme, _DATABASE).fullmatch(path):
-        path = "/***"
-    return f"{scheme}{separator}{user}{at}{shown}{path}{mark}{'&'.join(map(_mask_option, query.split('&')))}"
-
-
-def _mask_option(option: str) -> str:
-    if _HARMLESS.fullmatch(option):
-        return option
-    name, equals, value = option.partition("=")
-    is_name = name.isidentifier() and equals and "@" not in value
-    return f"{name}=***" if is_name else "***" if option else ""

@@ -16,7 +16,7 @@ DESIGN = ROOT / "docs" / "design.md"
 
 SANS_IO = {
     "gateway": {"counters", "channel", "frames", "messages", "codes", "rate_limit", "feed/slots", "commands/job_board"},
-    "publisher": {"events", "names", "publication", "field_errors", "failure"},
+    "publisher": {"events", "names", "publication", "field_errors", "failure", "redaction"},
 }
 IO = {"asyncio", "redis", "starlette", "uvicorn", "socket", "threading", "time"}
 KNOW_STARLETTE = {"app", "protocols", "asgi_connection"}

@@ -9,8 +9,8 @@ from redis.exceptions import RedisError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, InvalidURI, SecurityError, WebSocketException
 
-from gateway.logs import escaped, shown_url
 from publisher.aio import broadcast_to_project
+from publisher.redaction import escaped, redacted_web_url
 from publisher.transport.advice import with_advice
 
 LONGEST_BYTES = 1 << 20
@@ -25,7 +25,7 @@ async def canary(url: str, project_id: str, seconds: float) -> float:
 
     Always the same job, so that nothing piles up among what is remembered; the event is known by its message.
     """
-    token, where = secrets.token_hex(8), shown_url(url)
+    token, where = secrets.token_hex(8), redacted_web_url(url)
     step = connecting = f"{where} did not answer"
     try:
         async with (

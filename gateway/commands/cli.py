@@ -16,9 +16,10 @@ import click
 from pydantic import ValidationError
 
 from gateway.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
-from gateway.logs import LogFormat, secrets_of, start_logging
+from gateway.logs import LogFormat, start_logging
 from gateway.process import ExitStatus
 from gateway.settings import Settings
+from publisher.redaction import secrets_of
 from publisher.transport.advice import with_advice
 
 logger = logging.getLogger("gateway")

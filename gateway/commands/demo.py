@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import cycle
 from typing import Any, NamedTuple, NoReturn, Self
 
-from gateway.logs import LogFormat, secrets_of, start_logging
+from gateway.logs import LogFormat, start_logging
 from publisher import broadcast_to_project
+from publisher.redaction import secrets_of
 
 PROJECT_ID = "demo"
 NEXT_WITHIN_SECONDS = 6  # what jobs promise; longer than any pause between two of their events, but for one

@@ -3,7 +3,7 @@
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
 
-from gateway.logs import escaped, shown_url
+from publisher.redaction import escaped, redacted_web_url
 
 LONGEST_ANSWER = 300  # characters of it that are shown
 
@@ -34,7 +34,7 @@ def check(url: str, path: str, seconds: float) -> None:
     except ValueError:  # its words repeat what is in the URL
         host = None
     if not host or parts.scheme not in _PORTS:
-        raise Unhealthy(f"{shown_url(url)} is no URL; use http://127.0.0.1:3001")
+        raise Unhealthy(f"{redacted_web_url(url)} is no URL; use http://127.0.0.1:3001")
     # Without a port http.client would read one from the end of an IPv6 address.
     port = _PORTS[parts.scheme] if port is None else port
     connection = (HTTPSConnection if parts.scheme == "https" else HTTPConnection)(host, port, timeout=seconds)

@@ -18,8 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, S
 
 from gateway.commands.job_board import JobBoard
 from gateway.commands.watch_views import BarsView, LineView, OutputClosed, View, printable
-from gateway.logs import shown_url
 from publisher.events import event_from_json
+from publisher.redaction import redacted_web_url
 
 LEAST_BACKOFF_SECONDS, MOST_BACKOFF_SECONDS = 0.5, 20.0
 STABLE_SECONDS = 5.0  # a connection that held this long starts the back-off anew; one that flaps does not
@@ -205,7 +205,7 @@ def _read_message(text: str | bytes) -> dict[str, Any]:
 
 def _explain(url: str, error: Exception) -> str:
     """Why a first connection failed, and what to do, in one line."""
-    where = shown_url(url)
+    where = redacted_web_url(url)
     if isinstance(error, InvalidURI | SecurityError | ValueError):  # their words repeat the URL, or where it leads to
         return f"{where} is not the URL of a gateway; one is ws://127.0.0.1:3001/ws"
     if isinstance(error, InvalidStatus):

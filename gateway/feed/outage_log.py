@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from publisher.settings import mask_url
+from publisher.redaction import redacted_redis_url
 from publisher.transport.advice import UNKNOWN, advice_for, text_of, with_advice
 
 logger = logging.getLogger("gateway.feed")
@@ -29,7 +29,7 @@ class Outages:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = mask_url(url)
+        self._url = redacted_redis_url(url)
         self.failures = 0
         """Of the present outage, or of the last one until the feed is lost again."""
         self._error: Exception | None = None

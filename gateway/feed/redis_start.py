@@ -16,7 +16,8 @@ from gateway.feed.kinds import check_redis_url
 from gateway.feed.link import is_replica
 from gateway.process import ExitStatus
 from gateway.settings import in_digits
-from publisher.settings import DEFAULT_REDIS_URL, mask_url
+from publisher.redaction import redacted_redis_url
+from publisher.settings import DEFAULT_REDIS_URL
 from publisher.transport.advice import advice_for, with_advice
 from publisher.transport.sentinels import locate
 from publisher.transport.url import RedisUrl
@@ -73,7 +74,7 @@ def check_url(url: str) -> None:
     try:
         check_redis_url(url)
     except ValueError as error:
-        message = f"REDIS_URL is {mask_url(url)!r}, which is not a valid Redis URL: {error}"
+        message = f"REDIS_URL is {redacted_redis_url(url)!r}, which is not a valid Redis URL: {error}"
         raise RedisUnusable(message, ExitStatus.CONFIGURATION) from None
 
 
@@ -93,7 +94,7 @@ def _answers(url: str) -> bool:
 
 def _answers_but(url: str, error: RedisError) -> RedisUnusable:
     return RedisUnusable(
-        f"{mask_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.", _status_of(url, error)
+        f"{redacted_redis_url(url)} answers, but: {with_advice(error)} Or set REDIS_URL.", _status_of(url, error)
     )
 
 
@@ -118,7 +119,7 @@ def _wait_for(url: str, wait_seconds: float) -> None:
 
 
 def _cannot_be_used(url: str, error: RedisError, longer: str = "") -> RedisUnusable:
-    message = f"Redis at {mask_url(url)} cannot be used: {with_advice(error)}{longer}"
+    message = f"Redis at {redacted_redis_url(url)} cannot be used: {with_advice(error)}{longer}"
     return RedisUnusable(message, _status_of(url, error))
 
 

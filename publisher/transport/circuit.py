@@ -21,7 +21,8 @@ from redis.exceptions import (
 )
 
 from publisher.publication import Publication
-from publisher.settings import PublisherSettings, mask_url
+from publisher.redaction import redacted_redis_url
+from publisher.settings import PublisherSettings
 from publisher.transport.advice import with_advice
 
 logger = logging.getLogger("publisher")
@@ -221,7 +222,7 @@ class Unsent:
         more = f" and {news - 1} more events" if news > 1 else ""
         logger.error(
             "Not sent after %.1f s: %s%s. Redis at %s: %s",
-            seconds, first.summary, more, mask_url(settings.redis_url), with_advice(error),
+            seconds, first.summary, more, redacted_redis_url(settings.redis_url), with_advice(error),
         )  # fmt: skip
 
     def tell_the_rest(self) -> None:
@@ -245,7 +246,7 @@ class Unremembered:
         self._logged_at = time.monotonic()
         logger.error(
             "Sent, but not remembered for who comes later: %s (%d so far). Redis at %s: %s",
-            publication.summary, self.count, mask_url(settings.redis_url), with_advice(reason),
+            publication.summary, self.count, redacted_redis_url(settings.redis_url), with_advice(reason),
         )  # fmt: skip
 
 

@@ -23,7 +23,8 @@ from redis.exceptions import (
 )
 
 from publisher.publication import SCRIPT, SCRIPT_SHA, Answer, Publication
-from publisher.settings import PublisherSettings, mask_url
+from publisher.redaction import redacted_redis_url
+from publisher.settings import PublisherSettings
 from publisher.transport.circuit import (
     SEND_ERRORS,
     Circuit,
@@ -162,7 +163,7 @@ def routes_of(url: str) -> Routes | None:
     try:
         parsed = RedisUrl.parse(url)
     except ValueError as error:
-        raise ValueError(f"REDIS_URL is {mask_url(url)!r}, which is not a valid Redis URL: {error}") from None
+        raise ValueError(f"REDIS_URL is {redacted_redis_url(url)!r}, which is not a valid Redis URL: {error}") from None
     return None if parsed.kind == "server" else Routes(parsed)
 
 
