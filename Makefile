@@ -8,7 +8,7 @@ DEPLOY := $(VENV)/.deploy
 KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types frontend oldest example bench chaos deploy-check manifests dashboard lock clean
+.PHONY: run test lint types frontend oldest example bench chaos deploy-check manifests screenshot grafana lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -66,7 +66,11 @@ deploy-check: $(VENV)/.dev $(DEPLOY)/.installed $(KINDS)/.installed  ## each fil
 manifests: $(DEPLOY)/.installed  ## deploy/k8s/, made from the chart
 	$(DEPLOY)/bin/python deploy/helm/render.py
 
-dashboard: $(VENV)/.dev  ## docs/dashboard.png, in three minutes: the dashboard's queries over two live replicas
+screenshot: $(VENV)/.dev frontend/node_modules/.installed  ## docs/dashboard.png, in half a minute: the page of `make run`
+	@tests/system-packages chromium
+	$(BIN)/python -m tests.screenshot
+
+grafana: $(VENV)/.dev  ## docs/grafana.png, in three minutes: the Grafana dashboard's queries over two live replicas
 	@tests/system-packages prometheus chromium
 	$(BIN)/python -m tests.deploy.picture
 

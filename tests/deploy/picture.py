@@ -1,4 +1,4 @@
-"""`make dashboard`: docs/dashboard.png, the dashboard's own queries over two replicas that a real Prometheus watches.
+"""`make grafana`: docs/grafana.png, the dashboard's own queries over two replicas that a real Prometheus watches.
 
 200 clients and the demonstration's jobs; one replica is rolled, and Redis is frozen for some seconds. Grafana is not at
 hand where this is made, so the panels are drawn by tests/deploy/draw.py.
@@ -32,7 +32,7 @@ from .prometheus import Prometheus
 from .test_prometheus_live import KEY, without_grafana
 from .tools import ROOT
 
-PICTURE = ROOT / "docs" / "dashboard.png"
+PICTURE = ROOT / "docs" / "grafana.png"
 CLIENTS = 200
 SECONDS = 150.0
 ROLL_AT, FREEZE_AT, FROZEN_SECONDS = 50.0, 100.0, 8.0
