@@ -43,7 +43,7 @@ class Entry:
         self.seen_before: Final = event.seq - 1 if event.seq is not None and event.seq > newest else newest
 
 
-class State(Enum):
+class ChannelState(Enum):
     """Whether what a channel holds can be relied on."""
 
     LOADING = "loading"  # its Redis subscription or its remembered state is awaited; nothing is given to clients
@@ -60,7 +60,7 @@ class Channel:
 
     def __init__(self, project_id: str) -> None:
         self.project_id = project_id
-        self.state = State.LOADING
+        self.state = ChannelState.LOADING
         self.seq = 0
         """The newest seq that was seen."""
         self.position = 0
@@ -102,7 +102,7 @@ class Channel:
             if event.seq is not None and not _is_scripts(payload):
                 event = event.model_copy(update={"seq": None})
             job = job_field(event.job_id, event.sentence_id)
-            if self.state is State.LOADING:
+            if self.state is ChannelState.LOADING:
                 self._arrived.pop(job, None)
                 self._arrived[job] = event
                 if len(self._arrived) > MAX_JOBS:
@@ -115,7 +115,7 @@ class Channel:
 
     def begin_load(self) -> None:
         """The feed was lost: hold back what arrives, until `load` brings what was missed meanwhile."""
-        self.state = State.LOADING
+        self.state = ChannelState.LOADING
         # What arrived while an earlier load was under way is older than what the next one brings, but for the events
         # that Redis does not remember.
         self._arrived = {job: event for job, event in self._arrived.items() if event.seq is None}
@@ -127,7 +127,7 @@ class Channel:
         `now`, in microseconds as a seq, tells a state that expired from one that was lost; `outage`, in microseconds,
         is how long events may not have arrived.
         """
-        self.state = State.LIVE
+        self.state = ChannelState.LIVE
         events = self._read_remembered(remembered)
         trimmed = events[:-MAX_JOBS]
         remembered_seq = _whole_number(remembered.get(b"seq"))

@@ -67,7 +67,7 @@ class Outgoing(Protocol):
         """End without a word."""
 
 
-class State(Enum):
+class ConnectionState(Enum):
     OPEN = "open"
     CLOSING = "closing"  # our close frame was sent; the client's is awaited
     DEAF = "deaf"  # both were sent, or what comes cannot be understood; it is read and thrown away
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._max_bytes = max_bytes
         self._session: Conversation | None = None
-        self._state = State.OPEN
+        self._state = ConnectionState.OPEN
         self._unread = b""  # mostly nothing, or an unfinished frame
         self._fragments: Fragments | None = None  # of an unfinished message
         self._close_timer: asyncio.TimerHandle | None = None
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_closed(self) -> bool:
-        return self._state is State.CLOSED
+        return self._state is ConnectionState.CLOSED
 
     # Outgoing
 
@@ -143,17 +143,17 @@ class Connection(asyncio.Protocol):
         self.write(PING)
 
     def close(self, code: int, reason: str = "") -> None:
-        if self._state is not State.OPEN:
+        if self._state is not ConnectionState.OPEN:
             return
         self.write(close_frame(code, reason))
-        self._end(State.CLOSING, code)
+        self._end(ConnectionState.CLOSING, code)
         if not self._transport.is_closing():
             self._transport.resume_reading()  # of a client that was behind: its answer is still to be seen
 
-    def _end(self, state: State, code: int) -> None:
+    def _end(self, state: ConnectionState, code: int) -> None:
         """Nothing more is said. A client whose socket is full may never see our close frame: the timer sees to that."""
         self._state = state
-        if self._close_timer is None and state is not State.CLOSED:
+        if self._close_timer is None and state is not ConnectionState.CLOSED:
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
         session, self._session = self._session, None
         if session is not None:
@@ -172,14 +172,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.is_behind = True
-        if self._state is State.OPEN:
+        if self._state is ConnectionState.OPEN:
             self._transport.pause_reading()
             if self._session is not None:
                 self._session.on_behind()
 
     def resume_writing(self) -> None:
         self.is_behind = False
-        if self._state is State.OPEN:
+        if self._state is ConnectionState.OPEN:
             self._transport.resume_reading()
             if self._session is not None:
                 self._session.on_writable()
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.was_heard = True
-        if self._state is not State.DEAF:
+        if self._state is not ConnectionState.DEAF:
             self._unread = self._unread + data if self._unread else data
             self._read()
 
@@ -199,9 +199,9 @@ class Connection(asyncio.Protocol):
         data, position = self._unread, 0
         try:
             for _ in range(FRAMES_AT_ONCE):
-                if position == len(data) or (self.is_behind and self._state is State.OPEN):
+                if position == len(data) or (self.is_behind and self._state is ConnectionState.OPEN):
                     break
-                if self._state in (State.DEAF, State.CLOSED):
+                if self._state in (ConnectionState.DEAF, ConnectionState.CLOSED):
                     position = len(data)
                     break
                 frame, position = read_frame(data, position, self._max_bytes)
@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
         except FrameError as error:
             position = len(data)
             self.close(error.code, error.reason)
-            self._state = State.DEAF
+            self._state = ConnectionState.DEAF
         self._unread = data[position:]
 
     def _read_on(self) -> None:
@@ -227,7 +227,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave_socket()
-        self._end(State.CLOSED, BROKEN_OFF)
+        self._end(ConnectionState.CLOSED, BROKEN_OFF)
         if self._close_timer is not None:
             self._close_timer.cancel()
 
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
     def _on_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
             self._on_close_frame(frame)
-        elif self._state is not State.OPEN:
+        elif self._state is not ConnectionState.OPEN:
             pass  # the client had not seen our close frame yet
         elif frame.opcode is Opcode.PING:
             self.write(pong_frame(bytes(frame.data)))
@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):
 
     def _on_close_frame(self, frame: Frame) -> None:
         code = code_to_echo(frame)
-        if self._state is State.OPEN:
+        if self._state is ConnectionState.OPEN:
             self.write(close_frame(code))
-        self._end(State.DEAF, code)
+        self._end(ConnectionState.DEAF, code)
         self._transport.close()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from gateway.channel import Channel, State
+from gateway.channel import Channel, ChannelState
 from gateway.connection import Outgoing
 from gateway.counters import Counters
 from gateway.feed.kinds import feed_for
@@ -61,13 +61,13 @@ class Project:
 
     @property
     def is_loaded(self) -> bool:
-        return self.channel.state is State.LIVE
+        return self.channel.state is ChannelState.LIVE
 
 
 class Hub:
     """All projects and viewers of this replica. Lives as long as the replica; used by one event loop only.
 
-    It is the feed's listener. Each method runs in one step, with no `await` in it: between `subscribed` and the first
+    It is the feed's observer. Each method runs in one step, with no `await` in it: between `subscribed` and the first
     live event nothing else can run, so nothing can fall between.
     """
 

@@ -57,7 +57,7 @@ class SimulatedRedis:
 
 
 class SimulatedFeed:
-    """Stands in for gateway.feed.server_feed.Feed."""
+    """Stands in for gateway.feed.server_feed.ServerFeed."""
 
     def __init__(self, redis: SimulatedRedis, hub: Hub) -> None:
         self.redis = redis

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.channel import MAX_PAYLOAD_BYTES, Channel, State
+from gateway.channel import MAX_PAYLOAD_BYTES, Channel, ChannelState
 from gateway.frames import payloads
 from publisher.events import MAX_SEQ
 from publisher.publication import MAX_JOBS
@@ -206,7 +206,7 @@ def test_events_that_come_while_the_state_loads_are_merged_behind_it() -> None:
     channel = Channel("p")
     assert channel.receive([event("a", 4), event("b", 3), event("raw")]) == b""
     channel.load(remembered(event("a", 4), event("b", 2), event("c", 1)))
-    assert channel.state is State.LIVE
+    assert channel.state is ChannelState.LIVE
     assert seen(channel.replay(0)) == [("c", 1), ("b", 3), ("a", 4)]
     assert seen(channel.since(0))[-1] == ("raw", None)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.channel import State
+from gateway.channel import ChannelState
 from tests.contract.deadlines import eventually
 from tests.fakes import FakeClient, lose, new_hub, progress, state
 
@@ -494,6 +494,6 @@ async def test_a_project_is_not_given_out_while_it_loads() -> None:
     client = FakeClient(hub)
     client.subscribe("p")
     project = hub.watch("p")
-    assert project.channel.state is State.LOADING
+    assert project.channel.state is ChannelState.LOADING
     hub.on_events({NAME: [progress("a", 1, 21)]})
     assert client.kinds() == ["connected"]

@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 from gateway.counters import FeedCounters
 from gateway.feed.link import end_if_cancelled
 from gateway.feed.nodes import MOST_ASKED, migrated_states, views_of
-from gateway.feed.observer import FeedState, Listener, Remembered
-from gateway.feed.outage_log import Outages, Trouble
+from gateway.feed.observer import FeedObserver, FeedState, Remembered
+from gateway.feed.outage_log import OutageLog, Trouble
 from gateway.feed.shard import Shard
 from gateway.feed.slots import host_and_port, owners
 from publisher.transport.slot_map import slot_of
@@ -35,9 +35,9 @@ class ClusterFeed:
     shard, and its viewers are caught up as after any other loss. While one shard is away, events of the others go on.
     """
 
-    def __init__(self, url: RedisUrl, listener: Listener, probe_channel: str) -> None:
+    def __init__(self, url: RedisUrl, observer: FeedObserver, probe_channel: str) -> None:
         self._url = url
-        self._listener = listener
+        self._observer = observer
         self._probe_channel = probe_channel
         self._shards: dict[str, Shard] = {}
         self._slots: Mapping[int, str] = {}
@@ -51,28 +51,28 @@ class ClusterFeed:
         self._look = asyncio.Event()
         self._is_closed = False
         # Of the question who owns what; the shards have outages of their own.
-        self._outages = Outages(url.url)
+        self._outage_log = OutageLog(url.url)
         self._is_answered = False
         self._is_overdue = False  # a channel is on its way for too long
-        # Of channels in migration: what was handed on last, unless the listener waits for it anew.
+        # Of channels in migration: what was handed on last, unless the observer waits for it anew.
         self._fetched: dict[str, Remembered] = {}
         self.counters = FeedCounters()  # of all shards, also of those that are gone
 
     # What the hub asks for
 
-    def subscribe(self, channel: str) -> None:
-        self._homes[channel] = None
-        self._fetched.pop(channel, None)
-        self._settle(channel)
+    def subscribe(self, redis_channel: str) -> None:
+        self._homes[redis_channel] = None
+        self._fetched.pop(redis_channel, None)
+        self._settle(redis_channel)
 
-    def unsubscribe(self, channel: str) -> None:
-        self._awaited.pop(channel, None)
-        if (shard := self._homes.pop(channel, None)) is not None:
-            shard.feed.unsubscribe(channel)
+    def unsubscribe(self, redis_channel: str) -> None:
+        self._awaited.pop(redis_channel, None)
+        if (shard := self._homes.pop(redis_channel, None)) is not None:
+            shard.feed.unsubscribe(redis_channel)
 
-    def after_round_trip(self, channel: str, then: Callable[[], None]) -> None:
-        if (shard := self._homes.get(channel)) is not None:
-            shard.feed.after_round_trip(channel, then)
+    def after_round_trip(self, redis_channel: str, then: Callable[[], None]) -> None:
+        if (shard := self._homes.get(redis_channel)) is not None:
+            shard.feed.after_round_trip(redis_channel, then)
 
     @property
     def state(self) -> FeedState:
@@ -104,73 +104,73 @@ class ClusterFeed:
             if (trouble := shard.feed.trouble) is not None:
                 return Trouble(f"{shard.address}: {trouble.error}", trouble.hint)
         is_lost = not self._is_answered or self._is_overdue
-        return self._outages.trouble(is_lost=is_lost, now=asyncio.get_running_loop().time())
+        return self._outage_log.trouble(is_lost=is_lost, now=asyncio.get_running_loop().time())
 
     # What the shards tell
 
     def on_events(self, shard: Shard, events: Mapping[bytes, list[bytes]]) -> None:
         # What a shard still had to say of a channel that is settled elsewhere is older than what was loaded there.
         homes = self._homes
-        self._listener.on_events({name: events[name] for name in events if homes.get(name.decode()) is shard})
+        self._observer.on_events({name: events[name] for name in events if homes.get(name.decode()) is shard})
 
-    def on_loaded(self, channel: str, remembered: Remembered) -> None:
-        self._awaited.pop(channel, None)
-        self._listener.on_loaded(channel, remembered)
+    def on_loaded(self, redis_channel: str, remembered: Remembered) -> None:
+        self._awaited.pop(redis_channel, None)
+        self._observer.on_loaded(redis_channel, remembered)
         self.on_shard_live()
 
-    def on_refused(self, channel: str) -> None:
-        self._awaited.pop(channel, None)
-        self._listener.on_refused(channel)
+    def on_refused(self, redis_channel: str) -> None:
+        self._awaited.pop(redis_channel, None)
+        self._observer.on_refused(redis_channel)
 
-    def on_shard_lost(self, channels: Iterable[str]) -> None:
-        channels = list(channels)
-        self._await(channels)
-        self._lose(channels)
+    def on_shard_lost(self, redis_channels: Iterable[str]) -> None:
+        redis_channels = list(redis_channels)
+        self._await(redis_channels)
+        self._lose(redis_channels)
         self._look.set()  # its replica may take over
 
-    def _lose(self, channels: list[str]) -> None:
+    def _lose(self, redis_channels: list[str]) -> None:
         """Tell that events of these may be missed."""
         self._is_live = False
-        self._forget_fetched(channels)
-        self._listener.on_lost(channels)
+        self._forget_fetched(redis_channels)
+        self._observer.on_lost(redis_channels)
 
     def on_shard_live(self) -> None:
         is_whole = bool(self._shards) and not self._awaited and all(shard.is_live for shard in self._shards.values())
         self._is_overdue &= bool(self._awaited)
         if is_whole and not self._is_live:
             self._is_live = True
-            self._outages.live(asyncio.get_running_loop().time())
-            self._listener.on_live()
+            self._outage_log.live(asyncio.get_running_loop().time())
+            self._observer.on_live()
 
-    def on_moved(self, shard: Shard, channels: Iterable[str]) -> None:
-        self._unsettle([channel for channel in channels if self._homes.get(channel) is shard])
+    def on_moved(self, shard: Shard, redis_channels: Iterable[str]) -> None:
+        self._unsettle([redis_channel for redis_channel in redis_channels if self._homes.get(redis_channel) is shard])
         self._look.set()
 
-    def on_ask(self, channel: str, address: str) -> None:
-        if channel in self._homes:
-            self._await([channel])
-            self._asked.setdefault(address, {})[channel] = None
+    def on_ask(self, redis_channel: str, address: str) -> None:
+        if redis_channel in self._homes:
+            self._await([redis_channel])
+            self._asked.setdefault(address, {})[redis_channel] = None
             self._look.set()
 
-    def on_checked(self, channel: str, remembered: Remembered) -> None:
-        if channel in self._awaited:  # its state was elsewhere for a while
-            self.on_loaded(channel, remembered)
+    def on_checked(self, redis_channel: str, remembered: Remembered) -> None:
+        if redis_channel in self._awaited:  # its state was elsewhere for a while
+            self.on_loaded(redis_channel, remembered)
 
-    def _unsettle(self, channels: list[str]) -> None:
-        self._homes.update(dict.fromkeys(channels))
-        self._forget_fetched(channels)
-        self._await(channels)
-        self._listener.on_moved(channels)
+    def _unsettle(self, redis_channels: list[str]) -> None:
+        self._homes.update(dict.fromkeys(redis_channels))
+        self._forget_fetched(redis_channels)
+        self._await(redis_channels)
+        self._observer.on_moved(redis_channels)
 
-    def _forget_fetched(self, channels: Iterable[str]) -> None:
-        """The listener holds back what comes of these until it is given their state, be it the same as before."""
-        for channel in channels:
-            self._fetched.pop(channel, None)
+    def _forget_fetched(self, redis_channels: Iterable[str]) -> None:
+        """The observer holds back what comes of these until it is given their state, be it the same as before."""
+        for redis_channel in redis_channels:
+            self._fetched.pop(redis_channel, None)
 
-    def _await(self, channels: Iterable[str]) -> None:
+    def _await(self, redis_channels: Iterable[str]) -> None:
         now = asyncio.get_running_loop().time()
-        for channel in channels:
-            self._awaited.setdefault(channel, now)
+        for redis_channel in redis_channels:
+            self._awaited.setdefault(redis_channel, now)
 
     # Who owns what
 
@@ -214,10 +214,10 @@ class ClusterFeed:
                 raise RedisError("no node owns a slot")
         except Exception as error:  # also redis-py's, of a server that is no Redis
             self._is_answered = False
-            self._outages.failed(error, asyncio.get_running_loop().time())
+            self._outage_log.failed(error, asyncio.get_running_loop().time())
             return
         if not self._is_answered and self._is_live:
-            self._outages.live(asyncio.get_running_loop().time())
+            self._outage_log.live(asyncio.get_running_loop().time())
         self._is_answered = True
         self._migrating = migrating
         self._arrange(slots)
@@ -233,16 +233,16 @@ class ClusterFeed:
                 if address not in self._shards:
                     url = self._url.at(*host_and_port(address))
                     self._shards[address] = Shard(self, address, url, self._probe_in(address))
-            for channel in self._homes:
-                self._settle(channel)
+            for redis_channel in self._homes:
+                self._settle(redis_channel)
         for address, shard in self._shards.items():  # its slot may have left, or left and come back
             shard.feed.use_probe(self._probe_in(address, shard.feed.probe_channel))
-        for channel in [channel for channel, home in self._homes.items() if home is None]:
-            self._settle(channel)
+        for redis_channel in [redis_channel for redis_channel, home in self._homes.items() if home is None]:
+            self._settle(redis_channel)
         if self._migrating or self._awaited:  # one that was on its way may have stayed where it was
-            for channel, home in self._homes.items():
-                if home is not None and (channel in self._awaited or slot_of(channel) in self._migrating):
-                    home.check(channel)
+            for redis_channel, home in self._homes.items():
+                if home is not None and (redis_channel in self._awaited or slot_of(redis_channel) in self._migrating):
+                    home.check(redis_channel)
         self.on_shard_live()
 
     def _probe_in(self, address: str, last: str = "") -> str:
@@ -252,23 +252,23 @@ class ClusterFeed:
         names = (f"{self._probe_channel}:{number}" for number in range(MOST_PROBE_TRIES))
         return next((name for name in names if self._slots.get(slot_of(name)) == address), self._probe_channel)
 
-    def _settle(self, channel: str) -> None:
+    def _settle(self, redis_channel: str) -> None:
         """Have the channel at the shard that owns it."""
-        shard = self._shards.get(self._slots.get(slot_of(channel), ""))
-        before = self._homes[channel]
+        shard = self._shards.get(self._slots.get(slot_of(redis_channel), ""))
+        before = self._homes[redis_channel]
         if shard is not before and before is not None:
-            before.feed.unsubscribe(channel)
-            self._unsettle([channel])
+            before.feed.unsubscribe(redis_channel)
+            self._unsettle([redis_channel])
         if shard is None:
-            self._await([channel])  # nobody owns its slot, or that is not known yet
+            self._await([redis_channel])  # nobody owns its slot, or that is not known yet
         elif shard is not before:
-            self._homes[channel] = shard
-            shard.feed.subscribe(channel)
+            self._homes[redis_channel] = shard
+            shard.feed.subscribe(redis_channel)
 
     def _end(self, shard: Shard) -> None:
         """Its slots are others'."""
         shard.end()
-        self._unsettle([channel for channel, home in self._homes.items() if home is shard])
+        self._unsettle([redis_channel for redis_channel, home in self._homes.items() if home is shard])
 
     async def _fetch_asked(self) -> None:
         """Load states that are at a new shard already, while their slot, and with it the channel, is at the old one.
@@ -278,28 +278,28 @@ class ClusterFeed:
         """
         asked, self._asked = self._asked, {}
         fetched: dict[str, Remembered] = {}
-        for address, channels in asked.items():
+        for address, redis_channels in asked.items():
             try:
-                fetched |= await migrated_states(self._url, address, list(channels))
+                fetched |= await migrated_states(self._url, address, list(redis_channels))
             except Exception as error:
                 logger.debug("%s, which was asked for channels in migration: %s", address, error)
-        for channel, state in fetched.items():
-            if self._homes.get(channel) is None:
+        for redis_channel, state in fetched.items():
+            if self._homes.get(redis_channel) is None:
                 continue
-            if state != self._fetched.get(channel):
-                self._listener.on_moved([channel])  # what came from the old shard is older
-                self.on_loaded(channel, state)
+            if state != self._fetched.get(redis_channel):
+                self._observer.on_moved([redis_channel])  # what came from the old shard is older
+                self.on_loaded(redis_channel, state)
             else:  # handed on already; handed on again, it might look like a gap
-                self._awaited.pop(channel, None)
+                self._awaited.pop(redis_channel, None)
         self._fetched = fetched
         self.on_shard_live()
 
     def _tell_what_takes_long(self) -> None:
         now = asyncio.get_running_loop().time()
-        overdue = [channel for channel, since in self._awaited.items() if now - since > MOVE_SECONDS]
+        overdue = [redis_channel for redis_channel, since in self._awaited.items() if now - since > MOVE_SECONDS]
         away = [shard for shard in self._shards.values() if not shard.is_live and now - shard.began_at > MOVE_SECONDS]
         if (overdue or away) and self._is_live:
-            self._lose([*overdue, *(channel for channel, home in self._homes.items() if home in away)])
+            self._lose([*overdue, *(redis_channel for redis_channel, home in self._homes.items() if home in away)])
         if overdue and not away and not self._is_overdue:
             self._is_overdue = True
-            self._outages.failed(RedisError(f"no node of the Cluster owns the project's slot ({overdue[0]})"), now)
+            self._outage_log.failed(RedisError(f"no node of the Cluster owns the project's slot ({overdue[0]})"), now)

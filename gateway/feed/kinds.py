@@ -2,20 +2,20 @@
 
 from gateway.feed.cluster_feed import ClusterFeed
 from gateway.feed.link import connection_to
-from gateway.feed.observer import AnyFeed, Listener
+from gateway.feed.observer import Feed, FeedObserver
 from gateway.feed.sentinel_feed import SentinelFeed
-from gateway.feed.server_feed import Feed
+from gateway.feed.server_feed import ServerFeed
 from publisher.transport.url import RedisUrl
 
 
-def feed_for(url: str, listener: Listener, probe_channel: str) -> AnyFeed:
+def feed_for(url: str, observer: FeedObserver, probe_channel: str) -> Feed:
     """Raises `ValueError` for a URL that is none."""
     parsed = check_redis_url(url)
     if parsed.kind == "cluster":
-        return ClusterFeed(parsed, listener, probe_channel)
+        return ClusterFeed(parsed, observer, probe_channel)
     if parsed.kind == "sentinel":
-        return SentinelFeed(parsed, listener, probe_channel=probe_channel)
-    return Feed(url, listener, probe_channel=probe_channel)
+        return SentinelFeed(parsed, observer, probe_channel=probe_channel)
+    return ServerFeed(url, observer, probe_channel=probe_channel)
 
 
 def check_redis_url(url: str) -> RedisUrl:

@@ -35,7 +35,7 @@ class Expected(NamedTuple):
     """An answer that Redis owes; answers come in the order of the commands."""
 
     kind: str
-    channel: str = ""
+    redis_channel: str = ""
     then: Callable[[Any], None] | None = None
 
 

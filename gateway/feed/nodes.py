@@ -60,14 +60,14 @@ async def _view_of(url: RedisUrl, host: str, port: int) -> View:
     return View.of(host, slots, nodes)
 
 
-async def migrated_states(url: RedisUrl, address: str, channels: list[str]) -> dict[str, Remembered]:
+async def migrated_states(url: RedisUrl, address: str, redis_channels: list[str]) -> dict[str, Remembered]:
     """The states of channels at a node to which their slots are being migrated; without those it does not give."""
     states: dict[str, Remembered] = {}
     async with _connected(url, *host_and_port(address)) as connection:
-        for channel in channels:
+        for redis_channel in redis_channels:
             with contextlib.suppress(ResponseError):
                 await _ask(connection, "ASKING")
-                states[channel] = read_state(await _ask(connection, "HGETALL", jobs_key(channel)))
+                states[redis_channel] = read_state(await _ask(connection, "HGETALL", jobs_key(redis_channel)))
     return states
 
 

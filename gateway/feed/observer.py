@@ -20,22 +20,22 @@ class FeedState(Enum):
     CLOSED = "closed"
 
 
-class Listener(Protocol):
+class FeedObserver(Protocol):
     """Who is told what the feed brings; all calls come from the event loop, none may block."""
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
         """All payloads that one read from Redis brought, by Redis channel."""
 
-    def on_loaded(self, channel: str, remembered: Remembered) -> None:
+    def on_loaded(self, redis_channel: str, remembered: Remembered) -> None:
         """Redis confirmed the subscription, and this was remembered at that moment."""
 
-    def on_refused(self, channel: str) -> None:
+    def on_refused(self, redis_channel: str) -> None:
         """Redis will not let this replica subscribe to the channel."""
 
-    def on_lost(self, channels: Iterable[str]) -> None:
+    def on_lost(self, redis_channels: Iterable[str]) -> None:
         """The feed is lost: events of these channels may be missed, until they are loaded again."""
 
-    def on_moved(self, channels: Iterable[str]) -> None:
+    def on_moved(self, redis_channels: Iterable[str]) -> None:
         """These channels go over to another connection, and are loaded again; the feed as a whole goes on."""
 
     def on_live(self) -> None:
@@ -46,7 +46,7 @@ class Listener(Protocol):
         for a moment, and this replica may have heard those of the other one until `last` seconds ago."""
 
 
-class AnyFeed(Protocol):
+class Feed(Protocol):
     """A feed, as the hub sees it."""
 
     @property
@@ -65,13 +65,13 @@ class AnyFeed(Protocol):
     def trouble(self) -> Trouble | None:
         """What an operator is to know now; None if all is well."""
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(self, redis_channel: str) -> None:
         """Subscribe and load; `on_loaded` or `on_refused` follows, from a feed that is down later."""
 
-    def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, redis_channel: str) -> None:
         """Let go of a channel."""
 
-    def after_round_trip(self, channel: str, then: Callable[[], None]) -> None:
+    def after_round_trip(self, redis_channel: str, then: Callable[[], None]) -> None:
         """Call `then` once all that was published to the channel before now has been handed on; never, if it is loaded
         anew before that."""
 

@@ -21,7 +21,7 @@ class Trouble(NamedTuple):
     """What to do; empty where nobody knows."""
 
 
-class Outages:
+class OutageLog:
     """The outages of one feed. Lives as long as it.
 
     `now` is seconds of a clock that does not jump. An outage ends when the feed was live for `STEADY_SECONDS`: a link
@@ -74,7 +74,7 @@ class Outages:
             self._is_live_news = False
             logger.info("Redis at %s: live", self._url)
 
-    def refused(self, what: str, channel: str, error: Exception, now: float) -> None:
+    def refused(self, what: str, redis_channel: str, error: Exception, now: float) -> None:
         """Redis refuses one project, and the feed lives on. Logged once a minute, however many projects it is."""
         self._refusal, self._refused_at = error, now
         if now - self._refusals_told_at.get(what, float("-inf")) < LOG_PAUSE_SECONDS:
@@ -83,7 +83,7 @@ class Outages:
         self._refusals_told_at[what] = now
         more = self._refusals_untold.pop(what, 0)
         others = f" (and {more} times more since it was said last)" if more else ""
-        logger.error("Redis at %s refuses to %s %s%s: %s", self._url, what, channel, others, with_advice(error))
+        logger.error("Redis at %s refuses to %s %s%s: %s", self._url, what, redis_channel, others, with_advice(error))
 
     def trouble(self, *, is_lost: bool, now: float) -> Trouble | None:
         """What an operator is to know now: why the feed is lost, or what Redis refused within the last minute."""

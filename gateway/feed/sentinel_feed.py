@@ -6,8 +6,8 @@ import logging
 from redis.exceptions import RedisError
 
 from gateway.feed.link import end_if_cancelled
-from gateway.feed.observer import Listener
-from gateway.feed.server_feed import PROBE_SECONDS, Feed
+from gateway.feed.observer import FeedObserver
+from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
 from publisher.transport.sentinels import Place, ask_all
 from publisher.transport.url import RedisUrl
 
@@ -19,15 +19,15 @@ LOCATE_SECONDS = 1.0  # between two questions where the primary is
 LEAVE_SECONDS = 1.0
 
 
-class SentinelFeed(Feed):
+class SentinelFeed(ServerFeed):
     """Asks for each connection where the primary is, and goes on asking while there is one.
 
     A primary that was cut off from its Sentinels, or that they have not told yet, answers on, and hears nothing of what
     the new one publishes.
     """
 
-    def __init__(self, url: RedisUrl, listener: Listener, *, probe_channel: str) -> None:
-        super().__init__(url.url, listener, probe_channel=probe_channel)
+    def __init__(self, url: RedisUrl, observer: FeedObserver, *, probe_channel: str) -> None:
+        super().__init__(url.url, observer, probe_channel=probe_channel)
         self._sentinels = url
         self._place_now: Place | None = None
 
@@ -35,9 +35,9 @@ class SentinelFeed(Feed):
         known = await ask_all(self._sentinels)
         before, self._place_now = self._place_now, known.place
         if before is None:  # another replica may have left an older one a moment ago
-            self._listener.on_replaced(known.seconds, known.seconds)
+            self._observer.on_replaced(known.seconds, known.seconds)
         elif before != known.place:  # maybe long ago: this replica may have been frozen, or cut off
-            self._listener.on_replaced(known.seconds, 0.0)
+            self._observer.on_replaced(known.seconds, 0.0)
         return self._sentinels.at(*known.place)
 
     async def _watch(self) -> None:

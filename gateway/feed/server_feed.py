@@ -30,8 +30,8 @@ from gateway.feed.link import (
     pack,
     read_state,
 )
-from gateway.feed.observer import FeedState, Listener, Remembered
-from gateway.feed.outage_log import Outages, Trouble
+from gateway.feed.observer import FeedObserver, FeedState, Remembered
+from gateway.feed.outage_log import OutageLog, Trouble
 from publisher.names import jobs_key
 from publisher.transport.slot_map import text_of
 
@@ -51,23 +51,23 @@ RECONNECT_MAX_SECONDS = 2.0
 _NOTHING = object()  # what the reader returns when no whole reply is there
 
 
-class Feed(asyncio.Protocol):
+class ServerFeed(asyncio.Protocol):
     """The supervised connection to one server. Lives as long as the replica; used by one event loop only.
 
     `SentinelFeed` and `ShardFeed` are for a server that may be another one tomorrow, and for one that may lose channels
     to another.
     """
 
-    def __init__(self, url: str, listener: Listener, *, probe_channel: str, verbs: Verbs = PLAIN) -> None:
+    def __init__(self, url: str, observer: FeedObserver, *, probe_channel: str, verbs: Verbs = PLAIN) -> None:
         self._url = url
-        self._listener = listener
+        self._observer = observer
         self._verbs = verbs
         self.probe_channel = probe_channel
         self._probe_name = probe_channel.encode()
         self._channels: dict[str, None] = {}  # what is asked for, whether there is a connection or not
         self.state = FeedState.DOWN  # only `_enter` changes it
         self.counters = FeedCounters()
-        self._outages = Outages(url)
+        self._outage_log = OutageLog(url)
         self._live_until: float | None = None  # when events last came for sure, before the feed was lost
         # The connection, while there is one.
         self._connection: AbstractConnection | None = None
@@ -91,22 +91,22 @@ class Feed(asyncio.Protocol):
 
     # What the hub asks for
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(self, redis_channel: str) -> None:
         """Subscribe and load; `on_loaded` or `on_refused` follows, from a feed that is down later."""
-        self._channels[channel] = None
+        self._channels[redis_channel] = None
         if self._transport is not None:
-            self._wanted[channel] = None
+            self._wanted[redis_channel] = None
             self._schedule_flush()
 
-    def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, redis_channel: str) -> None:
         """Let go of a channel; nothing more of it is handed on."""
-        self._channels.pop(channel, None)
-        self._loads.pop(channel, None)
-        if self._wanted.pop(channel, "sent") == "sent" and self._transport is not None:
-            self._unwanted.append(channel)
+        self._channels.pop(redis_channel, None)
+        self._loads.pop(redis_channel, None)
+        if self._wanted.pop(redis_channel, "sent") == "sent" and self._transport is not None:
+            self._unwanted.append(redis_channel)
             self._schedule_flush()
 
-    def after_round_trip(self, channel: str, then: Callable[[], None]) -> None:
+    def after_round_trip(self, redis_channel: str, then: Callable[[], None]) -> None:
         """Call `then` once all that was published before now has been handed on; never, if the link is lost before."""
         if self._transport is not None:
             self._write(self._command(Expected("ping", then=lambda _: then()), "PING"))
@@ -127,7 +127,7 @@ class Feed(asyncio.Protocol):
     @property
     def trouble(self) -> Trouble | None:
         """What an operator is to know now; None if all is well."""
-        return self._outages.trouble(is_lost=not self.is_proven, now=asyncio.get_running_loop().time())
+        return self._outage_log.trouble(is_lost=not self.is_proven, now=asyncio.get_running_loop().time())
 
     # Supervision
 
@@ -149,7 +149,7 @@ class Feed(asyncio.Protocol):
                 self._disconnect()
                 self._enter(FeedState.DOWN)
                 # Full jitter, so that replicas do not come back in step.
-                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._outages.failures, 10))
+                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._outage_log.failures, 10))
                 await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
         finally:
             self._disconnect()
@@ -226,7 +226,7 @@ class Feed(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         """Give the link up; `run` does the rest."""
-        self._outages.failed(error, asyncio.get_running_loop().time())
+        self._outage_log.failed(error, asyncio.get_running_loop().time())
         self._lost.set()
 
     def _disconnect(self) -> None:
@@ -242,11 +242,11 @@ class Feed(asyncio.Protocol):
         if before is FeedState.LIVE:
             self._live_until = self._proven_at
         if state is FeedState.LIVE:
-            self._outages.live(asyncio.get_running_loop().time())
-            self._listener.on_live()
+            self._outage_log.live(asyncio.get_running_loop().time())
+            self._observer.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
-            self.counters.reconnects[self._outages.meaning] += 1
-            self._listener.on_lost(list(self._channels))
+            self.counters.reconnects[self._outage_log.meaning] += 1
+            self._observer.on_lost(list(self._channels))
 
     # What is sent
 
@@ -273,11 +273,11 @@ class Feed(asyncio.Protocol):
         # which it would cut us off; and live events wait behind them.
         most = max(1, min(MOST_LOADS_AT_ONCE, LOAD_BYTES_AT_ONCE // self._load_bytes))
         while self._wanted and len(self._loads) < most:
-            channel = next(iter(self._wanted))
-            del self._wanted[channel]
-            self._loads[channel] = load = Expected("load", channel)
-            commands.append(self._command(Expected(subscribe, channel), subscribe, channel))
-            commands.append(self._command(load, "HGETALL", jobs_key(channel)))
+            redis_channel = next(iter(self._wanted))
+            del self._wanted[redis_channel]
+            self._loads[redis_channel] = load = Expected("load", redis_channel)
+            commands.append(self._command(Expected(subscribe, redis_channel), subscribe, redis_channel))
+            commands.append(self._command(load, "HGETALL", jobs_key(redis_channel)))
         if commands:
             self._write(b"".join(commands))
 
@@ -335,7 +335,7 @@ class Feed(asyncio.Protocol):
             if self._probe_sent_at is not None and events.pop(self._probe_name, None) is not None:
                 self._probe_sent_at = None
                 self.counters.probe.observe(time.perf_counter() - self._probe_clock)
-            self._listener.on_events(events)
+            self._observer.on_events(events)
 
     def _on_push(self, push: list[Any]) -> None:
         """SUBSCRIBE and UNSUBSCRIBE have no answer but this."""
@@ -360,20 +360,22 @@ class Feed(asyncio.Protocol):
 
     def _on_error(self, expected: Expected, error: hiredis.ReplyError) -> None:
         """A Redis that refuses one project goes on with the others; for any other error the link is given up."""
-        is_of_one = expected.kind == "look" or expected.channel not in ("", self.probe_channel)
+        is_of_one = expected.kind == "look" or expected.redis_channel not in ("", self.probe_channel)
         if not is_of_one or not str(error).startswith(REFUSALS):
             self._fail(error)
             return
         if expected.kind == "look":  # the projects' own states may be another matter
             return
-        self._outages.refused(expected.kind.lower(), expected.channel, error, asyncio.get_running_loop().time())
+        self._outage_log.refused(
+            expected.kind.lower(), expected.redis_channel, error, asyncio.get_running_loop().time()
+        )
         if expected.kind == "load":
             self._on_state(expected, {})  # live events can be had all the same
-        elif expected.kind == self._verbs.subscribe and self._loads.pop(expected.channel, None) is not None:
-            self._listener.on_refused(expected.channel)
+        elif expected.kind == self._verbs.subscribe and self._loads.pop(expected.redis_channel, None) is not None:
+            self._observer.on_refused(expected.redis_channel)
 
     def _on_state(self, expected: Expected, state: Remembered) -> None:
-        if self._loads.get(expected.channel) is expected:
-            del self._loads[expected.channel]
+        if self._loads.get(expected.redis_channel) is expected:
+            del self._loads[expected.redis_channel]
             self._load_bytes = max(sum(map(len, state.values())), self._load_bytes * 3 // 4, 1)
-            self._listener.on_loaded(expected.channel, state)
+            self._observer.on_loaded(expected.redis_channel, state)

@@ -19,13 +19,13 @@ class Owner(Protocol):
     @property
     def counters(self) -> FeedCounters: ...
     def on_events(self, shard: "Shard", events: Mapping[bytes, list[bytes]]) -> None: ...
-    def on_loaded(self, channel: str, remembered: Remembered) -> None: ...
-    def on_refused(self, channel: str) -> None: ...
-    def on_shard_lost(self, channels: Iterable[str]) -> None: ...
+    def on_loaded(self, redis_channel: str, remembered: Remembered) -> None: ...
+    def on_refused(self, redis_channel: str) -> None: ...
+    def on_shard_lost(self, redis_channels: Iterable[str]) -> None: ...
     def on_shard_live(self) -> None: ...
-    def on_moved(self, shard: "Shard", channels: Iterable[str]) -> None: ...
-    def on_ask(self, channel: str, address: str) -> None: ...
-    def on_checked(self, channel: str, remembered: Remembered) -> None: ...
+    def on_moved(self, shard: "Shard", redis_channels: Iterable[str]) -> None: ...
+    def on_ask(self, redis_channel: str, address: str) -> None: ...
+    def on_checked(self, redis_channel: str, remembered: Remembered) -> None: ...
 
 
 class Shard:
@@ -60,35 +60,35 @@ class Shard:
         async with asyncio.timeout(ASK_SECONDS):
             return await answer
 
-    def check(self, channel: str) -> None:
+    def check(self, redis_channel: str) -> None:
         """Find out whether the state of a channel is still here, where its slot is being migrated."""
 
         def take(state: Any) -> None:
-            self._owner.on_checked(channel, read_state(state))
+            self._owner.on_checked(redis_channel, read_state(state))
 
-        self.feed.check(channel, take)
+        self.feed.check(redis_channel, take)
 
     # What the feed tells
 
-    def _on_ask(self, channel: str, address: str) -> None:
+    def _on_ask(self, redis_channel: str, address: str) -> None:
         host, port = host_and_port(address)
         # A node that does not say who the others are means: at the host where it was reached itself.
-        self._owner.on_ask(channel, f"{host or host_and_port(self.address)[0]}:{port}")
+        self._owner.on_ask(redis_channel, f"{host or host_and_port(self.address)[0]}:{port}")
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
         self._owner.on_events(self, events)
 
-    def on_loaded(self, channel: str, remembered: Remembered) -> None:
-        self._owner.on_loaded(channel, remembered)
+    def on_loaded(self, redis_channel: str, remembered: Remembered) -> None:
+        self._owner.on_loaded(redis_channel, remembered)
 
-    def on_refused(self, channel: str) -> None:
-        self._owner.on_refused(channel)
+    def on_refused(self, redis_channel: str) -> None:
+        self._owner.on_refused(redis_channel)
 
-    def on_lost(self, channels: Iterable[str]) -> None:
-        self._owner.on_shard_lost(channels)
+    def on_lost(self, redis_channels: Iterable[str]) -> None:
+        self._owner.on_shard_lost(redis_channels)
 
-    def on_moved(self, channels: Iterable[str]) -> None:
-        self._owner.on_moved(self, channels)
+    def on_moved(self, redis_channels: Iterable[str]) -> None:
+        self._owner.on_moved(self, redis_channels)
 
     def on_replaced(self, first: float, last: float) -> None: ...  # a shard's feed stays with its server
 

@@ -8,8 +8,8 @@ from typing import Any
 import hiredis
 
 from gateway.feed.link import MOVES, SHARDED, Expected, pack
-from gateway.feed.observer import Listener
-from gateway.feed.server_feed import PROBE_SECONDS, Feed
+from gateway.feed.observer import FeedObserver
+from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
 from publisher.names import jobs_key
 from publisher.transport.slot_map import NOWHERE, text_of
 from publisher.transport.url import is_place
@@ -27,33 +27,37 @@ def _place_of(text: str) -> str:
     return place[0] if place and is_somewhere else ""
 
 
-class ShardFeed(Feed):
+class ShardFeed(ServerFeed):
     """A feed that says of a channel that it moved, when its shard does not serve it any more.
 
     `on_ask` is told of a channel whose state is at another address already, and its events with it, while the channel
     itself is still here: its slot is half migrated.
     """
 
-    def __init__(self, url: str, listener: Listener, *, probe_channel: str, on_ask: Callable[[str, str], None]) -> None:
-        super().__init__(url, listener, probe_channel=probe_channel, verbs=SHARDED)
+    def __init__(
+        self, url: str, observer: FeedObserver, *, probe_channel: str, on_ask: Callable[[str, str], None]
+    ) -> None:
+        super().__init__(url, observer, probe_channel=probe_channel, verbs=SHARDED)
         self._on_ask = on_ask
         self._is_probe_gone = False  # its slot left, and may have come back since
         self._demoted_at: float | None = None
         self._leaving: dict[str, int] = {}  # how many SUNSUBSCRIBEs of a channel are not answered yet
 
-    def use_probe(self, channel: str) -> None:
+    def use_probe(self, redis_channel: str) -> None:
         """Prove life by another channel from now on: the last one's slot moved to another shard."""
-        if channel != self.probe_channel or self._is_probe_gone:
+        if redis_channel != self.probe_channel or self._is_probe_gone:
             self._is_probe_gone = False
-            self.probe_channel, self._probe_name = channel, channel.encode()
+            self.probe_channel, self._probe_name = redis_channel, redis_channel.encode()
             if self._transport is not None:
                 self._subscribe_to_probe()
 
-    def check(self, channel: str, then: Callable[[Any], None]) -> None:
+    def check(self, redis_channel: str, then: Callable[[Any], None]) -> None:
         """Call `then` with the state of a channel that is subscribed; or `on_ask`, if it is elsewhere."""
-        is_subscribed = channel in self._channels and channel not in self._wanted and channel not in self._loads
+        is_subscribed = (
+            redis_channel in self._channels and redis_channel not in self._wanted and redis_channel not in self._loads
+        )
         if is_subscribed and self._transport is not None:
-            self._write(self._command(Expected("check", channel, then), "HGETALL", jobs_key(channel)))
+            self._write(self._command(Expected("check", redis_channel, then), "HGETALL", jobs_key(redis_channel)))
 
     def ask(self, then: Callable[[Any], None], *words: str) -> None:
         """Call `then` with the answer, which may be an error; never, if the link is lost before."""
@@ -86,22 +90,22 @@ class ShardFeed(Feed):
     def _on_push(self, push: list[Any]) -> None:
         if push[0] != b"sunsubscribe":
             super()._on_push(push)
-        elif (channel := text_of(push[1])) not in self._leaving:
-            self._move(channel)  # its slot went to another shard
+        elif (redis_channel := text_of(push[1])) not in self._leaving:
+            self._move(redis_channel)  # its slot went to another shard
 
-    def _on_left(self, channels: list[str]) -> None:
-        for channel in channels:
-            self._leaving[channel] -= 1
-            if not self._leaving[channel]:
-                del self._leaving[channel]
+    def _on_left(self, redis_channels: list[str]) -> None:
+        for redis_channel in redis_channels:
+            self._leaving[redis_channel] -= 1
+            if not self._leaving[redis_channel]:
+                del self._leaving[redis_channel]
 
     def _on_replica(self) -> None:
         """It was made one; who took over is found out by a look, as with any slot that moves, or it is given up."""
         now = asyncio.get_running_loop().time()
         if self._demoted_at is None:
             self._demoted_at = now
-            for channel in list(self._channels):
-                self._move(channel)
+            for redis_channel in list(self._channels):
+                self._move(redis_channel)
         elif now - self._demoted_at > PROBE_SECONDS:
             super()._on_replica()
 
@@ -114,30 +118,32 @@ class ShardFeed(Feed):
         elif expected.kind == "left":
             self._expected.appendleft(expected)  # that was a SUNSUBSCRIBE; the answer to the PING behind it is owed yet
         elif expected.kind == "publish":
-            self._move(expected.channel)  # a new probe is given in time, or the link is given up
+            self._move(expected.redis_channel)  # a new probe is given in time, or the link is given up
         elif code == "ASK" and (place := _place_of(rest)):
             self._on_elsewhere(expected, place)
         elif self._is_homeless(expected, code):
-            self._move(expected.channel)
+            self._move(expected.redis_channel)
 
     def _is_homeless(self, expected: Expected, code: str) -> bool:
         """Whether who serves its channel is to be looked up: a MOVED to a check is said of the channel as well."""
-        is_load = self._loads.get(expected.channel) is expected
+        is_load = self._loads.get(expected.redis_channel) is expected
         return is_load or expected.kind == self._verbs.subscribe or (expected.kind == "check" and code == "ASK")
 
     def _on_elsewhere(self, expected: Expected, address: str) -> None:
-        is_load = self._loads.get(expected.channel) is expected
+        is_load = self._loads.get(expected.redis_channel) is expected
         if is_load:
-            del self._loads[expected.channel]
-        if is_load or (expected.kind == "check" and expected.channel in self._channels):
-            self._on_ask(expected.channel, address)
+            del self._loads[expected.redis_channel]
+        if is_load or (expected.kind == "check" and expected.redis_channel in self._channels):
+            self._on_ask(expected.redis_channel, address)
 
-    def _move(self, channel: str) -> None:
+    def _move(self, redis_channel: str) -> None:
         """Another shard serves this channel."""
-        if channel in self._channels:
-            self.unsubscribe(channel)  # even if the shard did that: a channel asked for twice has two answers coming
-        elif channel != self.probe_channel:
+        if redis_channel in self._channels:
+            self.unsubscribe(
+                redis_channel
+            )  # even if the shard did that: a channel asked for twice has two answers coming
+        elif redis_channel != self.probe_channel:
             return
         else:
             self._is_probe_gone = True
-        self._listener.on_moved([channel])
+        self._observer.on_moved([redis_channel])

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from gateway import ports
 from gateway.channel import Channel
 from gateway.commands.cli import main
-from gateway.feed.server_feed import Feed
+from gateway.feed.server_feed import ServerFeed
 
 SEND_BUFFER_BYTES = 4_096
 
 
 def without_probe() -> None:
     """A link that is silent is taken to be alive."""
-    Feed._check_silence = lambda self, now: None  # type: ignore[method-assign]
+    ServerFeed._check_silence = lambda self, now: None  # type: ignore[method-assign]
 
 
 def without_reload() -> None:

@@ -21,38 +21,40 @@ from gateway.feed.shard import Shard
 from publisher.transport.url import RedisUrl
 from tests.contract.deadlines import eventually
 from tests.contract.processes import free_port
-from tests.feed_listener import FeedListener
+from tests.recording_observer import RecordingObserver
 from tests.small_cluster import Node, SmallCluster, slot_of
 
 
 class Stage:
-    """A feed that runs, its listener, and its Cluster."""
+    """A feed that runs, its observer, and its Cluster."""
 
     def __init__(self, cluster: SmallCluster, url: str) -> None:
         self.cluster = cluster
-        self.listener = FeedListener()
-        self.feed = ClusterFeed(RedisUrl.parse(url), self.listener, f"project:~probe:{uuid4().hex}")
+        self.observer = RecordingObserver()
+        self.feed = ClusterFeed(RedisUrl.parse(url), self.observer, f"project:~probe:{uuid4().hex}")
         self.first, self.second = (self.channel_at(node) for node in cluster.nodes)
 
     def channel_at(self, node: Node) -> str:
-        while self.cluster.owner(channel := f"project:{uuid4().hex}") is not node:
+        while self.cluster.owner(redis_channel := f"project:{uuid4().hex}") is not node:
             pass
-        return channel
+        return redis_channel
 
     async def live(self) -> None:
         await eventually(lambda: self.feed.state is FeedState.LIVE, "the feed to be live")
 
-    async def watch(self, *channels: str) -> None:
-        for channel in channels:
-            self.feed.subscribe(channel)
-        await eventually(lambda: set(channels) <= set(self.listener.states), "the states")
+    async def watch(self, *redis_channels: str) -> None:
+        for redis_channel in redis_channels:
+            self.feed.subscribe(redis_channel)
+        await eventually(lambda: set(redis_channels) <= set(self.observer.states), "the states")
 
-    async def hears(self, channel: str, payload: str) -> None:
-        assert await asyncio.to_thread(self.cluster.publish, channel, payload) == 1, "nobody has subscribed there"
-        await eventually(lambda: payload.encode() in self.listener.payloads(channel), f"{payload} of {channel}")
+    async def hears(self, redis_channel: str, payload: str) -> None:
+        assert await asyncio.to_thread(self.cluster.publish, redis_channel, payload) == 1, "nobody has subscribed there"
+        await eventually(
+            lambda: payload.encode() in self.observer.payloads(redis_channel), f"{payload} of {redis_channel}"
+        )
 
-    def loads(self, channel: str) -> int:
-        return self.listener.count(f"loaded {channel}")
+    def loads(self, redis_channel: str) -> int:
+        return self.observer.count(f"loaded {redis_channel}")
 
 
 @asynccontextmanager
@@ -95,13 +97,13 @@ async def own_stage() -> AsyncIterator[Stage]:
 
 
 async def test_channels_of_every_shard_are_loaded_and_heard(stage: Stage) -> None:
-    for channel in (stage.first, stage.second):
-        stage.cluster.remember(channel, f"remembered of {channel}")
+    for redis_channel in (stage.first, stage.second):
+        stage.cluster.remember(redis_channel, f"remembered of {redis_channel}")
     await stage.watch(stage.first, stage.second)
-    for channel in (stage.first, stage.second):
-        assert stage.listener.states[channel] == {b"job\n": f"remembered of {channel}".encode()}
-        await stage.hears(channel, "an event")
-    assert stage.listener.count("live") == 1
+    for redis_channel in (stage.first, stage.second):
+        assert stage.observer.states[redis_channel] == {b"job\n": f"remembered of {redis_channel}".encode()}
+        await stage.hears(redis_channel, "an event")
+    assert stage.observer.count("live") == 1
     assert stage.feed.is_proven
     assert stage.feed.lost_seconds == 0
     assert stage.feed.trouble is None
@@ -113,15 +115,17 @@ async def test_a_channel_that_was_let_go_is_not_heard_any_more(stage: Stage) -> 
     await eventually(lambda: stage.cluster.publish(stage.first, "late") == 0, "the end of the subscription")
     await stage.watch(stage.second)
     await stage.hears(stage.second, "an event")
-    assert stage.listener.payloads(stage.first) == []
+    assert stage.observer.payloads(stage.first) == []
 
 
 async def test_a_round_trip_is_one_to_the_shard_of_the_channel(stage: Stage) -> None:
     await stage.watch(stage.first, stage.second)
     heard: list[list[bytes]] = []
-    for channel in (stage.first, stage.second):
-        stage.cluster.publish(channel, "before")
-        stage.feed.after_round_trip(channel, partial(lambda name: heard.append(stage.listener.payloads(name)), channel))
+    for redis_channel in (stage.first, stage.second):
+        stage.cluster.publish(redis_channel, "before")
+        stage.feed.after_round_trip(
+            redis_channel, partial(lambda name: heard.append(stage.observer.payloads(name)), redis_channel)
+        )
     await eventually(lambda: len(heard) == 2, "the round trips")
     assert heard == [[b"before"], [b"before"]]
 
@@ -131,11 +135,11 @@ async def test_a_channel_follows_its_slot_and_nobody_is_told(stage: Stage) -> No
     await stage.watch(stage.first, stage.second)
     await asyncio.to_thread(stage.cluster.move, stage.first)
     stage.cluster.remember(stage.first, "after")
-    await eventually(lambda: stage.listener.states[stage.first] == {b"job\n": b"after"}, "the state at the new shard")
+    await eventually(lambda: stage.observer.states[stage.first] == {b"job\n": b"after"}, "the state at the new shard")
     await stage.hears(stage.first, "news")
     await stage.hears(stage.second, "other news")
     assert stage.loads(stage.second) == 1
-    assert stage.listener.count("lost") == 0
+    assert stage.observer.count("lost") == 0
 
 
 async def test_what_is_published_while_a_slot_is_half_moved_comes_with_its_state(stage: Stage) -> None:
@@ -144,26 +148,26 @@ async def test_what_is_published_while_a_slot_is_half_moved_comes_with_its_state
     finish = stage.cluster.begin_move(stage.first)
     for text in ("one", "two"):
         stage.cluster.remember(stage.first, text)
-        await eventually(lambda: stage.listener.states[stage.first] == {b"job\n": text.encode()}, text)  # noqa: B023
+        await eventually(lambda: stage.observer.states[stage.first] == {b"job\n": text.encode()}, text)  # noqa: B023
     finish()
     await eventually(lambda: stage.feed._homes[stage.first] is not None, "the new shard")
     loads = stage.loads(stage.first)
     await eventually(lambda: stage.loads(stage.first) >= loads, "the load")
     await eventually(lambda: stage.cluster.publish(stage.first, "news") == 1, "the subscription there")
-    await eventually(lambda: b"news" in stage.listener.payloads(stage.first), "news")
-    assert stage.listener.count("lost") == 0
+    await eventually(lambda: b"news" in stage.observer.payloads(stage.first), "news")
+    assert stage.observer.count("lost") == 0
 
 
 async def test_in_a_large_cluster_a_slot_that_is_half_moved_is_noticed_at_a_shard_that_is_not_asked_for_all(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_ASKED", 1)
-    for channel in (stage.first, stage.second):
-        stage.cluster.remember(channel, "before")
-        await stage.watch(channel)
-        finish = stage.cluster.begin_move(channel)
-        stage.cluster.remember(channel, "news")
-        await eventually(lambda: stage.listener.states[channel] == {b"job\n": b"news"}, "the news")  # noqa: B023
+    for redis_channel in (stage.first, stage.second):
+        stage.cluster.remember(redis_channel, "before")
+        await stage.watch(redis_channel)
+        finish = stage.cluster.begin_move(redis_channel)
+        stage.cluster.remember(redis_channel, "news")
+        await eventually(lambda: stage.observer.states[redis_channel] == {b"job\n": b"news"}, "the news")  # noqa: B023
         finish()
 
 
@@ -171,7 +175,7 @@ async def test_a_channel_may_be_new_while_its_slot_is_half_moved(stage: Stage) -
     stage.cluster.remember(stage.second, "before")
     finish = stage.cluster.begin_move(stage.second)
     await stage.watch(stage.second)
-    assert stage.listener.states[stage.second] == {b"job\n": b"before"}
+    assert stage.observer.states[stage.second] == {b"job\n": b"before"}
     finish()
     await eventually(lambda: stage.cluster.publish(stage.second, "news") == 1, "the subscription there")
 
@@ -187,10 +191,10 @@ async def test_a_move_back_and_forth_while_a_viewer_leaves_and_comes_is_followed
             stage.feed.subscribe(stage.first)
             stage.feed.unsubscribe(stage.first)
         await move
-        stage.listener.states.clear()
+        stage.observer.states.clear()
     await stage.watch(stage.first)
     await stage.hears(stage.first, "news")
-    assert stage.listener.count("lost") == 0
+    assert stage.observer.count("lost") == 0
     assert sum(stage.feed.counters.reconnects.values()) == 0
 
 
@@ -203,15 +207,15 @@ async def test_a_probe_whose_slot_moves_is_replaced(stage: Stage) -> None:
     await eventually(lambda: shard.feed.probe_channel != probe, "another probe")
     proven = shard.feed._proven_at
     await eventually(lambda: shard.feed._proven_at > proven + 1, "its return")
-    assert stage.listener.count("lost") == 0
+    assert stage.observer.count("lost") == 0
 
 
 async def test_a_shard_that_is_gone_costs_the_others_nothing(own_stage: Stage) -> None:
     stage, (first, second) = own_stage, own_stage.cluster.nodes
     await stage.watch(stage.first, stage.second)
     second.kill()
-    await eventually(lambda: stage.listener.count("lost") == 1, "the loss")
-    assert stage.listener.lost == [[stage.second]]
+    await eventually(lambda: stage.observer.count("lost") == 1, "the loss")
+    assert stage.observer.lost == [[stage.second]]
     assert not stage.feed.is_proven
     assert stage.feed.state is not FeedState.LIVE
     assert stage.feed.trouble is not None
@@ -219,13 +223,13 @@ async def test_a_shard_that_is_gone_costs_the_others_nothing(own_stage: Stage) -
     assert sum(stage.feed.counters.reconnects.values()) >= 1
     assert sum(stage.feed.counters.probe.counts) >= 2, "each shard's first, in one histogram"
     assert first.client.execute_command("SPUBLISH", stage.first, "news") == 1
-    await eventually(lambda: stage.listener.payloads(stage.first) == [b"news"], "the other shard's news")
+    await eventually(lambda: stage.observer.payloads(stage.first) == [b"news"], "the other shard's news")
     assert stage.feed.lost_seconds == 0, "it serves the other shard's viewers: it is ready"
     second.start()
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live", within=15)
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live", within=15)
     assert stage.loads(stage.second) == 2
     assert stage.loads(stage.first) == 1
-    assert stage.listener.told.index("live", 3) > len(stage.listener.told) - 3, "live comes last"
+    assert stage.observer.told.index("live", 3) > len(stage.observer.told) - 3, "live comes last"
     await stage.hears(stage.second, "news")
 
 
@@ -234,10 +238,10 @@ async def test_a_shard_that_is_frozen_is_noticed(own_stage: Stage) -> None:
     await stage.watch(stage.second)
     second.signal(signal.SIGSTOP)
     begin = asyncio.get_running_loop().time()
-    await eventually(lambda: stage.listener.lost == [[stage.second]], "the loss")
+    await eventually(lambda: stage.observer.lost == [[stage.second]], "the loss")
     assert asyncio.get_running_loop().time() - begin < 5 + 1, "stale within 5 seconds"
     second.signal(signal.SIGCONT)
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live", within=15)
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live", within=15)
 
 
 async def test_a_slot_that_nobody_serves_is_told_as_a_loss(own_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,9 +251,9 @@ async def test_a_slot_that_nobody_serves_is_told_as_a_loss(own_stage: Stage, mon
     slot = first.client.execute_command("CLUSTER", "KEYSLOT", stage.first)
     for node in stage.cluster.nodes:
         node.client.execute_command("CLUSTER", "DELSLOTS", slot)
-    await eventually(lambda: stage.listener.lost == [[stage.first]], "the loss")
+    await eventually(lambda: stage.observer.lost == [[stage.first]], "the loss")
     first.client.execute_command("CLUSTER", "ADDSLOTS", slot)
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live")
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live")
     await stage.hears(stage.first, "news")
 
 
@@ -262,11 +266,11 @@ async def test_a_move_that_is_given_up_ends_with_the_state_of_the_old_shard(own_
     first.client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", second.id)
     stage.feed.unsubscribe(stage.first)
     stage.feed.subscribe(stage.first)
-    await eventually(lambda: stage.listener.count("lost") == 1, "the loss to be told")
+    await eventually(lambda: stage.observer.count("lost") == 1, "the loss to be told")
     assert stage.feed.trouble is not None
     assert "slot" in stage.feed.trouble.error
     first.client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live")
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live")
     assert stage.loads(stage.first) == 2
     assert stage.feed.trouble is None
     await stage.hears(stage.first, "news")
@@ -281,7 +285,7 @@ async def test_a_shard_that_cannot_be_reached_from_the_beginning_is_told(
     try:
         async with running(stage.cluster, url=f"redis+cluster://{stage.cluster.nodes[0].address}", live=False) as late:
             late.feed._is_live = True  # as if it had been, before this shard came
-            await eventually(lambda: late.listener.count("lost") > 0, "it to be told", within=5)
+            await eventually(lambda: late.observer.count("lost") > 0, "it to be told", within=5)
             await eventually(lambda: late.feed.trouble is not None, "what is wrong")
             assert late.feed.lost_seconds is not None, "it serves the other shard's viewers"
     finally:
@@ -311,7 +315,7 @@ async def test_a_state_that_is_the_same_is_handed_on_again_to_who_waits_for_it(s
     await eventually(lambda: stage.loads(stage.second) == 3, "the state, for who comes anew")
     await asyncio.sleep(1.5)
     source.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live")
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live")
     assert stage.loads(stage.second) == 4, "after the loss"
     finish()
 
@@ -323,7 +327,7 @@ async def test_a_probe_whose_slot_left_and_came_back_is_heard_again(stage: Stage
     for _ in range(2):
         await asyncio.to_thread(stage.cluster.move, shard.feed.probe_channel)
     await asyncio.sleep(4)
-    assert stage.listener.count("lost") == 0
+    assert stage.observer.count("lost") == 0
 
 
 async def test_a_primary_that_was_made_a_replica_is_no_loss_while_the_map_may_tell_who_took_over(
@@ -331,11 +335,11 @@ async def test_a_primary_that_was_made_a_replica_is_no_loss_while_the_map_may_te
 ) -> None:
     await stage.watch(stage.first)
     monkeypatch.setattr(feed_module, "is_replica", lambda hello: True)
-    await eventually(lambda: stage.listener.count(f"moved {stage.first}") > 0, "a look at who has it")
+    await eventually(lambda: stage.observer.count(f"moved {stage.first}") > 0, "a look at who has it")
     monkeypatch.undo()
     await eventually(lambda: stage.loads(stage.first) == 2, "the state")
     await stage.hears(stage.first, "news")
-    assert stage.listener.count("lost") == 0
+    assert stage.observer.count("lost") == 0
 
 
 async def test_a_replica_that_the_map_goes_on_calling_a_primary_is_told_as_a_loss(
@@ -343,7 +347,7 @@ async def test_a_replica_that_the_map_goes_on_calling_a_primary_is_told_as_a_los
 ) -> None:
     await stage.watch(stage.first)
     monkeypatch.setattr(feed_module, "is_replica", lambda hello: True)
-    await eventually(lambda: stage.listener.count("lost") > 0, "the loss")
+    await eventually(lambda: stage.observer.count("lost") > 0, "the loss")
     assert stage.feed.trouble is not None
     assert "replica" in stage.feed.trouble.error
 
@@ -379,7 +383,7 @@ async def test_what_no_redis_says_costs_a_connection_at_most(
     shard = stage.feed._homes[stage.first]
     assert shard is not None
     shard.feed.data_received(answer)
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live again")
     await stage.hears(stage.first, "news")
     assert "Traceback" not in caplog.text
 
@@ -396,7 +400,7 @@ async def test_what_is_no_state_is_none_where_a_channel_is_checked(stage: Stage)
     loads = stage.loads(stage.first)
     shard.feed.data_received(b"%1\r\n:1\r\n:2\r\n")
     assert stage.loads(stage.first) == loads
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live again")
     await stage.hears(stage.first, "news")
 
 
@@ -424,7 +428,7 @@ async def test_a_slot_that_goes_to_a_node_without_a_name_is_told_as_a_loss_until
     await own_stage.watch(own_stage.first)
     finish = await asyncio.to_thread(own_stage.cluster.begin_move, own_stage.first)
     await asyncio.to_thread(finish)
-    await eventually(lambda: own_stage.listener.count("lost") > 0, "the loss")
+    await eventually(lambda: own_stage.observer.count("lost") > 0, "the loss")
     second.client.config_set("cluster-announce-hostname", "127.0.0.1")
     await own_stage.live()
     await own_stage.hears(own_stage.first, "news")

@@ -5,16 +5,16 @@ import pytest
 from gateway.feed.cluster_feed import ClusterFeed
 from gateway.feed.kinds import check_redis_url, feed_for
 from gateway.feed.sentinel_feed import SentinelFeed
-from gateway.feed.server_feed import Feed
-from tests.feed_listener import FeedListener
+from gateway.feed.server_feed import ServerFeed
+from tests.recording_observer import RecordingObserver
 
 
 @pytest.mark.parametrize(
     ("url", "kind"),
     [
-        ("redis://127.0.0.1:6379/0", Feed),
-        ("rediss://user:password@host/3?ssl_cert_reqs=required", Feed),
-        ("unix:///run/redis.sock", Feed),
+        ("redis://127.0.0.1:6379/0", ServerFeed),
+        ("rediss://user:password@host/3?ssl_cert_reqs=required", ServerFeed),
+        ("unix:///run/redis.sock", ServerFeed),
         ("redis+sentinel://one,two:26380/mymaster", SentinelFeed),
         ("rediss+sentinel://:secret@one/mymaster/2?sentinel_password=other", SentinelFeed),
         ("redis+cluster://one,two:7001", ClusterFeed),
@@ -22,7 +22,7 @@ from tests.feed_listener import FeedListener
     ],
 )
 async def test_each_kind_of_url_has_its_feed(url: str, kind: type) -> None:
-    assert type(feed_for(url, FeedListener(), "project:~probe")) is kind
+    assert type(feed_for(url, RecordingObserver(), "project:~probe")) is kind
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from publisher.transport.sentinels import Known
 from publisher.transport.url import RedisUrl
 from tests.contract.deadlines import eventually
 from tests.contract.processes import RedisServer
-from tests.feed_listener import FeedListener
+from tests.recording_observer import RecordingObserver
 
 URL = RedisUrl.parse("redis+sentinel://:secret@127.0.0.1:1/mymaster")
 
@@ -55,85 +55,85 @@ def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 @asynccontextmanager
-async def running(*, live: bool = True) -> AsyncIterator[tuple[SentinelFeed, FeedListener]]:
-    listener = FeedListener()
-    feed = SentinelFeed(URL, listener, probe_channel=f"project:~probe:{uuid4().hex}")
+async def running(*, live: bool = True) -> AsyncIterator[tuple[SentinelFeed, RecordingObserver]]:
+    observer = RecordingObserver()
+    feed = SentinelFeed(URL, observer, probe_channel=f"project:~probe:{uuid4().hex}")
     task = asyncio.create_task(feed.run())
     try:
         if live:
             await eventually(lambda: feed.state is FeedState.LIVE, "the feed to be live")
-        yield feed, listener
+        yield feed, observer
     finally:
         task.cancel()
         await asyncio.wait([task], timeout=5)
         assert task.cancelled()
 
 
-def publish(server: RedisServer, channel: str, payload: str) -> int:
+def publish(server: RedisServer, redis_channel: str, payload: str) -> int:
     with redis.Redis.from_url(server.url) as client:
-        heard: Any = client.publish(channel, payload)
+        heard: Any = client.publish(redis_channel, payload)
     return int(heard)
 
 
 async def test_the_feed_goes_where_the_primary_is_and_tells_the_loss(place: Place, other_redis: RedisServer) -> None:
-    async with running() as (feed, listener):
-        channel = f"project:{uuid4().hex}"
-        feed.subscribe(channel)
-        await eventually(lambda: channel in listener.states, "the state")
+    async with running() as (feed, observer):
+        redis_channel = f"project:{uuid4().hex}"
+        feed.subscribe(redis_channel)
+        await eventually(lambda: redis_channel in observer.states, "the state")
         before = place.server
         place.server = other_redis
-        await eventually(lambda: listener.told[-1] == "live" and listener.count("live") == 2, "the other server")
-        assert listener.lost == [[channel]]
+        await eventually(lambda: observer.told[-1] == "live" and observer.count("live") == 2, "the other server")
+        assert observer.lost == [[redis_channel]]
         # Before it came, too, another primary may have been left a moment ago.
-        assert [told for told in listener.told if "replaced" in told] == [
+        assert [told for told in observer.told if "replaced" in told] == [
             "replaced 12.5 to 12.5 s ago", "replaced 12.5 to 0 s ago",
         ]  # fmt: skip
-        assert listener.count(f"loaded {channel}") == 2
-        assert publish(before, channel, "of a primary that was cut off") == 0, "nobody listens there any more"
-        assert publish(other_redis, channel, "news") == 1
-        await eventually(lambda: listener.payloads(channel) == [b"news"], "the news")
+        assert observer.count(f"loaded {redis_channel}") == 2
+        assert publish(before, redis_channel, "of a primary that was cut off") == 0, "nobody listens there any more"
+        assert publish(other_redis, redis_channel, "news") == 1
+        await eventually(lambda: observer.payloads(redis_channel) == [b"news"], "the news")
 
 
 async def test_a_primary_that_is_none_any_more_is_heard_until_publishers_have_left_it(
     place: Place, other_redis: RedisServer
 ) -> None:
-    async with running() as (feed, listener):
-        channel = f"project:{uuid4().hex}"
-        feed.subscribe(channel)
-        await eventually(lambda: channel in listener.states, "the state")
+    async with running() as (feed, observer):
+        redis_channel = f"project:{uuid4().hex}"
+        feed.subscribe(redis_channel)
+        await eventually(lambda: redis_channel in observer.states, "the state")
         before, asked = place.server, place.asked
         place.server = other_redis
         await eventually(lambda: place.asked > asked, "the question")
-        assert publish(before, channel, "late") == 1
-        await eventually(lambda: listener.payloads(channel) == [b"late"], "what is heard there only")
-        await eventually(lambda: listener.count("live") == 2, "the other server")
+        assert publish(before, redis_channel, "late") == 1
+        await eventually(lambda: observer.payloads(redis_channel) == [b"late"], "what is heard there only")
+        await eventually(lambda: observer.count("live") == 2, "the other server")
 
 
 async def test_sentinels_that_cannot_be_asked_say_nothing_against_a_primary_that_answers(place: Place) -> None:
-    async with running() as (feed, listener):
+    async with running() as (feed, observer):
         place.error = ConnectionError("no Sentinel tells where 'mymaster' is: refused")
         asked = place.asked
         await eventually(lambda: place.asked > asked + 3, "more questions")
         assert feed.is_proven
-        assert listener.count("lost") == 0
+        assert observer.count("lost") == 0
 
 
 async def test_sentinels_that_talk_nonsense_once_are_asked_again(
     place: Place, other_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running() as (_, listener):
+    async with running() as (_, observer):
         place.error = OverflowError("int too large to convert to float")
         asked = place.asked
         await eventually(lambda: place.asked > asked + 2, "more questions")
         place.error = None
         place.server = other_redis
-        await eventually(lambda: listener.count("live") == 2, "the other server")
+        await eventually(lambda: observer.count("live") == 2, "the other server")
     assert "Traceback" not in caplog.text
 
 
 async def test_without_a_sentinel_there_is_no_feed_and_a_hint(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     place.error = ConnectionError("no Sentinel tells where 'mymaster' is: refused")
-    async with running(live=False) as (feed, listener):
+    async with running(live=False) as (feed, observer):
         await eventually(lambda: place.asked > 2, "more than one try")
         assert feed.trouble is not None
         assert "no Sentinel" in feed.trouble.error
@@ -141,18 +141,18 @@ async def test_without_a_sentinel_there_is_no_feed_and_a_hint(place: Place, capl
         assert "secret" not in caplog.text
         place.error = None
         await eventually(lambda: feed.state is FeedState.LIVE, "the feed to be live")
-        assert listener.count("live") == 1
+        assert observer.count("live") == 1
 
 
 async def test_control_who_does_not_ask_again_listens_to_the_old_primary(
     place: Place, other_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCATE_SECONDS", 60)
-    async with running() as (feed, listener):
-        channel = f"project:{uuid4().hex}"
-        feed.subscribe(channel)
-        await eventually(lambda: channel in listener.states, "the state")
+    async with running() as (feed, observer):
+        redis_channel = f"project:{uuid4().hex}"
+        feed.subscribe(redis_channel)
+        await eventually(lambda: redis_channel in observer.states, "the state")
         place.server = other_redis
         await asyncio.sleep(0.5)
-        assert publish(other_redis, channel, "news") == 0
+        assert publish(other_redis, redis_channel, "news") == 0
         assert feed.is_proven, "and it takes itself to be well"

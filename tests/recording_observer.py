@@ -6,7 +6,7 @@ from typing import Any
 from gateway.feed.observer import Remembered
 
 
-class FeedListener:
+class RecordingObserver:
     """Writes down what a feed tells."""
 
     def __init__(self) -> None:
@@ -21,20 +21,20 @@ class FeedListener:
             self.batches.append(dict(events))
             self.log += [("event", payload) for payloads in events.values() for payload in payloads]
 
-    def on_loaded(self, channel: str, remembered: Remembered) -> None:
-        self.told.append(f"loaded {channel}")
-        self.states[channel] = remembered
+    def on_loaded(self, redis_channel: str, remembered: Remembered) -> None:
+        self.told.append(f"loaded {redis_channel}")
+        self.states[redis_channel] = remembered
         self.log.append(("state", remembered))
 
-    def on_refused(self, channel: str) -> None:
-        self.told.append(f"refused {channel}")
+    def on_refused(self, redis_channel: str) -> None:
+        self.told.append(f"refused {redis_channel}")
 
-    def on_lost(self, channels: Iterable[str]) -> None:
-        self.lost.append(list(channels))
+    def on_lost(self, redis_channels: Iterable[str]) -> None:
+        self.lost.append(list(redis_channels))
         self.told.append("lost")
 
-    def on_moved(self, channels: Iterable[str]) -> None:
-        self.told += [f"moved {channel}" for channel in channels]
+    def on_moved(self, redis_channels: Iterable[str]) -> None:
+        self.told += [f"moved {redis_channel}" for redis_channel in redis_channels]
 
     def on_replaced(self, first: float, last: float) -> None:
         self.told.append(f"replaced {first:g} to {last:g} s ago")
@@ -42,8 +42,8 @@ class FeedListener:
     def on_live(self) -> None:
         self.told.append("live")
 
-    def payloads(self, channel: str) -> list[bytes]:
-        return [payload for batch in self.batches for payload in batch.get(channel.encode(), [])]
+    def payloads(self, redis_channel: str) -> list[bytes]:
+        return [payload for batch in self.batches for payload in batch.get(redis_channel.encode(), [])]
 
     def count(self, what: str) -> int:
         return self.told.count(what)
