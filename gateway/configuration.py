@@ -1,4 +1,4 @@
-"""What was configured, by what, and all that is wrong with it: read once, before a port is opened."""
+"""Reads flags and environment once, before a port is opened, and lists every problem in words."""
 
 import os
 import re
@@ -15,17 +15,17 @@ from publisher.redaction import escaped, redacted_redis_url
 
 _KINDS = {int: "a whole number", float: "a number", bool: "on or off"}
 
-# What Kubernetes sets in every pod for each Service of the namespace (enableServiceLinks): GATEWAY_PORT=tcp://10.0.0.1:80
-# for one that is named `gateway`, GATEWAY_REDIS_SERVICE_HOST for `gateway-redis`.
+# Kubernetes sets such variables in every pod, for each Service of the namespace (enableServiceLinks):
+# GATEWAY_PORT=tcp://10.0.0.1:80 for a Service named `gateway`, GATEWAY_REDIS_SERVICE_HOST for `gateway-redis`.
 _LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 _LINK_URL = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
-# Of who posts events to a gateway (docs/publishing.md), perhaps from the same shell.
+# Jobs that POST their events read these (docs/publishing.md); the same shell may run a gateway.
 _OF_PUBLISHERS = {"GATEWAY_URL", "GATEWAY_KEY"}
 LINKS_HINT = "set enableServiceLinks: false in the pod's spec"
 
 
 class WrongConfiguration(Exception):
-    """Everything that is wrong, one sentence each."""
+    """`problems` has a sentence for each problem."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -37,13 +37,13 @@ class Configuration(NamedTuple):
 
     settings: Settings
     sources: Mapping[str, str]
-    """Where each value comes from, by field."""
+    """Field to where its value comes from, such as `flag`."""
     remarks: list[str]
-    """What is worth a warning."""
+    """Warnings."""
 
     def lines(self) -> Iterator[str]:
-        """An environment file: each setting below a comment that says where it comes from. Secrets are masked, and are
-        comments, too: what is masked, or comes from a file that is named beside it, must not be read again."""
+        """An environment file: each setting below a comment with its source. A masked secret, or one from a file, is a
+        comment, so that reading the file back cannot set it."""
         for field in Settings.model_fields:
             value, source = escaped(shown(field, getattr(self.settings, field))), escaped(self.sources[field])
             is_comment = field in SECRET and ("***" in value or source.startswith("file "))
@@ -62,7 +62,7 @@ def flag_of(field: str) -> str:
 def configure(flags: Mapping[str, Any]) -> Configuration:
     """Read flags (by field) and the environment; raises `WrongConfiguration`."""
     given = {field: value for field, value in flags.items() if value is not None}
-    # A flag wins over the variable of its file, too, and that of a file over the variable of what it holds.
+    # A flag also beats the variable that names its file; a flag that names the file beats the variable of the value.
     for field, file in ((field, f"{field}_file") for field in SECRET):
         if field in given:
             given.setdefault(file, None)
@@ -97,7 +97,7 @@ def _source(field: str, given: Mapping[str, Any], environment: Mapping[str, str]
 
 
 def shown(field: str, value: object) -> str:
-    """A value as it is written in the environment; of a secret only that it is there."""
+    """A value as the environment has it; `***` for a secret."""
     if value is None:
         return ""
     if field == "redis_url":
@@ -111,11 +111,11 @@ def shown(field: str, value: object) -> str:
     return str(value)
 
 
-# What is wrong
+# Problems
 
 
 def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Variables that begin as ours do and are none: problems, and what only looks so."""
+    """Variables that begin with our prefix and are not settings, as problems and as remarks."""
     known = {variable_of(field): field for field in Settings.model_fields}
     problems, links = [], []
     for name in sorted(environment):
@@ -124,17 +124,17 @@ def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tupl
         if name in known:
             if _is_link(name, environment[name]) and known[name] not in given:
                 value = _quoted(environment[name])
-                problems.append(f"{name} is {value}, which Kubernetes set for a Service of that name: {LINKS_HINT}")
+                problems.append(f"{name} is {value}, which Kubernetes set for a Service of that name; {LINKS_HINT}")
         elif _is_link(name, environment[name]):
             links.append(name)
         else:
             near = get_close_matches(name.upper(), known, 1)
             hint = f"; did you mean {near[0]}?" if near else "; see progress-gateway serve --help"
-            problems.append(f"{escaped(name)} is no setting{hint}")
+            problems.append(f"{escaped(name)} is not a setting{hint}")
     if not links:
         return problems, []
     names = escaped(", ".join(links))
-    return problems, [f"Ignored, since Kubernetes set them for a Service: {names}. To be rid of them, {LINKS_HINT}."]
+    return problems, [f"Ignored {names}: Kubernetes set these for a Service. To remove them, {LINKS_HINT}."]
 
 
 def _is_link(name: str, value: str) -> bool:
@@ -142,7 +142,7 @@ def _is_link(name: str, value: str) -> bool:
 
 
 def _problem(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
-    """One error of pydantic's, in our words; None if it is told already."""
+    """An error of pydantic's in our words; None if `_misplaced` reports it."""
     message = details["msg"].removeprefix("Value error, ")
     if not details["loc"]:
         return message
@@ -154,7 +154,7 @@ def _problem(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
         return f"{name}: {message}"
     if not is_flag and _is_link(variable_of(field), str(details["input"])):
         return None
-    return f"{name} is {_quoted(details['input'])}; accepted: {accepted(Settings.model_fields[field])}"
+    return f"{name} is {_quoted(details['input'])}; expected: {accepted(Settings.model_fields[field])}"
 
 
 def _quoted(value: object) -> str:
@@ -163,11 +163,11 @@ def _quoted(value: object) -> str:
 
 
 def accepted(info: FieldInfo) -> str:
-    """Which values a setting takes, in words."""
+    """The values that a setting takes, in words."""
     if get_origin(info.annotation) is Literal:
         return ", ".join(map(str, get_args(info.annotation)))
     kinds = [kind for kind in (get_args(info.annotation) or (info.annotation,)) if kind in _KINDS]
-    words = [_KINDS[kinds[0]] if kinds else "a text"]
+    words = [_KINDS[kinds[0]] if kinds else "text"]
     for bound in info.metadata:
         for word, name in (("above", "gt"), ("from", "ge"), ("up to", "le")):
             if (value := getattr(bound, name, None)) is not None:

@@ -1,30 +1,28 @@
-"""Which pages may connect: browsers let any page open a WebSocket to any host, and tell its origin."""
+"""Which pages may connect. A browser lets any page open a WebSocket to any host, but sends the page's Origin."""
 
 import re
 from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.ports import MOST_OF_A_PORT
+from gateway.ports import MAX_PORT
 
-LONGEST_SHOWN = 80  # characters of a wrong one
+LONGEST_SHOWN = 80  # characters of an invalid origin in an error
 
-# As browsers send it: ASCII, no path, no port that its scheme has anyway.
+# As browsers send it: ASCII, no path, no default port.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9]\d{0,4}))?")
-_NEEDLESS = {"http": ":80", "https": ":443"}
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 def check_origin(origin: str) -> str:
-    """Return `origin`, in lower case: one that a browser may send, or `*`. Raises `ValueError`."""
-    scheme, _, place = origin.partition("://")
-    is_needless = scheme in _NEEDLESS and place.endswith(_NEEDLESS[scheme]) and not place.endswith("]")
+    """Return `origin`, in lower case, if a browser may send it or it is `*`; raises `ValueError` otherwise."""
     match = _ORIGIN.fullmatch(origin)
-    is_one = match is not None and int(match["port"] or 0) <= MOST_OF_A_PORT and not is_needless
-    if origin != "*" and not is_one:
+    port = match["port"] if match else None
+    is_default = port is not None and port == _DEFAULT_PORTS.get(origin.partition("://")[0])
+    if origin != "*" and (match is None or is_default or int(port or 0) > MAX_PORT):
         raise ValueError(
-            f"{origin[:LONGEST_SHOWN]!r} is no origin, as a browser sends it; write scheme://host or "
-            "scheme://host:port, such as https://app.example.com: each host by itself, no path, no port that its "
-            "scheme has anyway; or * for all"
+            f"{origin[:LONGEST_SHOWN]!r} is not a valid origin; write scheme://host or scheme://host:port, such as "
+            "https://app.example.com, without path and default port, or * for all"
         )
     return origin
 
@@ -32,8 +30,8 @@ def check_origin(origin: str) -> str:
 def is_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
     """True if a page of `origin` may connect to a gateway that was addressed as `host` (the Host header).
 
-    Clients that send no Origin are no browsers and pass; so do the gateway's own host, loopback, and whom `allowed`
-    names (`*`: everybody).
+    Clients that send no Origin are not browsers and may connect. So may pages of the gateway's own host, of loopback,
+    and of the origins in `allowed` (`*`: all).
     """
     if origin is None or "*" in allowed or origin.lower() in allowed:
         return True

@@ -1,7 +1,7 @@
-"""The ports of a replica: taken first, so that one that is in use is known at once, and silent until somebody answers.
+"""The ports of a replica. They are bound first, so that a port in use is reported at once, and listen last.
 
-A port that listened while the replica waits for Redis would hold whoever calls; one that does not is refused, and load
-balancers and probes know what that means.
+A port that listened while the replica waits for Redis would make callers hang. One that does not listen refuses them,
+which load balancers and probes understand.
 """
 
 import re
@@ -10,14 +10,14 @@ from ipaddress import ip_address
 
 from gateway.process import ExitStatus
 
-MOST_OF_A_PORT = 65_535
+MAX_PORT = 65_535
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?", re.IGNORECASE)
-BACKLOG = 4_096  # handshakes that the kernel holds while the loop is busy: all clients of another replica may come
+BACKLOG = 4_096  # handshakes that the kernel queues while the loop is busy: a whole other replica's clients may come
 
 
 class CannotListen(Exception):
-    """The message says where, why, and what to do."""
+    """The port is taken or not allowed; the message says which, why, and what to do."""
 
     status = ExitStatus.FAILURE
 
@@ -27,20 +27,20 @@ class CannotListen(Exception):
 
 
 def check_host(host: str) -> str:
-    """Return `host`, a name, or an address without the brackets of URLs; raises `ValueError` if it can be neither."""
+    """Return `host`, an address without brackets; raises `ValueError` if it is not a valid name or address."""
     address = host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
     try:
         ip_address(address)
     except ValueError:
         if not _may_be_looked_up(host):
-            hint = "; the port is a setting of its own" if re.search(r"[^:]:\d+$", host) else ""
-            raise ValueError(f"it is no address and no name of a host{hint}") from None
+            hint = "; the port is a separate setting" if re.search(r"[^:]:\d+$", host) else ""
+            raise ValueError(f"not a valid host name or address{hint}") from None
     return address
 
 
 def _may_be_looked_up(name: str) -> bool:
     try:
-        if re.fullmatch(r"[\d.]+", name):  # `0` and `127.1` are addresses to the kernel
+        if re.fullmatch(r"[\d.]+", name):  # the kernel takes `0` and `127.1` for addresses
             socket.inet_aton(name)
         return bool(_NAME.fullmatch(name.encode("idna").decode()))
     except (OSError, UnicodeError):
@@ -48,12 +48,12 @@ def _may_be_looked_up(name: str) -> bool:
 
 
 def bind(host: str, port: int, flags: str = "") -> socket.socket:
-    """A socket at that address, which does not listen yet; raises `CannotListen`."""
+    """A socket bound to that address, not listening yet; raises `CannotListen`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # :: is both families, whatever the host's default is
+        if family == socket.AF_INET6:  # `::` serves IPv4, too, whatever the system's default
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
     except OSError as error:
@@ -64,8 +64,7 @@ def bind(host: str, port: int, flags: str = "") -> socket.socket:
 
 
 def listen(listener: socket.socket, flags: str = "") -> None:
-    """From now on it takes connections. Of two that bound a port at one moment, the second learns it here, by
-    `CannotListen`."""
+    """Take connections from now on; raises `CannotListen` if another process bound the port at the same moment."""
     try:
         listener.listen(BACKLOG)
     except OSError as error:
@@ -73,6 +72,6 @@ def listen(listener: socket.socket, flags: str = "") -> None:
 
 
 def address(listener: socket.socket) -> str:
-    """As it is written in a URL."""
+    """`host:port` as in a URL."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

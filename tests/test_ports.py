@@ -109,11 +109,11 @@ def test_the_brackets_of_a_url_are_taken_off() -> None:
     ],
 )
 def test_what_can_be_no_host_is_said_before_a_port_is_opened(host: str) -> None:
-    with pytest.raises(ValueError, match=r"it is no address and no name of a host$"):
+    with pytest.raises(ValueError, match=r"not a valid host name or address$"):
         check_host(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0:3001", "localhost:3001", "[::1]:3001", "http://a:80"])
 def test_where_a_port_stands_it_is_said_that_it_has_a_setting(host: str) -> None:
-    with pytest.raises(ValueError, match="the port is a setting of its own"):
+    with pytest.raises(ValueError, match="the port is a separate setting"):
         check_host(host)

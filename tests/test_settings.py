@@ -187,6 +187,19 @@ def test_a_key_is_never_printed_whatever_is_wrong(monkeypatch: pytest.MonkeyPatc
         assert [secret for secret in secrets if secret in text] == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("short", "key 1 is too short: use 16 or more printable ASCII characters"),
+        (f"{KEY},a b", "key 2 is too short: use 16 or more printable ASCII characters"),
+        (f"{KEY} {KEY}", "key 1 contains a space or a character that is not allowed: use 16 or more printable ASCII"),
+    ],
+)
+def test_a_bad_key_is_numbered_and_the_rule_is_told(keys: str, says: str) -> None:
+    result = CliRunner().invoke(cli.main, ["serve", "--check-config", f"--publish-keys={keys}"])
+    assert f"--publish-keys (GATEWAY_PUBLISH_KEYS): {says}" in result.stderr
+
+
 def test_a_good_key_is_not_shown_by_the_settings_nor_by_the_help_nor_by_another_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -219,8 +232,8 @@ def test_several_bad_values_are_named_at_once() -> None:
     assert result.exit_code == 78
     assert result.stderr.splitlines() == [
         "progress-gateway: 2 settings are wrong:",
-        "  --port (GATEWAY_PORT) is 'x'; accepted: a whole number from 0 up to 65535",
-        "  --max-projects (GATEWAY_MAX_PROJECTS) is '0'; accepted: a whole number above 0 up to 10000000",
+        "  --port (GATEWAY_PORT) is 'x'; expected: a whole number from 0 up to 65535",
+        "  --max-projects (GATEWAY_MAX_PROJECTS) is '0'; expected: a whole number above 0 up to 10000000",
     ]
 
 
@@ -371,7 +384,7 @@ def test_a_secret_in_the_place_of_its_file_is_not_repeated(
     flags = [flag_of(f"{field}_file"), secret] if by_flag else []
     result = CliRunner().invoke(cli.main, ["serve", "--check-config", *flags])
     assert result.exit_code == 78
-    assert f"{variable_of(f'{field}_file')} names no file that exists; it is the path of a file" in result.stderr
+    assert f"{variable_of(f'{field}_file')} must be the path of an existing file" in result.stderr
     assert not [word for word in ("hunter2", KEY, OTHER_KEY) if word in result.output]
 
 
@@ -384,7 +397,7 @@ def test_a_path_may_be_relative(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 
 
 def test_the_two_ports_are_two() -> None:
-    with pytest.raises(ValidationError, match=r"admin_port\n.*it and GATEWAY_PORT are both 4000"):
+    with pytest.raises(ValidationError, match=r"admin_port\n.*4000 is GATEWAY_PORT, too"):
         Settings(port=4000, admin_port=4000)
     Settings(port=4000, admin_port=4000, admin_host="10.0.0.1")
     Settings(port=0, admin_port=0)
@@ -393,7 +406,7 @@ def test_the_two_ports_are_two() -> None:
 def test_two_ports_that_are_one_are_named_beside_what_else_is_wrong() -> None:
     result = CliRunner().invoke(cli.main, ["serve", "--admin-port=3001", "--drain-rate=x"])
     assert result.exit_code == 78
-    said = "--admin-port (GATEWAY_ADMIN_PORT): it and GATEWAY_PORT are both 3001; give it another"
+    said = "--admin-port (GATEWAY_ADMIN_PORT): 3001 is GATEWAY_PORT, too; use another port"
     assert said in result.stderr
     assert "--drain-rate (GATEWAY_DRAIN_RATE) is 'x'" in result.stderr
 
