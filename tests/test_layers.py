@@ -88,6 +88,16 @@ def test_a_module_imports_only_from_layers_below(package: str) -> None:
     assert [(name, other) for name in rank for other in needed[name] if rank[other] >= rank[name]] == []
 
 
+def test_the_document_names_methods_that_exist() -> None:
+    """`Channel.since`: a class of ours and what its file defines or sets."""
+    code = [path.read_text() for package in ("gateway", "publisher") for path in modules(package).values()]
+    named = re.findall(r"`([A-Z]\w+)\.(\w+)", DESIGN.read_text())
+    assert len(named) > 10
+    for owner, name in named:
+        (text,) = [text for text in code if re.search(rf"^class {owner}\b", text, re.MULTILINE)]
+        assert re.search(rf"def {name}\(|self\.{name}\b.* = ", text), f"{owner}.{name}"
+
+
 def test_the_publisher_knows_no_gateway_and_needs_redis_and_pydantic_alone() -> None:
     for name, path in modules("publisher").items():
         extra = {"inngest"} if name.startswith("inngest") else set()
