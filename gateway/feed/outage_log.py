@@ -4,7 +4,7 @@ import logging
 from typing import NamedTuple
 
 from publisher.redaction import redacted_redis_url
-from publisher.transport.advice import UNKNOWN, advice_for, text_of, with_advice
+from publisher.transport.advice import UNKNOWN, advice_for, error_text, with_advice
 
 logger = logging.getLogger("gateway.feed")
 
@@ -88,4 +88,4 @@ class OutageLog:
     def trouble(self, *, is_lost: bool, now: float) -> Trouble | None:
         """What an operator is to know now: why the feed is lost, or what Redis refused within the last minute."""
         error = self._error if is_lost else self._refusal if now - self._refused_at < LOG_PAUSE_SECONDS else None
-        return None if error is None else Trouble(text_of(error), advice_for(error).hint)
+        return None if error is None else Trouble(error_text(error), advice_for(error).hint)

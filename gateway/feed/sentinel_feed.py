@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from gateway.feed.link import end_if_cancelled
 from gateway.feed.observer import FeedObserver
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
-from publisher.transport.sentinels import Place, ask_all
+from publisher.transport.sentinels import Address, ask_all
 from publisher.transport.url import RedisUrl
 
 logger = logging.getLogger("gateway.feed")
@@ -29,7 +29,7 @@ class SentinelFeed(ServerFeed):
     def __init__(self, url: RedisUrl, observer: FeedObserver, *, probe_channel: str) -> None:
         super().__init__(url.url, observer, probe_channel=probe_channel)
         self._sentinels = url
-        self._place_now: Place | None = None
+        self._place_now: Address | None = None
 
     async def _place(self) -> str:
         known = await ask_all(self._sentinels)

@@ -33,7 +33,7 @@ from gateway.feed.link import (
 from gateway.feed.observer import FeedObserver, FeedState, Remembered
 from gateway.feed.outage_log import OutageLog, Trouble
 from publisher.names import jobs_key
-from publisher.transport.slot_map import text_of
+from publisher.transport.slot_map import decoded
 
 logger = logging.getLogger("gateway.feed")
 
@@ -339,7 +339,7 @@ class ServerFeed(asyncio.Protocol):
 
     def _on_push(self, push: list[Any]) -> None:
         """SUBSCRIBE and UNSUBSCRIBE have no answer but this."""
-        if len(push) != 3 or not self._expected or self._expected.popleft().kind != text_of(push[0]).upper():
+        if len(push) != 3 or not self._expected or self._expected.popleft().kind != decoded(push[0]).upper():
             raise hiredis.ProtocolError(f"a push that was not asked for: {push!r:.80}")
 
     def _on_answer(self, answer: Any) -> None:

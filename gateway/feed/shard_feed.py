@@ -11,8 +11,8 @@ from gateway.feed.link import MOVES, SHARDED, Expected, pack
 from gateway.feed.observer import FeedObserver
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
 from publisher.names import jobs_key
-from publisher.transport.slot_map import NOWHERE, text_of
-from publisher.transport.url import is_place
+from publisher.transport.slot_map import NOWHERE, decoded
+from publisher.transport.url import is_address
 
 _PLACE = re.compile(r"(\S*):(\d{1,5})$")  # where ASK sends one to
 
@@ -23,7 +23,7 @@ def _place_of(text: str) -> str:
     The host is empty where it is that of the node which was asked.
     """
     place = _PLACE.search(text)
-    is_somewhere = place and place[1] != NOWHERE and is_place(place[1] or "localhost", int(place[2]))
+    is_somewhere = place and place[1] != NOWHERE and is_address(place[1] or "localhost", int(place[2]))
     return place[0] if place and is_somewhere else ""
 
 
@@ -90,7 +90,7 @@ class ShardFeed(ServerFeed):
     def _on_push(self, push: list[Any]) -> None:
         if push[0] != b"sunsubscribe":
             super()._on_push(push)
-        elif (redis_channel := text_of(push[1])) not in self._leaving:
+        elif (redis_channel := decoded(push[1])) not in self._leaving:
             self._move(redis_channel)  # its slot went to another shard
 
     def _on_left(self, redis_channels: list[str]) -> None:

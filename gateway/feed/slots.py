@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from publisher.transport.slot_map import Span, read_slots, text_of
+from publisher.transport.slot_map import Span, decoded, read_slots
 
 
 class View(NamedTuple):
@@ -26,7 +26,7 @@ class View(NamedTuple):
         """
         epochs: dict[str, int] = {}
         node = ""
-        for line in text_of(nodes).splitlines():
+        for line in decoded(nodes).splitlines():
             words = line.removeprefix("txt:").split()
             if len(words) < 8 or not words[6].isdecimal():
                 continue
@@ -38,7 +38,7 @@ class View(NamedTuple):
 
 def read_migrating(nodes: Any) -> frozenset[int]:
     """The slots that a node is giving away, from its answer to CLUSTER NODES: the rest of that may be very long."""
-    own = re.search(r"^\S+ \S+ \S*myself.*", text_of(nodes), re.MULTILINE)
+    own = re.search(r"^\S+ \S+ \S*myself.*", decoded(nodes), re.MULTILINE)
     return frozenset(int(slot) for slot in re.findall(r"\[(\d{1,5})->-", own[0])) if own else frozenset()
 
 

@@ -199,11 +199,11 @@ def advice_for(error: Exception | str) -> Advice:
     return next((advice for known, advice in _BY_WORDS if known in words), UNKNOWN)
 
 
-def text_of(error: Exception | str) -> str:
+def error_text(error: Exception | str) -> str:
     """An error's own words, in one line."""
     return str(error).partition("\n")[0].removeprefix("-") or type(error).__name__
 
 
 def with_advice(error: Exception | str) -> str:
     """An error's own words and what to do, as whole sentences in one line."""
-    return f"{text_of(error).rstrip('.')}. {advice_for(error).hint}".rstrip()
+    return f"{error_text(error).rstrip('.')}. {advice_for(error).hint}".rstrip()

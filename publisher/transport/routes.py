@@ -34,9 +34,9 @@ from publisher.transport.circuit import (
     is_worth_retrying,
     unreadable,
 )
-from publisher.transport.sentinels import Place
+from publisher.transport.sentinels import Address
 from publisher.transport.slot_map import NOWHERE, SLOTS, Span, read_epoch, read_slots, slot_of
-from publisher.transport.url import RedisUrl, is_place
+from publisher.transport.url import RedisUrl, is_address
 
 MOST_ASKED = 3  # nodes that are asked for the map in a try: each may take a second
 # For how long the word of the Sentinels holds. After a failover by hand the old primary takes events for ten seconds
@@ -101,7 +101,7 @@ class Routes:
         """Sentinels are asked now; not again at once if none of them answers."""
         self._located_at = time.monotonic()
 
-    def set_primary(self, place: Place) -> None:
+    def set_primary(self, place: Address) -> None:
         """What the Sentinels said."""
         self._primary = self.url.at(*place)
         self._located_at = time.monotonic()
@@ -134,7 +134,7 @@ class Routes:
         '' where it names none (`?`, a node that has no name yet, or nonsense): the map is to be learnt anew.
         """
         host = answer.host or self._hosts.get(node, "")  # none means: where it was reached itself
-        return self._node_at(host, answer.port) if host != NOWHERE and is_place(host, answer.port) else ""
+        return self._node_at(host, answer.port) if host != NOWHERE and is_address(host, answer.port) else ""
 
     def note(self, node: str, answer: object) -> None:
         """What an answer tells of the map, and of the node that gave it."""

@@ -16,10 +16,10 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from publisher.transport.circuit import NotAsked, circuit_of
 from publisher.transport.options import redis_options
-from publisher.transport.slot_map import text_of
-from publisher.transport.url import SENTINEL_SECONDS, RedisUrl, is_place
+from publisher.transport.slot_map import decoded
+from publisher.transport.url import SENTINEL_SECONDS, RedisUrl, is_address
 
-Place = tuple[str, int]
+Address = tuple[str, int]
 
 # What a question may raise: of a server that is no Sentinel, too.
 _ERRORS = (RedisError, OSError, TypeError, AttributeError, ValueError, LookupError, ArithmeticError)
@@ -39,11 +39,11 @@ class Known(NamedTuple):
     """For how long this Sentinel has known it as that; 0 amid a failover."""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Address:
         return self.host, self.port
 
 
-def locate(url: RedisUrl) -> Place:
+def locate(url: RedisUrl) -> Address:
     """Host and port of the primary; raises redis-py's `ConnectionError` if no Sentinel knows it."""
     answers: list[Known | Exception] = []
     for sentinel in (url.at_sentinel(*place) for place in url.hosts):
@@ -56,7 +56,7 @@ def locate(url: RedisUrl) -> Place:
     return newest(url, answers).place
 
 
-async def locate_async(url: RedisUrl) -> Place:
+async def locate_async(url: RedisUrl) -> Address:
     """The same for `async` code; all are asked at once."""
     asked = [_hear_async(url.at_sentinel(*place), url.service) for place in url.hosts]
     return newest(url, await asyncio.gather(*asked)).place
@@ -131,14 +131,14 @@ def read(answers: Sequence[Any]) -> Known:
     """Read what a Sentinel answered; raises its error, and `ValueError`, `TypeError` or `LookupError` for nonsense."""
     if error := next((answer for answer in answers if isinstance(answer, Exception)), None):
         raise error
-    words, (host, port) = [text_of(word) for word in answers[0]], answers[1]
-    if not is_place(text_of(host), int(port)):
+    words, (host, port) = [decoded(word) for word in answers[0]], answers[1]
+    if not is_address(decoded(host), int(port)):
         raise ValueError("a Sentinel names no place of a server")
     state = dict(zip(words[::2], words[1::2], strict=True))
     # The one that leads a failover names the new primary already; its record is the old one's until all are done.
-    is_settled = (state["ip"], state["port"]) == (text_of(host), text_of(port))
+    is_settled = (state["ip"], state["port"]) == (decoded(host), decoded(port))
     seconds = _number(state.get("role-reported-time", "0")) / 1_000 if is_settled else 0.0
-    return Known(_number(state["config-epoch"]), text_of(host), int(port), seconds)
+    return Known(_number(state["config-epoch"]), decoded(host), int(port), seconds)
 
 
 def _number(text: str) -> int:

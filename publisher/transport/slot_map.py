@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from redis.crc import key_slot
 
-from publisher.transport.url import is_place
+from publisher.transport.url import is_address
 
 SLOTS = 16_384
 MOST_DIGITS = 20  # of an epoch, which has 64 bits
@@ -44,13 +44,13 @@ def _spans(answer: Sequence[Any], host: str) -> Iterator[Span]:
     for first, last, primary, *_ in answer:
         # A node that has no other name than the one by which it was reached gives none; one that nobody can reach yet,
         # a question mark, or no port: it listens with TLS only, say.
-        name, port = text_of(primary[0]) or host, int(primary[1])
+        name, port = decoded(primary[0]) or host, int(primary[1])
         if not 0 <= int(first) <= int(last) < SLOTS:
             raise ValueError
         if name != NOWHERE and port:
-            if not is_place(name, port):
+            if not is_address(name, port):
                 raise ValueError
-            yield Span(int(first), int(last), name, port, text_of(primary[2]) if len(primary) > 2 else "")
+            yield Span(int(first), int(last), name, port, decoded(primary[2]) if len(primary) > 2 else "")
 
 
 def read_epoch(answer: Any) -> int:
@@ -58,13 +58,13 @@ def read_epoch(answer: Any) -> int:
 
     A node that is cut off from the others goes on giving its old map; its epoch tells.
     """
-    for line in text_of(answer).splitlines():
+    for line in decoded(answer).splitlines():
         name, _, value = line.partition(":")
         if name == "cluster_current_epoch" and value.strip().isdecimal() and len(value) <= MOST_DIGITS:
             return int(value)
     return 0
 
 
-def text_of(word: Any) -> str:
+def decoded(word: Any) -> str:
     """A word of an answer of Redis as text; empty for null."""
     return word.decode(errors="replace") if isinstance(word, bytes) else str(word or "")

@@ -111,7 +111,7 @@ class RedisUrl(NamedTuple):
         Raises redis-py's `ConnectionError` for an invalid address. Servers and Sentinels name others' addresses, and a
         crafted host would send user and password elsewhere.
         """
-        if not is_place(host, port):
+        if not is_address(host, port):
             from redis.exceptions import ConnectionError  # here: redis-py takes long to load
 
             raise ConnectionError(f"{host[:LONGEST_NAME]!r}:{str(port)[:LONGEST_NAME]} is not a valid server address")
@@ -124,7 +124,7 @@ class RedisUrl(NamedTuple):
         return _join(self.scheme, self.sentinel_user, host, port, 0, tls + bounds)
 
 
-def is_place(host: str, port: int) -> bool:
+def is_address(host: str, port: int) -> bool:
     """Whether a URL can say this host and port, and does not say something else then."""
     if _NOT_IN_A_HOST.search(unquote(host)):  # redis-py undoes %XX in it
         return False
@@ -205,6 +205,6 @@ def _host(text: str, kind: Kind, number: int) -> tuple[str, int]:
     except ValueError:
         raise ValueError(wrong) from None
     host = split.hostname or ("localhost" if kind == "server" else "")
-    if split.path or not is_place(host, port):
+    if split.path or not is_address(host, port):
         raise ValueError(wrong)
     return host, port

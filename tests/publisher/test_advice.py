@@ -5,7 +5,7 @@ import re
 import pytest
 from redis import exceptions
 
-from publisher.transport.advice import UNKNOWN, advice_for, text_of, with_advice
+from publisher.transport.advice import UNKNOWN, advice_for, error_text, with_advice
 from publisher.transport.url import RedisUrl
 
 
@@ -83,8 +83,8 @@ def test_an_error_that_nobody_knows_has_no_hint() -> None:
 
 
 def test_the_text_of_an_error_is_one_line_and_never_empty() -> None:
-    assert text_of(ValueError("one\ntwo")) == "one"
-    assert text_of(TimeoutError()) == "TimeoutError"
+    assert error_text(ValueError("one\ntwo")) == "one"
+    assert error_text(TimeoutError()) == "TimeoutError"
 
 
 def test_error_and_hint_are_whole_sentences() -> None:

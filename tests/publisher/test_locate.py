@@ -11,7 +11,7 @@ from redis.exceptions import AuthenticationError, ConnectionError
 
 from publisher.transport import sentinels as module
 from publisher.transport.circuit import circuit_of
-from publisher.transport.sentinels import Place, locate, locate_async
+from publisher.transport.sentinels import Address, locate, locate_async
 from publisher.transport.url import SENTINEL_SECONDS, RedisUrl
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import free_port
@@ -55,8 +55,8 @@ def url_of(*sentinels: OneSentinel) -> RedisUrl:
     return RedisUrl.parse(f"redis+sentinel://{','.join(one.at for one in sentinels)}/m")
 
 
-def call(locator: Callable[[RedisUrl], Any], url: RedisUrl) -> Place:
-    place: Place = asyncio.run(locator(url)) if locator is locate_async else locator(url)
+def call(locator: Callable[[RedisUrl], Any], url: RedisUrl) -> Address:
+    place: Address = asyncio.run(locator(url)) if locator is locate_async else locator(url)
     return place
 
 

@@ -6,7 +6,7 @@ from redis.exceptions import ConnectionError
 
 from gateway.feed.kinds import check_redis_url
 from publisher.transport.routes import routes_of
-from publisher.transport.url import RedisUrl, is_place
+from publisher.transport.url import RedisUrl, is_address
 
 URL = RedisUrl.parse("redis+cluster://user:secret@127.0.0.1:7001")
 ODD = [
@@ -18,7 +18,7 @@ ODD = [
 
 @pytest.mark.parametrize(("host", "port"), ODD)
 def test_what_is_no_place_is_refused_and_may_pass(host: str, port: int) -> None:
-    assert not is_place(host, port)
+    assert not is_address(host, port)
     with pytest.raises(ConnectionError, match="not a valid server address") as raised:
         URL.at(host, port)
     assert "secret" not in str(raised.value)
