@@ -1,4 +1,4 @@
-"""The ASGI application of a replica: the upgrade at `/ws`, publishing, health, metrics, the dashboard."""
+"""The ASGI application of a replica: `/ws`, publishing, health, metrics and the dashboard."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -36,8 +36,10 @@ HAND_OVER = "progress_gateway.hand_over"
 
 STATIC = Path(str(files("gateway").joinpath("static")))
 
-SECURITY_HEADERS = {
-    # The dashboard runs its own script and style only, and talks to gateways only.
+# Browsers ask for the dashboard's files again after a deploy. It runs only its own script and style, and connects only
+# to gateways.
+STATIC_HEADERS = {
+    "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; "
     "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -45,17 +47,127 @@ SECURITY_HEADERS = {
 }
 
 
-class DashboardFiles(StaticFiles):
-    """Static files that a browser asks for again after a deploy."""
+def create_app(settings: Settings | None = None) -> Starlette:
+    """Return a replica as an ASGI application, for any ASGI server; `gateway.server` runs it best.
 
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers.update(SECURITY_HEADERS | {"Cache-Control": "no-cache"})
-        return response
+    `app.state.hub` is its hub. With an admin port, `app.state.admin` is the application for that port, else None.
+    """
+    settings = settings or Settings()
+    replica = Replica(settings)
+    health = [Route("/healthz", replica.healthz), Route("/readyz", replica.readyz)]
+    operators = [Route("/metrics", replica.metrics)]
+    if replica.publishing is not None:
+        operators.append(Route("/projects/{project_id}/events", PublishEndpoint(replica.publishing)))
+        operators.append(Route("/openapi.json", replica.openapi))
+    has_admin_port = settings.admin_port is not None
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/ws", replica.websocket),
+            Route("/", replica.dashboard),
+            Mount("/static", DashboardFiles(directory=STATIC)),
+            *health,
+            *([] if has_admin_port else operators),
+        ],
+        lifespan=replica.lifespan,
+    )
+    app.state.hub = replica.hub
+    app.state.admin = None
+    if has_admin_port:
+        app.state.admin = Starlette(routes=[*health, *operators])
+        app.state.admin.state.hub = replica.hub
+    return app
+
+
+class Replica:
+    """A replica's parts, and a method for each endpoint. Lives as long as its applications; used by one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
+        self.publishing = Publishing(settings, lambda: self.hub.is_draining) if settings.publish_keys else None
+        self._exposition = Exposition(registry(self.hub, self.publishing))
+        self._openapi = document() if self.publishing else ""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Run the feed and the periodic checks; begin to serve once Redis is here, or its time is up.
+
+        A replica that is still without Redis serves, too: its clients are told `stale`. The command line decides
+        whether it starts at all. A signal ends the wait.
+        """
+        hub = self.hub
+        forever = (hub.feed.run(), Keepalive(hub).run(), watch_loop(hub.counters.loop_lag))
+        tasks = [asyncio.create_task(work) for work in forever]
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(hub.settings.redis_wait_seconds):
+                    while hub.feed.state is not FeedState.LIVE and not hub.is_draining:
+                        await asyncio.sleep(0.01)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def websocket(self, websocket: WebSocket) -> None:
+        if (refusal := self._refusal(websocket)) is not None:
+            await websocket.send_denial_response(refusal)
+            return
+        await websocket.accept()
+        settings = self.hub.settings
+        limits = {"max_bytes": settings.max_message_bytes, "buffer_bytes": settings.buffer_bytes}
+        take = _hand_over(websocket.scope)
+        if take is not None:
+            connection = take(**limits)
+            connection.start(Session(self.hub, connection))
+        else:
+            asgi_connection = AsgiConnection(websocket, **limits)
+            await asgi_connection.run(Session(self.hub, asgi_connection))
+
+    def _refusal(self, websocket: WebSocket) -> Response | None:
+        """Why this upgrade is refused, or None. A page's script cannot read the reason; an operator's tools can."""
+        hub, refused = self.hub, self.hub.counters.refused
+        if hub.is_draining:
+            refused["draining"] += 1
+            return PlainTextResponse("This replica is shutting down; retry.\n", 503)
+        if len(hub.viewers) >= hub.settings.max_connections:
+            refused["full"] += 1
+            return PlainTextResponse("This replica is full; retry later.\n", 503, {"Retry-After": "5"})
+        origin = websocket.headers.get("origin")
+        if not is_allowed(origin, websocket.headers.get("host"), hub.settings.origins):
+            refused["origin"] += 1
+            return PlainTextResponse("Pages of this origin may not connect; add it to GATEWAY_ORIGINS.\n", 403)
+        return None
+
+    async def healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, request: Request) -> Response:
+        hub = self.hub
+        status = {
+            "ready": hub.is_ready,
+            "draining": hub.is_draining,
+            "redis": hub.feed.state.value,
+            "clients": len(hub.viewers),
+        }
+        if (trouble := hub.feed.trouble) is not None:
+            status |= {name: text for name, text in trouble._asdict().items() if text}
+        if lost_seconds := hub.feed.lost_seconds:
+            lost_at = datetime.now(UTC) - timedelta(seconds=lost_seconds)
+            status["lostAt"] = lost_at.isoformat(timespec="seconds")
+        return JSONResponse(status, 200 if hub.is_ready else 503, {"Cache-Control": "no-store"})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._exposition.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def openapi(self, request: Request) -> Response:
+        return Response(self._openapi, media_type="application/json")
+
+    async def dashboard(self, request: Request) -> Response:
+        return FileResponse(STATIC / "index.html", headers=STATIC_HEADERS)
 
 
 class PublishEndpoint:
-    """Publishing behind ASGI. Every method comes here, so that each refusal has the same form."""
+    """Publishing as an ASGI application: a route to one does not restrict methods, so 405 has our form, too."""
 
     def __init__(self, publishing: Publishing) -> None:
         self._publishing = publishing
@@ -71,119 +183,17 @@ class PublishEndpoint:
         )
         try:
             answer = await self._publishing.answer(post)
-        except ClientDisconnect:  # before its body was here: nothing was sent, and nobody waits for an answer
+        except ClientDisconnect:  # before the whole body was read: nothing was sent, and nobody waits for an answer
             return
         response = Response(answer.body, answer.status, answer.headers, media_type="application/json")
         await response(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
-    """A replica as an ASGI application. `gateway.server` runs it best; any ASGI server runs it.
-
-    With a port for operators, what they alone are to see is another application: `app.state.admin`.
-    """
-    settings = settings or Settings()
-    hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
-    publishing = Publishing(settings, lambda: hub.is_draining) if settings.publish_keys else None
-    exposition = Exposition(registry(hub, publishing))
-
-    async def websocket_endpoint(websocket: WebSocket) -> None:
-        if (refusal := _refusal(websocket, hub)) is not None:
-            await websocket.send_denial_response(refusal)
-            return
-        await websocket.accept()
-        limits = {"max_bytes": settings.max_message_bytes, "buffer_bytes": settings.buffer_bytes}
-        hand_over = _hand_over(websocket.scope)
-        if hand_over is not None:
-            connection = hand_over(**limits)
-            connection.start(Session(hub, connection))
-        else:
-            asgi_connection = AsgiConnection(websocket, **limits)
-            await asgi_connection.run(Session(hub, asgi_connection))
-
-    async def healthz(request: Request) -> Response:
-        return PlainTextResponse("ok\n")
-
-    async def readyz(request: Request) -> Response:
-        status = {
-            "ready": hub.is_ready,
-            "draining": hub.is_draining,
-            "redis": hub.feed.state.value,
-            "clients": len(hub.viewers),
-        }
-        if (trouble := hub.feed.trouble) is not None:
-            status |= {name: text for name, text in trouble._asdict().items() if text}
-        if lost_seconds := hub.feed.lost_seconds:
-            lost_at = datetime.now(UTC) - timedelta(seconds=lost_seconds)
-            status["lostAt"] = lost_at.isoformat(timespec="seconds")
-        return JSONResponse(status, 200 if hub.is_ready else 503, {"Cache-Control": "no-store"})
-
-    async def metrics_endpoint(request: Request) -> Response:
-        return Response(exposition.text(), media_type=CONTENT_TYPE_LATEST)
-
-    async def dashboard(request: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers=SECURITY_HEADERS | {"Cache-Control": "no-cache"})
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        forever = (hub.feed.run(), Keepalive(hub).run(), watch_loop(hub.counters.loop_lag))
-        tasks = [asyncio.create_task(work) for work in forever]
-        try:
-            # Events can be had from the first connection on; a Redis that is away does not keep the replica from
-            # starting here (the command line decides that), its clients are told `stale`. A signal ends the wait.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(settings.redis_wait_seconds):
-                    while hub.feed.state is not FeedState.LIVE and not hub.is_draining:
-                        await asyncio.sleep(0.01)
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    health = [Route("/healthz", healthz), Route("/readyz", readyz)]
-    operators = [Route("/metrics", metrics_endpoint), *([] if publishing is None else _publish_routes(publishing))]
-    has_admin_port = settings.admin_port is not None
-    app = Starlette(
-        routes=[
-            WebSocketRoute("/ws", websocket_endpoint),
-            Route("/", dashboard),
-            Mount("/static", DashboardFiles(directory=STATIC)),
-            *health,
-            *([] if has_admin_port else operators),
-        ],
-        lifespan=lifespan,
-    )
-    app.state.hub = hub
-    app.state.admin = Starlette(routes=[*health, *operators]) if has_admin_port else None
-    if has_admin_port:
-        app.state.admin.state.hub = hub
-    return app
-
-
-def _publish_routes(publishing: Publishing) -> list[BaseRoute]:
-    description = document()
-
-    async def openapi(request: Request) -> Response:
-        return Response(description, media_type="application/json")
-
-    return [Route("/projects/{project_id}/events", PublishEndpoint(publishing)), Route("/openapi.json", openapi)]
-
-
-def _refusal(websocket: WebSocket, hub: Hub) -> Response | None:
-    """Why this upgrade is refused, or None. A script cannot see the reason, but an operator's tools can."""
-    refused = hub.counters.refused
-    if hub.is_draining:
-        refused["draining"] += 1
-        return PlainTextResponse("This replica is shutting down; try again, another will answer.\n", 503)
-    if len(hub.viewers) >= hub.settings.max_connections:
-        refused["full"] += 1
-        return PlainTextResponse("This replica has as many connections as it takes.\n", 503, {"Retry-After": "5"})
-    origin = websocket.headers.get("origin")
-    if not is_allowed(origin, websocket.headers.get("host"), hub.settings.origins):
-        refused["origin"] += 1
-        return PlainTextResponse("Pages of this origin may not connect; GATEWAY_ORIGINS names those that may.\n", 403)
-    return None
+class DashboardFiles(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(STATIC_HEADERS)
+        return response
 
 
 def _hand_over(scope: Scope) -> Callable[..., Connection] | None:

@@ -144,7 +144,7 @@ class Drain:
             self._closed += 1
             self._hub.drain_closes += 1
             self._closing.append((answers_until, viewer.connection))
-            viewer.connection.close(CloseCode.RESTART, "this replica ends; connect again")
+            viewer.connection.close(CloseCode.RESTART, "this replica is shutting down; reconnect")
 
     async def _see_off(self) -> None:
         """Who was closed last is given time to answer, too."""

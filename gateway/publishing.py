@@ -1,4 +1,4 @@
-"""`POST /projects/<id>/events`: events from jobs in any language, sent by the publisher's code. Knows no framework."""
+"""`POST /projects/<id>/events`: events from jobs in any language, published by the publisher's code. No framework."""
 
 import asyncio
 import hmac
@@ -17,26 +17,26 @@ from gateway.settings import Settings, in_digits
 from publisher.aio.client import publish
 from publisher.events import _Model
 from publisher.field_errors import of_event
-from publisher.names import check_project_id
+from publisher.names import PROJECT_ID_RULE, check_project_id
 from publisher.publication import Publication
 from publisher.settings import DEFAULT_REDIS_URL, PublisherSettings
 from publisher.transport.circuit import SEND_ERRORS, is_worth_retrying
 
 STATUSES = (202, 401, 405, 413, 422, 429, 503)
 
-# Requests that are being read or wait for Redis. Each may hold a body and a connection to Redis, so this bounds both
-# while Redis is away; in usual times a request takes milliseconds.
-MAX_IN_HAND = 64
-GIVE_UP_SECONDS = 4.0  # for one request: many HTTP clients wait for 5, and would not know what became of their events
-# Events that are checked, or sent, in one go. Beside batches of 1,000 a viewer's pong took 34 ms (p99) where they were
-# one piece, and takes 10 ms like this.
+# Requests in progress: read, or waiting for Redis. Each may hold a body and a Redis connection: this bounds both while
+# Redis is away; usually a request takes milliseconds.
+MAX_IN_PROGRESS = 64
+GIVE_UP_SECONDS = (
+    4.0  # per request: many HTTP clients time out after 5, and would not learn what became of their events
+)
+# Events that are checked, or sent, without yielding to the loop. With batches of 1,000 in one piece, the p99 of a
+# viewer's pong was 34 ms; with slices it is 10 ms.
 SLICE = 100
 AWAY_SECONDS, BUSY_SECONDS, REFUSED_SECONDS = 1, 1, 30  # for Retry-After
 
 
 class Answer(NamedTuple):
-    """A response."""
-
     status: int
     body: bytes
     headers: dict[str, str]
@@ -46,7 +46,7 @@ class Accepted(_Model):
     """Every event was handed to Redis."""
 
     seqs: list[int | None]
-    """The seq of each event, in their order; null for one that the rule for attempts refused, or with replay off."""
+    """The seq of each event, in order; null if the rule for attempts refused it, or with replay off."""
 
     @property
     def answer(self) -> Answer:
@@ -54,28 +54,28 @@ class Accepted(_Model):
 
 
 class BadField(_Model):
-    """One thing that does not fit."""
+    """A field that is not valid."""
 
     index: int | None = None
-    """Which event of the list, from 0; left out if the body was one event."""
+    """Index of the event in the list, from 0; absent if the body was one event."""
     field: str | None = None
-    """The field, such as `progress` or `result.file`; left out if it is the event itself."""
+    """The field, such as `progress` or `result.file`; absent if the event itself is wrong."""
     message: str
-    """What it should be."""
+    """What is expected."""
 
 
 class PublishError(_Model):
-    """Nothing was sent, unless the code is `redis_unavailable` or `redis_refused`: then a part may have been."""
+    """Nothing was sent; with the codes `redis_unavailable` and `redis_refused` some events may have been."""
 
     code: PublishCode
     message: str
     """A sentence that says what to do."""
     errors: list[BadField] | None = None
-    """What does not fit; with status 422 only."""
+    """The fields that are not valid; with status 422 only."""
 
 
 class Refused(Exception):
-    """A request that is not done; carries what to answer. Headers are given by name: `retry_after=1`."""
+    """Carries the answer to a refused request. Headers are keyword arguments: `retry_after=1`."""
 
     def __init__(
         self, status: int, code: PublishCode, message: str, errors: list[BadField] | None = None, **headers: object
@@ -88,17 +88,17 @@ class Refused(Exception):
 
 
 def bad_fields(error: ValidationError, index: int | None) -> list[BadField]:
-    """What pydantic found in one event: a sentence for each field, never what it held."""
+    """Pydantic's errors in one event, a sentence for each field, without the values."""
     return [BadField(index=index, field=field, message=message) for field, message in of_event(error).items()]
 
 
 class Post(NamedTuple):
-    """A request, as the application hands it over."""
+    """A request from the application."""
 
     method: str
     project_id: str
     authorization: Sequence[str]
-    """Each header of that name."""
+    """The value of each such header."""
     content_length: str | None
     body: AsyncIterator[bytes]
 
@@ -106,8 +106,7 @@ class Post(NamedTuple):
 class Publishing:
     """Answers the requests to publish. Lives as long as the replica; used by one event loop only.
 
-    A request is read, checked and sent by one coroutine; what it refuses, it refuses before anything was sent, except
-    for what Redis says.
+    One coroutine reads, checks and sends a request. Every refusal but Redis' own comes before anything was sent.
     """
 
     def __init__(self, settings: Settings, is_draining: Callable[[], bool]) -> None:
@@ -119,8 +118,8 @@ class Publishing:
         self._keys = [key.get_secret_value().encode() for key in settings.publish_keys]
         self._buckets = [TokenBucket(settings.publish_burst, time.monotonic()) for _ in self._keys]
         self._max_events = min(settings.publish_max_events, settings.publish_burst)
-        self._in_hand = 0
-        # What operators see
+        self._in_progress = 0
+        # Counts for /metrics: events that Redis took, events that it refused, requests by status.
         self.accepted = 0
         self.refused = 0
         self.requests = dict.fromkeys(STATUSES, 0)
@@ -133,19 +132,18 @@ class Publishing:
         except asyncio.CancelledError:
             if not self._is_draining():
                 raise
-            # The server's patience with what still runs has ended: it waits for a Redis that does not answer, or for
-            # a body. There is time for one answer.
+            # The server ends and cancels requests that still wait for Redis or a body. There is time for an answer.
             answer = self._draining().answer
         self.requests[answer.status] += 1
         return answer
 
     async def _publish(self, post: Post) -> list[int | None]:
         if post.method != "POST":
-            raise Refused(405, PublishCode.METHOD_NOT_ALLOWED, "Events are sent by POST.", allow="POST")
+            raise Refused(405, PublishCode.METHOD_NOT_ALLOWED, "Use POST to send events.", allow="POST")
         if self._is_draining():
             raise self._draining()
         key = self._key_of(post.authorization)
-        with self._one_in_hand():
+        with self._one_in_progress():
             self._check_project(post.project_id)
             events = self._events_of(await self._read(post))
             self._take(key, 1 if isinstance(events, dict) else len(events))
@@ -153,14 +151,13 @@ class Publishing:
 
     @staticmethod
     def _draining() -> Refused:
-        sentence = "This replica ends; send again, another one answers."
-        return Refused(503, PublishCode.DRAINING, sentence, retry_after=BUSY_SECONDS)
+        return Refused(503, PublishCode.DRAINING, "This replica is shutting down; retry.", retry_after=BUSY_SECONDS)
 
     def _key_of(self, authorization: Sequence[str]) -> int:
-        """Which key the request carries."""
+        """The index of the request's key."""
         words = authorization[0].split() if len(authorization) == 1 else []
         given = words[1] if len(words) == 2 and words[0].lower() == "bearer" else ""
-        # Each key is compared, and to its end: the time that this takes tells nobody which key came close.
+        # Compare every key in constant time, so that the time does not reveal a near match.
         matches = [hmac.compare_digest(given.encode(errors="replace"), key) for key in self._keys]
         if True not in matches:
             sentence = "Send `Authorization: Bearer <key>` with one of the keys of GATEWAY_PUBLISH_KEYS."
@@ -168,32 +165,33 @@ class Publishing:
         return matches.index(True)
 
     @contextmanager
-    def _one_in_hand(self) -> Iterator[None]:
-        if self._in_hand >= MAX_IN_HAND:
-            sentence = f"{MAX_IN_HAND} requests are waiting already; send again in a moment."
+    def _one_in_progress(self) -> Iterator[None]:
+        if self._in_progress >= MAX_IN_PROGRESS:
+            sentence = f"{MAX_IN_PROGRESS} requests are already in progress; retry in a moment."
             raise Refused(503, PublishCode.OVERLOADED, sentence, retry_after=BUSY_SECONDS)
-        self._in_hand += 1
+        self._in_progress += 1
         try:
             yield
         finally:
-            self._in_hand -= 1
+            self._in_progress -= 1
 
     @staticmethod
     def _check_project(project_id: str) -> None:
         try:
             check_project_id(project_id)
-        except ValidationError:
-            form = "1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit"
-            errors = [BadField(field="projectId", message=f"A project id is {form}.")]
-            raise Refused(422, PublishCode.BAD_PROJECT_ID, "The path names no project; see `errors`.", errors) from None
+        except ValueError:
+            errors = [BadField(field="projectId", message=PROJECT_ID_RULE)]
+            sentence = "The project id in the path is not valid; see `errors`."
+            raise Refused(422, PublishCode.BAD_PROJECT_ID, sentence, errors) from None
 
     async def _read(self, post: Post) -> bytes:
-        """The body, of which never more than the limit and the last piece is held."""
+        """The body; holds at most the limit and one more piece."""
         limit = self._settings.publish_max_bytes
-        too_big = Refused(413, PublishCode.BODY_TOO_BIG, f"A body has at most {limit} bytes; send the events in parts.")
+        too_big = Refused(
+            413, PublishCode.BODY_TOO_BIG, f"A body may have at most {limit} bytes; send fewer events at once."
+        )
         length = post.content_length or ""
-        # A length of 20 digits is beyond every limit, one of 5,000 beyond what `int` reads. One that is no number at
-        # all is the server's business.
+        # `int` refuses numbers of thousands of digits. uvicorn handles a length that is not a number.
         if length.isdecimal() and (len(length) >= 20 or int(length) > limit):
             raise too_big
         body = bytearray()
@@ -204,19 +202,19 @@ class Publishing:
         return bytes(body)
 
     def _events_of(self, body: bytes) -> dict[str, Any] | list[Any]:
-        """One event, or a list of what may be events."""
+        """One event or a list, not yet checked."""
         try:
             value = from_json(body, allow_inf_nan=False)
-        except ValueError:  # also nesting too deep, half a surrogate pair, what is not UTF-8
-            sentence = "The body is one event as JSON, or a list of events, in UTF-8."
+        except ValueError:  # also nested too deep, a lone surrogate, not UTF-8
+            sentence = "The body must be one event as JSON, or a list of events, in UTF-8."
             raise Refused(422, PublishCode.NOT_JSON, sentence) from None
         if value == []:
-            raise Refused(422, PublishCode.NO_EVENTS, "The list has no event; send one at least.")
+            raise Refused(422, PublishCode.NO_EVENTS, "The list is empty; send at least one event.")
         if not isinstance(value, dict | list):
-            errors = [BadField(message="An event is a JSON object.")]
-            raise Refused(422, PublishCode.BAD_EVENTS, "The body is one event, or a list of events.", errors)
+            errors = [BadField(message="An event must be a JSON object.")]
+            raise Refused(422, PublishCode.BAD_EVENTS, "The body must be one event, or a list of events.", errors)
         if isinstance(value, list) and len(value) > self._max_events:
-            sentence = f"A request has at most {self._max_events} events; send the list in parts."
+            sentence = f"A request may have at most {self._max_events} events; send fewer at once."
             raise Refused(413, PublishCode.TOO_MANY_EVENTS, sentence)
         return value
 
@@ -225,11 +223,11 @@ class Publishing:
         bucket = self._buckets[key]
         if not bucket.take(rate=rate, burst=burst, now=time.monotonic(), count=events):
             seconds = math.ceil(bucket.seconds_until(events, rate=rate)) or 1
-            sentence = f"At most {in_digits(rate)} events a second with one key; send again in {seconds} s."
+            sentence = f"At most {in_digits(rate)} events per second with one key; retry in {seconds} s."
             raise Refused(429, PublishCode.RATE_LIMITED, sentence, retry_after=seconds)
 
     async def _check(self, project_id: str, events: dict[str, Any] | list[Any]) -> list[Publication]:
-        """All, before any is sent."""
+        """Check all events before any is sent."""
         errors: list[BadField] = []
         publications = []
         for number, event in enumerate([events] if isinstance(events, dict) else events):
@@ -240,7 +238,7 @@ class Publishing:
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         if errors:
-            sentence = "None was sent: mend what `errors` names, and send again."
+            sentence = "Nothing was sent: fix what `errors` names, and send again."
             raise Refused(422, PublishCode.BAD_EVENTS, sentence, errors)
         return publications
 
@@ -252,7 +250,7 @@ class Publishing:
             part = publications[start : start + SLICE]
             try:
                 sent = await publish(self._publisher, part, strict=True, seconds=seconds)
-            except SEND_ERRORS as error:  # the publisher has logged it, once a minute
+            except SEND_ERRORS as error:  # the publisher has logged it, at most once a minute
                 raise self._not_sent(error) from None
             refused = sent.count(None) if self._publisher.replay else 0
             self.refused += refused
@@ -263,7 +261,7 @@ class Publishing:
     @staticmethod
     def _not_sent(error: Exception) -> Refused:
         if is_worth_retrying(error):
-            sentence = "Redis does not answer; send again. What was sent already is then sent twice."
+            sentence = "Redis does not answer; retry. Events that were sent already are then sent twice."
             return Refused(503, PublishCode.REDIS_UNAVAILABLE, sentence, retry_after=AWAY_SECONDS)
-        sentence = "Redis refuses this; the gateway's operator can see why."
+        sentence = "Redis refuses this; the gateway's log says why."
         return Refused(503, PublishCode.REDIS_REFUSED, sentence, retry_after=REFUSED_SECONDS)

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 
 from gateway import publishing
 from gateway.app import create_app
-from gateway.publishing import MAX_IN_HAND, SLICE, STATUSES, Post, PublishError, Publishing
+from gateway.publishing import MAX_IN_PROGRESS, SLICE, STATUSES, Post, PublishError, Publishing
 from gateway.settings import Settings
 from publisher.events import check_event
 from publisher.publication import Publication
@@ -416,7 +416,7 @@ async def test_an_empty_list_is_422(api: Api) -> None:
 @pytest.mark.parametrize("value", [1, "event", None, True, 1.5])
 async def test_what_is_neither_an_event_nor_a_list_is_422(api: Api, value: Any) -> None:
     body = error(await api.post(content=json.dumps(value).encode()), 422, "bad_events")
-    assert body["errors"] == [{"message": "An event is a JSON object."}]
+    assert body["errors"] == [{"message": "An event must be a JSON object."}]
 
 
 BAD_EVENTS: list[tuple[dict[str, Any], set[str]]] = [
@@ -524,7 +524,7 @@ async def test_the_rate_is_said_with_all_its_digits(
 ) -> None:
     api = api_of(publish_rate=0.01234567891, publish_burst=1)
     await api.seqs([EVENT])
-    assert "At most 0.01234567891 events a second" in error(await api.post(EVENT), 429, "rate_limited")["message"]
+    assert "At most 0.01234567891 events per second" in error(await api.post(EVENT), 429, "rate_limited")["message"]
 
 
 async def test_each_key_has_a_rate_of_its_own(
@@ -630,7 +630,7 @@ async def test_a_request_that_is_cancelled_otherwise_is_cancelled(api: Api, fake
     with pytest.raises(asyncio.CancelledError):
         await waiting
     fake.gate = None
-    for _ in range(MAX_IN_HAND):
+    for _ in range(MAX_IN_PROGRESS):
         await api.seqs(EVENT)  # and it left no place taken
 
 
@@ -642,8 +642,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_no_more_than_so_many_requests_wait_and_the_next_is_503_at_once(api: Api, fake: FakeRedis) -> None:
     fake.gate = asyncio.Event()
-    waiting = [asyncio.create_task(api.post(EVENT)) for _ in range(MAX_IN_HAND)]
-    await until(lambda: len(fake.seconds) == MAX_IN_HAND)
+    waiting = [asyncio.create_task(api.post(EVENT)) for _ in range(MAX_IN_PROGRESS)]
+    await until(lambda: len(fake.seconds) == MAX_IN_PROGRESS)
     error(await api.post(EVENT), 503, "overloaded")
     error(await api.post(EVENT, key=None), 401, "not_authorised")
     fake.gate.set()
@@ -653,10 +653,10 @@ async def test_no_more_than_so_many_requests_wait_and_the_next_is_503_at_once(ap
 
 async def test_it_is_this_bound_that_refuses(api: Api, fake: FakeRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control."""
-    monkeypatch.setattr(publishing, "MAX_IN_HAND", 10 * MAX_IN_HAND)
+    monkeypatch.setattr(publishing, "MAX_IN_PROGRESS", 10 * MAX_IN_PROGRESS)
     fake.gate = asyncio.Event()
-    waiting = [asyncio.create_task(api.post(EVENT)) for _ in range(2 * MAX_IN_HAND)]
-    await until(lambda: len(fake.seconds) == 2 * MAX_IN_HAND)
+    waiting = [asyncio.create_task(api.post(EVENT)) for _ in range(2 * MAX_IN_PROGRESS)]
+    await until(lambda: len(fake.seconds) == 2 * MAX_IN_PROGRESS)
     fake.gate.set()
     assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {202}
 
@@ -676,7 +676,7 @@ async def test_a_client_that_goes_in_the_middle_of_its_body_is_forgotten(api: Ap
     async def send(message: Any) -> None:
         pytest.fail(f"nobody is there to read {message}")
 
-    for _ in range(MAX_IN_HAND + 1):
+    for _ in range(MAX_IN_PROGRESS + 1):
         await api.app(dict(scope), receive, send)
     await api.seqs(EVENT)
 
