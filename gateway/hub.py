@@ -15,7 +15,7 @@ from gateway.feed.kinds import feed_for
 from gateway.feed.observer import Remembered
 from gateway.settings import Settings
 from gateway.tracing import tracing
-from publisher.names import channel_name
+from publisher.names import redis_channel_of
 
 logger = logging.getLogger("gateway.hub")
 
@@ -74,7 +74,7 @@ class Hub:
     def __init__(self, settings: Settings, redis_url: str, replica_id: str) -> None:
         self.settings = settings
         # `~` begins no project id, and a user with rights to `project:*` has them to this channel too.
-        probe_channel = channel_name(f"~probe:{replica_id}", settings.namespace)
+        probe_channel = redis_channel_of(f"~probe:{replica_id}", settings.namespace)
         self.feed = feed_for(redis_url, self, probe_channel)
         self.is_stale = True
         self.is_draining = False
@@ -103,7 +103,7 @@ class Hub:
 
     def watch(self, project_id: str) -> Project:
         """The project, which begins to be loaded if it is new here."""
-        name = channel_name(project_id, self.settings.namespace)
+        name = redis_channel_of(project_id, self.settings.namespace)
         project = self._projects.get(name.encode())
         if project is None:
             project = self._projects[name.encode()] = Project(project_id, name)

@@ -6,11 +6,11 @@ from pydantic import ConfigDict, Field, StrictInt, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from gateway.codes import ErrorCode
-from publisher.events import MAX_SEQ, JobComplete, JobFailed, Progress, _Model
-from publisher.names import ProjectId
+from publisher.events import MAX_SEQ, CamelModel, JobComplete, JobFailed, Progress
+from publisher.names import PROJECT_ID_RULE, ProjectId
 
 
-class _ClientMessage(_Model):
+class _ClientMessage(CamelModel):
     model_config = ConfigDict(validate_by_name=False)  # camelCase only, on the wire
 
 
@@ -70,8 +70,7 @@ def _explain(error: ValidationError, value: dict[str, Any]) -> BadMessage:
     # loc is (type of message, field, ...)
     fields = {str(details["loc"][1]) for details in error.errors(include_input=False, include_url=False)}
     if "projectId" in fields:
-        form = "1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit"
-        return BadMessage(ErrorCode.BAD_PROJECT_ID, f"`projectId` is a string of {form}.")
+        return BadMessage(ErrorCode.BAD_PROJECT_ID, f"`projectId` must be {PROJECT_ID_RULE}.")
     return BadMessage(ErrorCode.BAD_SINCE, f"`since` is a whole number from 0 to {MAX_SEQ}.", value.get("projectId"))
 
 
@@ -79,7 +78,7 @@ def _explain(error: ValidationError, value: dict[str, Any]) -> BadMessage:
 # functions return the JSON text of one message, as UTF-8.
 
 
-class Connected(_Model):
+class Connected(CamelModel):
     """The first message of a connection."""
 
     type: Literal["connected"] = "connected"
@@ -87,7 +86,7 @@ class Connected(_Model):
     """Names this connection in the gateway's log."""
 
 
-class Subscribed(_Model):
+class Subscribed(CamelModel):
     """From here on every event of the project, or a newer event of the same job, reaches this client."""
 
     type: Literal["subscribed"] = "subscribed"
@@ -98,26 +97,26 @@ class Subscribed(_Model):
     """True: nothing that still matters was missed since `since`."""
 
 
-class Unsubscribed(_Model):
+class Unsubscribed(CamelModel):
     """The project is watched no longer."""
 
     type: Literal["unsubscribed"] = "unsubscribed"
     project_id: ProjectId
 
 
-class Stale(_Model):
+class Stale(CamelModel):
     """This replica lost its feed: what is shown may be old."""
 
     type: Literal["stale"] = "stale"
 
 
-class Live(_Model):
+class Live(CamelModel):
     """This replica has its feed back and has sent all that was missed."""
 
     type: Literal["live"] = "live"
 
 
-class GoingAway(_Model):
+class GoingAway(CamelModel):
     """This replica drains: open the next connection at a random moment of the window, then leave this one."""
 
     type: Literal["going_away"] = "going_away"
@@ -125,13 +124,13 @@ class GoingAway(_Model):
     """The window, from and to, in milliseconds from now."""
 
 
-class Pong(_Model):
+class Pong(CamelModel):
     """The answer to `ping`."""
 
     type: Literal["pong"] = "pong"
 
 
-class ErrorMessage(_Model):
+class ErrorMessage(CamelModel):
     """One message of the client was bad; the connection stays."""
 
     type: Literal["error"] = "error"
@@ -163,7 +162,7 @@ EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage
 ServerMessage = Connected | Subscribed | Unsubscribed | EventMessage | Stale | Live | GoingAway | Pong | ErrorMessage
 
 
-def _encode(message: _Model) -> bytes:
+def _encode(message: CamelModel) -> bytes:
     return message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_none=True)
 
 

@@ -8,16 +8,15 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from gateway.codes import PublishCode
 from gateway.rate_limit import TokenBucket
 from gateway.settings import Settings, in_digits
 from publisher.aio.client import publish
-from publisher.events import _Model
-from publisher.field_errors import of_event
-from publisher.names import PROJECT_ID_RULE, check_project_id
+from publisher.events import CamelModel
+from publisher.field_errors import EventError
+from publisher.names import check_project_id
 from publisher.publication import Publication
 from publisher.settings import DEFAULT_REDIS_URL, PublisherSettings
 from publisher.transport.circuit import SEND_ERRORS, is_worth_retrying
@@ -42,7 +41,7 @@ class Answer(NamedTuple):
     headers: dict[str, str]
 
 
-class Accepted(_Model):
+class Accepted(CamelModel):
     """Every event was handed to Redis."""
 
     seqs: list[int | None]
@@ -53,7 +52,7 @@ class Accepted(_Model):
         return Answer(202, self.__pydantic_serializer__.to_json(self), {})
 
 
-class BadField(_Model):
+class BadField(CamelModel):
     """A field that is not valid."""
 
     index: int | None = None
@@ -64,7 +63,7 @@ class BadField(_Model):
     """What is expected."""
 
 
-class PublishError(_Model):
+class PublishError(CamelModel):
     """Nothing was sent; with the codes `redis_unavailable` and `redis_refused` some events may have been."""
 
     code: PublishCode
@@ -87,9 +86,9 @@ class Refused(Exception):
         self.answer = Answer(status, body, named)
 
 
-def bad_fields(error: ValidationError, index: int | None) -> list[BadField]:
-    """Pydantic's errors in one event, a sentence for each field, without the values."""
-    return [BadField(index=index, field=field, message=message) for field, message in of_event(error).items()]
+def bad_fields(error: EventError, index: int | None = None) -> list[BadField]:
+    """A sentence for each field that is not valid."""
+    return [BadField(index=index, field=field, message=message) for field, message in error.errors.items()]
 
 
 class Post(NamedTuple):
@@ -179,10 +178,9 @@ class Publishing:
     def _check_project(project_id: str) -> None:
         try:
             check_project_id(project_id)
-        except ValueError:
-            errors = [BadField(field="projectId", message=PROJECT_ID_RULE)]
+        except EventError as error:
             sentence = "The project id in the path is not valid; see `errors`."
-            raise Refused(422, PublishCode.BAD_PROJECT_ID, sentence, errors) from None
+            raise Refused(422, PublishCode.BAD_PROJECT_ID, sentence, bad_fields(error)) from None
 
     async def _read(self, post: Post) -> bytes:
         """The body; holds at most the limit and one more piece."""
@@ -211,7 +209,7 @@ class Publishing:
         if value == []:
             raise Refused(422, PublishCode.NO_EVENTS, "The list is empty; send at least one event.")
         if not isinstance(value, dict | list):
-            errors = [BadField(message="An event must be a JSON object.")]
+            errors = [BadField(message="must be a JSON object, or a list of them")]
             raise Refused(422, PublishCode.BAD_EVENTS, "The body must be one event, or a list of events.", errors)
         if isinstance(value, list) and len(value) > self._max_events:
             sentence = f"A request may have at most {self._max_events} events; send fewer at once."
@@ -233,7 +231,7 @@ class Publishing:
         for number, event in enumerate([events] if isinstance(events, dict) else events):
             try:
                 publications.append(Publication.of(project_id, event, self._publisher.namespace))
-            except ValidationError as error:
+            except EventError as error:
                 errors += bad_fields(error, None if isinstance(events, dict) else number)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)

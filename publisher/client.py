@@ -44,7 +44,7 @@ def broadcast_many(
     the last of those before it may be sent twice.
     """
     settings = PublisherSettings.from_environment()
-    publications = [Publication.of(project_id, event, settings.namespace) for project_id, event in events]
+    publications = Publication.of_many(events, settings.namespace)
     from publisher.transport.sync_driver import deliver
 
     return deliver(settings, publications, strict=strict).seqs

@@ -1,15 +1,17 @@
 """The events of a job, as they are published, remembered and sent to browsers.
 
-Unknown fields are dropped. Text that people read (`message`, `error`) is cleaned instead of refused, because it often
-comes from somebody else's exception; everything else that does not fit is an error that names the field.
+Unknown fields are dropped. `message` and `error` are cleaned instead of refused, because they often hold the text of an
+exception. Every other value that does not fit is an error that names the field.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
+
+from publisher.field_errors import event_error
 
 MAX_TEXT = 2_000  # characters of `message` and `error`; longer text is cut
 MAX_FILE = 8_192  # characters of `result.file`: signed URLs are long, and a cut one would be useless
@@ -21,17 +23,17 @@ _PRINTABLE = r"^[^\p{C}\p{Zl}\p{Zp}]+$"
 
 
 def _clean(text: str) -> str:
-    """Take control characters out and cut to `MAX_TEXT`; the check by `isprintable` keeps the usual case cheap."""
+    """Remove control characters and cut to `MAX_TEXT`. The check by `isprintable` keeps the usual case cheap."""
     if len(text) <= MAX_TEXT and text.isprintable():
         return text
-    # A lone surrogate (a file name that is no UTF-8, say) has no place in JSON; it becomes a question mark.
+    # A lone surrogate (from a file name that is not UTF-8) cannot stand in JSON; it becomes a question mark.
     return _CONTROL.sub("", text)[:MAX_TEXT].encode(errors="replace").decode()
 
 
 JobType = Literal["script", "audio", "image", "video", "export"]
 Id = Annotated[str, StringConstraints(pattern=_PRINTABLE, min_length=1, max_length=128)]
 Text = Annotated[str, AfterValidator(_clean)]
-# The bounds stand inside of the unions: around one, pydantic would check them by a Python call for each event.
+# The bounds are inside the unions: around a union, pydantic would check them by a Python call for each event.
 Percent = Annotated[int, Field(ge=0, le=100)] | Annotated[float, Field(ge=0, le=100)]
 Seconds = Annotated[int, Field(gt=0, le=86_400)] | Annotated[float, Field(gt=0, le=86_400)]
 Duration = Annotated[int, Field(ge=0, le=MAX_SEQ)] | Annotated[float, Field(ge=0, le=MAX_SEQ)]
@@ -39,10 +41,30 @@ Attempt = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Seq = Annotated[int, Field(ge=1, le=MAX_SEQ)]
 
 
-class _Model(BaseModel):
+# What each field must be, in words; the bounds are those of the types above.
+RULES = {
+    "type": "'progress', 'job_complete' or 'job_failed'",
+    "seq": f"a whole number from 1 to {MAX_SEQ}",
+    "jobId": "1 to 128 printable characters",
+    "jobType": "'script', 'audio', 'image', 'video' or 'export'",
+    "sentenceId": "1 to 128 printable characters",
+    "attempt": f"a whole number from 0 to {MAX_SEQ}",
+    "progress": "a number from 0 to 100",
+    "message": "a string",
+    "nextWithin": "a number of seconds above 0, and at most 86400",
+    "result": "a JSON object (in Python, a mapping or a Result)",
+    "result.file": f"a string of at most {MAX_FILE} characters",
+    "result.duration": f"a number of seconds from 0 to {MAX_SEQ}",
+    "error": "a string",
+}
+
+
+class CamelModel(BaseModel):
+    """A model whose fields are in camelCase in JSON and in snake_case in Python."""
+
     model_config = ConfigDict(
         alias_generator=to_camel,
-        validate_by_name=True,  # job authors may write job_id=...; on the wire it is jobId
+        validate_by_name=True,  # job authors may write job_id=...
         validate_by_alias=True,
         serialize_by_alias=True,
         extra="ignore",
@@ -51,63 +73,83 @@ class _Model(BaseModel):
     )
 
 
-class JobEvent(_Model):
-    """What all events of a job say. A job is `(job_id, sentence_id)`."""
+class JobEvent(CamelModel):
+    """The fields of every event. A job is `(projectId, jobId)`; with a `sentenceId`, an event is of that part of it."""
 
     type: Literal["progress", "job_complete", "job_failed"]
+    """The kind of event."""
     seq: Seq | None = None
-    """The event's place in its project, given by the publish script: a clock in microseconds."""
+    """The event's place in its project: microseconds since 1970 by Redis' clock, and above every seq before it.
+
+    The gateway's publish script sets it. An event that another program published by a plain `PUBLISH` has none.
+    """
     job_id: Id
+    """The job, within its project: 1 to 128 printable characters."""
     job_type: JobType
+    """What the job makes."""
     sentence_id: Id | None = None
+    """The sentence that this event is about, of a job that works by sentences: 1 to 128 printable characters."""
     attempt: Attempt | None = None
-    """Which try this is, from 0. Where two events of a job carry it, late ones are refused (see publish.lua)."""
+    """Which try this is, counted from 0. After an event of a later attempt, those of an earlier one are refused."""
 
 
 class Progress(JobEvent):
     """A job goes on."""
 
     type: Literal["progress"] = "progress"
+    """The kind of event."""
     progress: Percent
+    """How much is done, in percent: 0 to 100."""
     message: Text | None = None
+    """What the job does now, for the people who watch it: at most 2,000 characters, without control characters."""
     next_within: Seconds | None = None
-    """Seconds within which the job promises its next event, so that a silent job can be told from a slow one."""
+    """The job promises its next event within so many seconds, at most 86,400. After that its worker may be dead."""
 
 
-class Result(_Model):
-    """What a job made: a file's name or URL, and its duration in seconds."""
+class Result(CamelModel):
+    """What a job made."""
 
     file: Annotated[str, StringConstraints(max_length=MAX_FILE)] | None = None
+    """The name or URL of the file, at most 8,192 characters."""
     duration: Duration | None = None
+    """The duration of what was made, in seconds: 0 or more."""
 
 
 class JobComplete(JobEvent):
     """A job ended well."""
 
     type: Literal["job_complete"] = "job_complete"
+    """The kind of event."""
     result: Result = Result()
+    """What the job made; may be empty."""
 
 
 class JobFailed(JobEvent):
-    """A job ended badly; `error` is a sentence for the person who waits."""
+    """A job ended badly."""
 
     type: Literal["job_failed"] = "job_failed"
+    """The kind of event."""
     error: Text
+    """Why, for the people who watch the job: at most 2,000 characters, without control characters."""
 
 
 Event = Progress | JobComplete | JobFailed
+Checked = TypeVar("Checked", bound=JobEvent | Result)
 _event: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 # The methods behind TypeAdapter, without its per-call overhead: a gateway runs them for every event it receives.
 _serialize_json = _event.serializer.to_json
 _validate: Callable[[object], Event] = _event.validator.validate_python
-_MODELS = (Progress, JobComplete, JobFailed)  # a tuple: `A | B` would be made anew by each isinstance
+_MODELS = (Progress, JobComplete, JobFailed)  # a tuple: each isinstance would build `A | B` anew
 
 event_from_json: Callable[[bytes], Event] = _event.validator.validate_json
-"""Read one event; raises `ValueError` for anything that is none."""
+"""Read one event; raises pydantic's `ValidationError`, a `ValueError`, for anything else.
+
+A gateway calls it for every event it receives, so the error is not put into words: nobody reads it.
+"""
 
 
 def event_or_none(payload: bytes | None) -> Event | None:
-    """Read one event that somebody else may have written; None for anything that is none."""
+    """Read what another program may have written: one event, or None for anything else."""
     try:
         return None if payload is None else event_from_json(payload)
     except ValueError:
@@ -117,7 +159,7 @@ def event_or_none(payload: bytes | None) -> Event | None:
 def check_event(event: BaseModel | Mapping[str, Any]) -> Event:
     """Return `event`, a model or a mapping in camelCase or snake_case, as one of the three models.
 
-    Raises pydantic's `ValidationError`, a `ValueError` that names each field that does not fit.
+    Raises `EventError`, a `ValueError` that names each field that does not fit.
     """
     if type(event) is not dict:
         if isinstance(event, _MODELS):
@@ -126,7 +168,18 @@ def check_event(event: BaseModel | Mapping[str, Any]) -> Event:
             event = event.model_dump(by_alias=True)
         elif isinstance(event, Mapping):
             event = dict(event)
-    return _validate(event)
+    try:
+        return _validate(event)
+    except ValidationError as error:
+        raise event_error(error, RULES) from None
+
+
+def checked(model: type[Checked], **fields: Any) -> Checked:
+    """An event or result made of `fields`; raises `EventError`, where calling the model raises pydantic's error."""
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        raise event_error(error, RULES, within="result" if model is Result else "") from None
 
 
 def event_to_json(event: Event) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from publisher.client import check_url
-from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Result
+from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Result, checked
 from publisher.failure import describe
 from publisher.job_state import HEARTBEAT_SECONDS, JobState
 from publisher.settings import PublisherSettings
@@ -176,10 +176,10 @@ class BaseJob(ABC, Generic[Said, Ended]):
         Returns the event's `seq`, or None if it was refused or could not be sent yet. Raises `ValueError` for a result
         that does not fit.
         """
-        result = Result(file=file, duration=duration)
+        result = checked(Result, file=file, duration=duration)
 
         def end_of(state: JobState) -> JobComplete:  # what was made is the job's, not that of its open sentences
-            return JobComplete(**state.identity, result=result if state is self._state else Result())
+            return checked(JobComplete, **state.identity, result=result if state is self._state else Result())
 
         if self._repeats.is_silent:
             return self._end_nothing()
@@ -193,7 +193,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
         if self._repeats.is_silent:
             return self._end_nothing()
         self._is_told = True
-        return self._finish(lambda state: JobFailed(**state.identity, error=text))
+        return self._finish(lambda state: checked(JobFailed, **state.identity, error=text))
 
     def _leave(self, error: BaseException | None) -> Ended | None:
         """The block was left: complete what is open, or say why it failed.

@@ -6,7 +6,7 @@ from itertools import count
 from math import inf
 from typing import Any
 
-from publisher.events import Event, JobComplete, JobFailed, Progress
+from publisher.events import Event, JobComplete, JobFailed, Progress, checked
 from publisher.names import check_project_id
 from publisher.publication import MAX_JOBS, Publication
 from publisher.settings import PublisherSettings
@@ -42,7 +42,7 @@ class JobState:
         self.settings = settings
         self.project_id = check_project_id(project_id)
         self.identity = identity
-        self.last = Progress(**identity, progress=0)
+        self.last = checked(Progress, **identity, progress=0)
         """The newest progress that was said."""
         self.end: JobComplete | JobFailed | None = None
         self.is_over = False
@@ -83,7 +83,7 @@ class JobState:
 
     def check_progress(self, value: Any, message: str | None) -> Progress:
         """The event of a progress; raises `ValueError` naming what does not fit. Changes nothing."""
-        return Progress(**self.identity, progress=value, message=message)
+        return checked(Progress, **self.identity, progress=value, message=message)
 
     def say(self, progress: Progress) -> None:
         """Take a newer progress. A bar never goes backward, and a text stays until there is another."""

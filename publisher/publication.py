@@ -1,14 +1,15 @@
 """One event on its way to Redis, without the I/O: what is sent, and how."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from publisher.events import Event, Progress, check_event, event_to_json
-from publisher.names import channel_name, check_project_id, job_field, jobs_key
+from publisher.field_errors import EventError
+from publisher.names import check_project_id, job_field, jobs_key, redis_channel_of
 from publisher.tracing import with_trace
 
 SCRIPT = files("publisher").joinpath("publish.lua").read_text()
@@ -56,12 +57,12 @@ class Publication(NamedTuple):
     def of(
         cls, project_id: str, event: BaseModel | Mapping[str, Any], namespace: str, context: Any = None
     ) -> "Publication":
-        """Check both; raises pydantic's `ValidationError` (a `ValueError`) before anything is sent.
+        """Check both; raises `EventError`, a `ValueError`.
 
-        `context` is that of OpenTelemetry, if not the caller's.
+        `context` is OpenTelemetry's, if not the caller's.
         """
         checked = check_event(event)
-        channel = channel_name(check_project_id(project_id), namespace)
+        channel = redis_channel_of(check_project_id(project_id), namespace)
         if checked.seq is not None:  # the script gives a new one
             checked = checked.model_copy(update={"seq": None})
         return cls(
@@ -74,6 +75,19 @@ class Publication(NamedTuple):
             project_id=project_id,
             event=checked,
         )
+
+    @classmethod
+    def of_many(
+        cls, events: Iterable[tuple[str, BaseModel | Mapping[str, Any]]], namespace: str
+    ) -> list["Publication"]:
+        """Check all; raises `EventError` with the index of the first that does not fit."""
+        publications = []
+        for index, (project_id, event) in enumerate(events):
+            try:
+                publications.append(cls.of(project_id, event, namespace))
+            except EventError as error:
+                raise EventError(error.errors, index) from None
+        return publications
 
     @property
     def summary(self) -> str:
@@ -101,4 +115,4 @@ class Publication(NamedTuple):
 
 def where_remembered(project_id: str, job_id: str, sentence_id: str | None, namespace: str) -> tuple[str, str]:
     """The key and field at which publish.lua keeps a job's last event."""
-    return jobs_key(channel_name(check_project_id(project_id), namespace)), job_field(job_id, sentence_id)
+    return jobs_key(redis_channel_of(check_project_id(project_id), namespace)), job_field(job_id, sentence_id)

@@ -43,7 +43,7 @@ def read_replay(text: str) -> bool:
 def check_namespace(namespace: str) -> str:
     """Return `namespace`: empty, or of the form of a project id, and no channel of another. Raises `ValueError`."""
     if namespace and not re.fullmatch(PROJECT_ID_PATTERN, namespace):
-        raise ValueError(f"PROGRESS_NAMESPACE is {namespace!r}; {PROJECT_ID_RULE}")
+        raise ValueError(f"PROGRESS_NAMESPACE is {namespace!r}; use {PROJECT_ID_RULE}")
     # `project:project:x` is project `x` of the namespace `project`, and project `project:x` of none.
     if "project" in namespace.split(":"):
         raise ValueError(

@@ -416,7 +416,7 @@ async def test_an_empty_list_is_422(api: Api) -> None:
 @pytest.mark.parametrize("value", [1, "event", None, True, 1.5])
 async def test_what_is_neither_an_event_nor_a_list_is_422(api: Api, value: Any) -> None:
     body = error(await api.post(content=json.dumps(value).encode()), 422, "bad_events")
-    assert body["errors"] == [{"message": "An event must be a JSON object."}]
+    assert body["errors"] == [{"message": "must be a JSON object, or a list of them"}]
 
 
 BAD_EVENTS: list[tuple[dict[str, Any], set[str]]] = [
@@ -465,9 +465,9 @@ async def test_in_a_list_every_bad_event_is_named_by_its_index_and_none_is_sent(
     errors = error(await api.post(events), 422, "bad_events")["errors"]
     named = [(one["index"], one.get("field")) for one in errors]
     assert named == [(1, "progress"), (3, None), (4, None), (5, None), (6, "jobId"), (6, "jobType")]
-    assert errors[0]["message"] == "Input should be less than or equal to 100"
-    assert errors[1]["message"] == "Input should be a JSON object"
-    assert errors[4]["message"] == "Input should be 1 to 128 printable characters"
+    assert errors[0]["message"] == "must be a number from 0 to 100, got int (out of range)"
+    assert errors[1]["message"] == "must be a JSON object (in Python, a mapping or a model), got int"
+    assert errors[4]["message"] == "must be 1 to 128 printable characters, got str (empty)"
     assert fake.sent == []
 
 

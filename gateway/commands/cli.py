@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
-from pydantic import ValidationError
 
 from gateway.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
 from gateway.logs import LogFormat, start_logging
@@ -148,14 +147,12 @@ def _log_and_stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoRe
 
 
 def _check_project(project: str) -> None:
-    from publisher.names import check_project_id
+    from publisher.names import PROJECT_ID_RULE, check_project_id
 
     try:
         check_project_id(project)
-    except ValidationError:
-        _stop(
-            "PROJECT is 1 to 128 characters of A-Z a-z 0-9 _ - . : and begins with a letter or digit", ExitStatus.USAGE
-        )
+    except ValueError:
+        _stop(f"PROJECT must be {PROJECT_ID_RULE}", ExitStatus.USAGE)
 
 
 _EVENT_TYPES = ["script", "audio", "image", "video", "export"]
@@ -187,7 +184,6 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     from redis.exceptions import RedisError
 
     from publisher import broadcast_to_project
-    from publisher.field_errors import in_words
     from publisher.settings import PublisherSettings
 
     if redis_url:
@@ -198,8 +194,6 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
     try:
         seq = broadcast_to_project(project, _event_of(event, flags), strict=True)
-    except ValidationError as error:
-        _stop(in_words(error), ExitStatus.USAGE)
     except ValueError as error:
         _stop(str(error), ExitStatus.USAGE)
     except RedisError as error:

@@ -49,7 +49,7 @@ async def broadcast_many(
 ) -> list[int | None]:
     """Publish events, `(project_id, event)` each, in one pipeline; see `publisher.broadcast_many`."""
     settings = PublisherSettings.from_environment()
-    publications = [Publication.of(project_id, event, settings.namespace) for project_id, event in events]
+    publications = Publication.of_many(events, settings.namespace)
     return await publish(settings, publications, strict=strict)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 import inngest
 
 from publisher.aio.tracking import TURN
-from publisher.events import Event, JobComplete, JobFailed, Progress, Result
+from publisher.events import Event, JobComplete, JobFailed, Progress, Result, checked
 from publisher.failure import describe
 from publisher.job import WILL_RETRY, BaseJob, Item
 from publisher.job_state import JobState
@@ -97,7 +97,7 @@ class RunJob(Generic[Job]):
 
         A function that returns a mapping with `file` or `duration` need not say it.
         """
-        self._result = Result(file=file, duration=duration)
+        self._result = checked(Result, file=file, duration=duration)
         return TURN
 
     def fail(self, error: str | BaseException) -> NoReturn:
@@ -113,11 +113,13 @@ class RunJob(Generic[Job]):
     def end(self, *, complete: object = None, error: str | None = None) -> Any:
         """The function returned `complete`, or failed for good."""
         if error is not None:
-            return self._job._finish(lambda state: JobFailed(**state.identity, error=error))
+            return self._job._finish(lambda state: checked(JobFailed, **state.identity, error=error))
         result = self._result or _result_of(complete)
 
         def end_of(state: JobState) -> JobComplete:
-            return JobComplete(**state.identity, result=result if "sentence_id" not in state.identity else Result())
+            return checked(
+                JobComplete, **state.identity, result=result if "sentence_id" not in state.identity else Result()
+            )
 
         return self._job._finish(end_of)
 

@@ -178,7 +178,7 @@ def test_a_refused_event_is_exit_1(remembered: Remembered, project: str) -> None
         (["p", "--job", "", "--complete"], "jobId"),
         (["p", "--job", "j", "--complete", "--duration", "-1"], "duration"),
         (["p", "{}"], "type"),
-        (["p", '{"type":"x"}'], "type: Input should be 'progress', 'job_complete' or 'job_failed'"),
+        (["p", '{"type":"x"}'], "type: must be 'progress', 'job_complete' or 'job_failed', got str"),
         (["p", '{"type":"progress","jobId":"\\ud800","jobType":"audio","progress":1}'], "jobId"),
         (["a b", "--job", "j", "--complete"], "PROJECT"),
         (["", "--job", "j", "--complete"], "PROJECT"),
@@ -193,8 +193,8 @@ def test_what_is_no_event_is_exit_2_and_names_what_is_wrong(arguments: list[str]
 def test_what_is_wrong_is_said_once_for_each_field_and_in_no_inner_names_of_pydantic() -> None:
     said = fails(2, "publish", "p", "--job", "j", "--progress", "101", "--next-within", "0")
     assert said == (
-        "progress-gateway: progress: Input should be less than or equal to 100; "
-        "nextWithin: Input should be greater than 0\n"
+        "progress-gateway: progress: must be a number from 0 to 100, got int (out of range); "
+        "nextWithin: must be a number of seconds above 0, and at most 86400, got float (out of range)\n"
     )
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import redis
-from pydantic import ValidationError
 
 from publisher.aio import broadcast_to_project
 from publisher.aio import client as aio
+from publisher.field_errors import EventError
 from publisher.names import jobs_key
 from publisher.transport import circuit as module
 from publisher.transport.circuit import unsent
@@ -66,7 +66,7 @@ async def test_without_replay_nothing_is_remembered(
 
 async def test_a_bad_event_is_raised_at_once_even_without_a_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
-    with pytest.raises(ValidationError):
+    with pytest.raises(EventError):
         await broadcast_to_project("p", {})
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import redis
-from pydantic import ValidationError
 
 from publisher import JobComplete, Progress, broadcast_to_project
+from publisher.field_errors import EventError
 from publisher.names import jobs_key
 from publisher.transport import circuit as module
 from publisher.transport.circuit import unsent
@@ -121,7 +121,7 @@ def test_a_bad_event_or_project_id_is_raised_at_once_even_without_a_redis(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
     before = time.monotonic()
-    with pytest.raises(ValidationError):
+    with pytest.raises(EventError):
         broadcast_to_project(project_id, event)
     assert time.monotonic() - before < 0.5
 

@@ -22,6 +22,7 @@ from publisher.events import (
     event_from_json,
     event_to_json,
 )
+from publisher.field_errors import EventError
 
 PROGRESS: dict[str, Any] = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
 COMPLETE: dict[str, Any] = {"type": "job_complete", "jobId": "j", "jobType": "audio"}
@@ -38,7 +39,7 @@ def wire(event: BaseModel | dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 def refused(event: dict[str, Any], **fields: Any) -> str:
     """The same refusal for a mapping and for JSON; what it says."""
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(EventError) as caught:
         check_event(event | fields)
     return str(caught.value)
 
@@ -53,7 +54,7 @@ def test_the_type_tells_the_model(fields: dict[str, Any], model: type[BaseModel]
 
 @pytest.mark.parametrize("event", [{}, {"type": None}, {"type": "done"}, {"type": 1}, {"type": "Progress"}])
 def test_an_unknown_type_is_refused(event: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(EventError):
         check_event({**PROGRESS, "type": None, **event})
 
 
@@ -62,7 +63,7 @@ def test_an_unknown_type_is_refused(event: dict[str, Any]) -> None:
     [(fields, name) for fields in ALL for name in ("jobId", "jobType")] + [(PROGRESS, "progress"), (FAILED, "error")],
 )
 def test_a_missing_field_is_named(event: dict[str, Any], field: str) -> None:
-    with pytest.raises(ValidationError, match=field):
+    with pytest.raises(EventError, match=field):
         check_event({name: value for name, value in event.items() if name != field})
 
 
@@ -104,7 +105,7 @@ def test_somebody_elses_model_is_checked_like_a_mapping() -> None:
         secret: str = "x"
 
     assert wire(Theirs()) == {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 12.5}
-    with pytest.raises(ValidationError):
+    with pytest.raises(EventError):
         check_event(Theirs(progress=101))
 
 

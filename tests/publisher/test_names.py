@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from publisher.names import channel_name, check_project_id, job_field, jobs_key
+from publisher.field_errors import EventError
+from publisher.names import check_project_id, job_field, jobs_key, redis_channel_of
 
 ALLOWED = "ABCXYZabcxyz0189_-.:"
 
@@ -46,13 +46,13 @@ def test_a_project_id_has_1_to_128_characters() -> None:
     ],
 )
 def test_a_project_id_of_another_form_is_a_value_error(project_id: str) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(EventError):
         check_project_id(project_id)
 
 
 @pytest.mark.parametrize("project_id", [None, 1, 1.5, True, b"a", ["a"], {"a": 1}, object()])
 def test_a_project_id_of_another_type_is_a_value_error(project_id: object) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(EventError):
         check_project_id(project_id)
 
 
@@ -68,11 +68,11 @@ def test_what_is_accepted_is_made_of_the_allowed_characters_only(text: str) -> N
 
 
 def test_a_channel_is_named_after_its_project() -> None:
-    assert channel_name("p_1") == "project:p_1"
+    assert redis_channel_of("p_1") == "project:p_1"
 
 
 def test_a_namespace_stands_before_it() -> None:
-    assert channel_name("p_1", "staging") == "staging:project:p_1"
+    assert redis_channel_of("p_1", "staging") == "staging:project:p_1"
 
 
 def test_the_key_has_the_channel_as_its_hash_tag() -> None:

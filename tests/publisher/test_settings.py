@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from publisher.names import channel_name
+from publisher.names import redis_channel_of
 from publisher.settings import DEFAULT_REDIS_URL, PublisherSettings, check_namespace
 
 
@@ -75,7 +75,7 @@ def test_no_two_namespaces_have_a_channel_in_common() -> None:
     ]
     namespaces = [name for name in ["", *names] if is_namespace(name)]
     assert 10 < len(namespaces) < len(names)
-    channels = [channel_name(project, namespace) for namespace in namespaces for project in names]
+    channels = [redis_channel_of(project, namespace) for namespace in namespaces for project in names]
     assert len(set(channels)) == len(channels)
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from publisher.names import channel_name, jobs_key
+from publisher.names import jobs_key, redis_channel_of
 from publisher.transport.slot_map import Span, read_epoch, read_slots, slot_of
 
 
 @pytest.mark.parametrize("namespace", ["", "staging"])
 def test_the_state_of_a_project_is_in_the_slot_of_its_channel(namespace: str) -> None:
-    channel = channel_name("project_1", namespace)
+    channel = redis_channel_of("project_1", namespace)
     assert slot_of(channel) == slot_of(jobs_key(channel))
 
 
