@@ -74,7 +74,7 @@ export interface JobCompleteMessage {
 }
 
 /**
- * What a job made: a file's name or URL, and its duration in seconds.
+ * What a job made.
  */
 export interface Result {
   file?: string;
