@@ -1,98 +1,99 @@
-/** The connection of a page to its gateway, shared by all projects that the page watches. */
+/** The client of a page: one connection to the gateway, shared by all projects that the page watches. */
 
 import { backoff, between } from "./backoff.js";
-import { EVENTS, own } from "./jobs.js";
-import { Link, type Owner, type SocketType } from "./link.js";
+import { own, STATUS } from "./jobs.js";
+import { Link, type LinkOwner } from "./link.js";
 import type { ErrorMessage, GoingAway, ServerMessage, Subscribed } from "./messages.js";
+import { type ClientOptions, openSocket } from "./options.js";
+import { type PageOwner, watchPage } from "./page.js";
 import {
   CONNECTING,
-  type Connection,
   type ConnectionStatus,
   type GatewayError,
   type Listener,
+  notify,
   Project,
+  type ProjectOwner,
   type Snapshot,
-  tell,
 } from "./project.js";
 import { readMessage } from "./read.js";
 
+const STABLE_MS = 5_000; // a link that worked this long resets the back-off; one that flaps does not
 const LINGER_MS = 1_000; // a StrictMode remount, or the next page of an app, finds its project still subscribed
-const GOOD_MS = 5_000; // a link that held this long starts the back-off anew: one that flaps does not
-const AGAIN_ODDS = 0.3; // that a project that was refused is tried again at this tick
-const WAKE_MS = 1_000; // the least time between two wakes
-const WAKE_ANSWER_MS = 3_000;
-const TICK_MS = 1_000;
-const JUMP_MS = 5_000; // a clock that jumps by this much: the machine slept, or this tab was frozen
+const RESUBSCRIBE_ODDS = 0.3; // the chance, each second, that a refused project is subscribed again
+const WAKE_ANSWER_MS = 3_000; // how long a link may take to answer the `ping` of a wake
 const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
 
-export interface ClientOptions {
-  /** Of the gateway's WebSocket; by default `/ws` on the page's own host. A function is asked at each connection. */
-  url?: string | (() => string) | undefined;
-  /** Asked at each connection; sent as `token` in the URL's query, for a proxy that checks it: the gateway does not. */
-  getToken?: (() => string | undefined | Promise<string | undefined>) | undefined;
-  /** How many of the last events a snapshot holds; 100 by default, at least 1. */
-  historyLimit?: number | undefined;
-  /** Instead of the global one: `ws` in Node, a fake in tests. */
-  webSocketImpl?: SocketType | undefined;
-}
-
-/** One project. Any number of these for one project share its subscription. */
+/** One project. All stores of a project share its subscription. */
 export interface ProjectStore {
-  /** Be told when the snapshot changes, at most once a frame, and what else is asked for. The project is kept subscribed
-   * until the function that is returned is called, unless `isPassive`. */
+  /**
+   * Call `onChange` when the snapshot changes, at most once a frame; see `Listener` for the other callbacks. The project
+   * stays subscribed until the returned function is called, unless `isPassive` is set.
+   */
   subscribe(onChange: () => void, others?: Omit<Listener, "onChange">): () => void;
   /** The same object until something changes. */
   getSnapshot(): Snapshot;
 }
 
-/** One connection. Its functions may be passed on as they are. */
+/** One connection. Its functions need no `this`. */
 export interface ProgressClient {
   project(projectId: string): ProjectStore;
-  /** Be told when the status of the connection changes. */
+  /** Call `onChange` when the status of the connection changes. Returns the function that ends this. */
   readonly subscribe: (onChange: () => void) => () => void;
-  /** Of the connection itself, whether or not a project is subscribed on it yet. */
+  /** The status of the connection itself, whether or not a project is subscribed on it yet. */
   readonly getStatus: () => ConnectionStatus;
-  /** Open a new connection now, whatever was given up; one that works is kept until the new one has taken over. */
+  /** Open a new connection now, also after the client gave up. A connection that works stays until the new one has
+   * taken over. */
   readonly reconnect: () => void;
 }
 
-/** Make a client, which connects when the first project is watched, and leaves when the last is not any more. */
+/** Make a client. It connects when the first project is watched, and disconnects when none is watched any more. */
 export const createProgressClient = (options: ClientOptions = {}): ProgressClient => new Client(options);
-
-const defaultUrl = (): string => `${location.origin.replace("http", "ws")}/ws`; // https: wss
-
-const withToken = (url: string, token: string): string =>
-  `${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`;
 
 const isOnline = (): boolean => globalThis.navigator?.onLine !== false;
 
-/**
- * Every connection begins as `#next`. The first becomes `#link` when it opens; one that replaces a working link when all
- * projects are subscribed on it, so that a move to another replica loses nothing and shows nothing.
- */
-class Client implements ProgressClient, Connection, Owner {
+/** Lives as long as the page holds it. While no project is watched it has no link, timer or page listener. */
+class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
+  /** How many of the last events a snapshot holds. */
   readonly historyLimit: number;
+  /** Where to connect, and how. */
   #options: ClientOptions;
-  #projects = new Map<string, Project>(); // that somebody listens to, or did a moment ago
-  #watched = new Set<Project>(); // that are to be subscribed
-  #listeners = new Set<Listener>();
+  /** The status that `#listeners` were last told. */
   #status: ConnectionStatus = "disconnected";
-  #link: Link | undefined;
-  #next: Link | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined; // to the next connection
-  #retryAt: number | null = null;
-  #failures = 0;
+  /** Why the last link ended, or what the gateway answered to a message without a project; null once all is well. */
   #error: GatewayError | null = null;
-  #wokenAt = 0;
-  #mustWake = false;
-  #tick: ReturnType<typeof setInterval> | undefined;
+  /** Those who asked for the status of the connection. */
+  #listeners = new Set<Listener>();
+
+  // Projects
+
+  /** The projects that have a listener, or had one less than LINGER_MS ago. */
+  #projects = new Map<string, Project>();
+  /** The projects to subscribe on each link. A subset of `#projects`. */
+  #watched = new Set<Project>();
+  /** Stops listening to the page. Set when the first project is watched, called when none is any more. */
+  #unwatchPage: (() => void) | undefined;
+
+  // Links. A link starts as `#next` and becomes `#link` when it opens. If `#link` still works, it stays until all
+  // projects are subscribed on `#next`: a move to another replica then loses no event, and the page shows no break.
+
+  /** The link in use; undefined before the first one opens, and after a loss. */
+  #link: Link | undefined;
+  /** The link that is being opened, or that the projects are moving to. */
+  #next: Link | undefined;
+  /** The timer of the next attempt: after a loss, or within the window of a `going_away`. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When the next attempt starts after a loss, in ms since the epoch; null if none is planned. */
+  #retryAt: number | null = null;
+  /** The number of losses since a link was last stable. */
+  #failures = 0;
 
   constructor(options: ClientOptions) {
     this.#options = options;
     this.historyLimit = options.historyLimit || 100;
   }
 
-  // What pages ask for
+  // What pages call
 
   project(projectId: string): ProjectStore {
     return {
@@ -129,9 +130,9 @@ class Client implements ProgressClient, Connection, Owner {
     if (!PROJECT_ID.test(project.id)) {
       project.error = { code: "bad_project_id", message: "" };
     } else {
-      if (!this.#watched.size) this.#listenToPage();
+      if (!this.#watched.size) this.#unwatchPage = watchPage(this);
       this.#watched.add(project);
-      for (const link of this.#links) project.ask(link);
+      for (const link of this.#links) project.subscribe(link);
       if (!this.#links.length && this.#retryAt === null && !this.#hasGivenUp) this.#connect();
     }
     project.changed();
@@ -143,54 +144,45 @@ class Client implements ProgressClient, Connection, Owner {
       if ([...project.listeners].every(({ isPassive }) => isPassive) && this.#watched.delete(project)) {
         for (const link of this.#links) link.send({ type: "unsubscribe", projectId: project.id });
         project.leave();
-        if (this.#watched.size) this.#settle();
+        if (this.#watched.size) this.#finishMove();
         else this.#rest();
       }
       if (!project.listeners.size) this.#projects.delete(project.id);
     }, LINGER_MS);
   }
 
-  /** Nobody watches anything. */
+  /** The last project is not watched any more: disconnect. */
   #rest(): void {
-    this.#leaveAll();
+    this.#closeAll();
     this.#error = null;
-    this.#listenToPage(false);
+    this.#unwatchPage!();
     this.#changed();
   }
 
-  // What projects ask for
+  // What projects call
 
   statusOf(project: Project): Pick<Snapshot, "status" | "error" | "retryAt"> {
     const isTrying = this.#links.length && this.#watched.has(project) && !project.error && isOnline();
     return {
-      status: project.source ? "connected" : isTrying ? "connecting" : "disconnected",
+      status: project.link ? "connected" : isTrying ? "connecting" : "disconnected",
       error: project.error ?? this.#error,
-      retryAt: project.source ? null : this.#retryAt,
+      retryAt: project.link ? null : this.#retryAt,
     };
   }
 
-  // Connections
+  // Links
 
+  /** The links that exist, `#next` first. */
   get #links(): Link[] {
     return [this.#next, this.#link].filter((link) => !!link);
   }
 
-  /** After a close code that says so. */
-  get #hasGivenUp(): boolean {
-    const code = Number(this.#error?.code);
-    return code >= 4000 && code < 4500;
-  }
-
+  /** Start a new link now. */
   #connect(): void {
-    clearTimeout(this.#timer);
-    this.#retryAt = null;
+    this.#cancelTimer();
     const link = (this.#next = new Link(this));
-    const { url = defaultUrl, getToken, webSocketImpl } = this.#options;
-    const open = (token?: string): void =>
-      link.open(() => {
-        const base = typeof url === "string" ? url : url();
-        return new (webSocketImpl ?? WebSocket)(token === undefined ? base : withToken(base, token));
-      });
+    const open = (token?: string): void => link.open(() => openSocket(this.#options, token));
+    const { getToken } = this.#options;
     if (!getToken) open();
     else
       Promise.resolve()
@@ -199,59 +191,58 @@ class Client implements ProgressClient, Connection, Owner {
     this.#changed();
   }
 
-  onOpen(link: Link): void {
-    if (!this.#link) this.#moveTo(link);
-    for (const project of this.#watched) project.ask(link);
-    this.#changed();
-  }
-
-  onEnd(link: Link, code: number | string, reason: string): void {
-    if (Date.now() - link.goodSince! >= GOOD_MS) this.#failures = 0;
-    this.#error = { code, message: reason };
-    const wasNext = link === this.#next;
-    if (wasNext) this.#next = undefined;
-    else this.#link = undefined;
-    if (this.#hasGivenUp) this.#leaveAll();
-    else if (!this.#link && this.#next?.isOpen) this.#moveTo(this.#next);
-    else if (!this.#next) this.#retry();
-    for (const project of this.#watched) {
-      if (project.source !== link && !this.#hasGivenUp) continue;
-      project.leave();
-      if (wasNext) project.ask(this.#link); // where it was watched before it moved, and still may be
-    }
-    this.#changed();
-  }
-
-  /** Connect after a while, or when the page wakes. */
+  /** Plan the next attempt after a loss. */
   #retry(): void {
     const ms = backoff(this.#failures++);
-    clearTimeout(this.#timer);
     this.#retryAt = Date.now() + ms;
+    this.#connectIn(ms);
+  }
+
+  #connectIn(ms: number): void {
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#connect(), ms);
   }
 
+  #cancelTimer(): void {
+    clearTimeout(this.#timer);
+    this.#retryAt = null;
+  }
+
+  /** Use `link` from now on. */
   #moveTo(link: Link): void {
     this.#link?.close();
     this.#link = link;
     this.#next = undefined;
   }
 
-  #leaveAll(): void {
-    clearTimeout(this.#timer);
-    this.#retryAt = null;
+  #closeAll(): void {
+    this.#cancelTimer();
     for (const link of this.#links) link.close();
     this.#link = this.#next = undefined;
   }
 
-  /** Leave the old connection as soon as everything that it carries is carried by the next one. */
-  #settle(): void {
-    const next = this.#next;
-    if (next?.isOpen && [...this.#watched].every(({ source, error }) => (source ? source === next : error))) {
-      this.#moveTo(next);
-    }
+  onOpen(link: Link): void {
+    if (!this.#link) this.#moveTo(link);
+    for (const project of this.#watched) project.subscribe(link);
+    this.#changed();
   }
 
-  // What the gateway says
+  onEnd(link: Link, code: number | string, reason: string): void {
+    if (Date.now() - link.workingSince! >= STABLE_MS) this.#failures = 0;
+    this.#error = { code, message: reason };
+    const wasNext = link === this.#next;
+    if (wasNext) this.#next = undefined;
+    else this.#link = undefined;
+    if (this.#hasGivenUp) this.#closeAll();
+    else if (!this.#link && this.#next?.isOpen) this.#moveTo(this.#next);
+    else if (!this.#next) this.#retry();
+    for (const project of this.#watched) {
+      if (project.link !== link && !this.#hasGivenUp) continue;
+      project.leave();
+      if (wasNext) project.subscribe(this.#link); // back to the link that it moved away from
+    }
+    this.#changed();
+  }
 
   onText(link: Link, text: unknown): void {
     try {
@@ -261,8 +252,24 @@ class Client implements ProgressClient, Connection, Owner {
     }
   }
 
+  /** The last close code told the client not to reconnect. */
+  get #hasGivenUp(): boolean {
+    const code = Number(this.#error?.code);
+    return code >= 4000 && code < 4500;
+  }
+
+  /** Move to `#next` once every watched project is subscribed on it, or on neither link because it was refused. */
+  #finishMove(): void {
+    const next = this.#next;
+    if (next?.isOpen && [...this.#watched].every(({ link, error }) => (link ? link === next : error))) {
+      this.#moveTo(next);
+    }
+  }
+
+  // Messages of the gateway
+
   #onMessage(link: Link, message: ServerMessage): void {
-    if ("jobId" in message && own(EVENTS, message.type)?.[0]) {
+    if ("jobId" in message && own(STATUS, message.type)) {
       return this.#projects.get(message.projectId)?.onEvent(link, message);
     }
     switch (message.type) {
@@ -271,7 +278,7 @@ class Client implements ProgressClient, Connection, Owner {
       case "stale":
       case "live":
         link.isStale = message.type === "stale";
-        for (const project of this.#watched) if (project.source === link) project.hear();
+        for (const project of this.#watched) if (project.link === link) project.resetSilence();
         return;
       case "going_away":
         return this.#onGoingAway(link, message);
@@ -281,7 +288,7 @@ class Client implements ProgressClient, Connection, Owner {
       case "unsubscribed":
       case "pong":
         return;
-      default: // of a newer gateway
+      default: // from a newer gateway
         this.#error = { code: "unknown_type", message: "" };
         this.#changed();
     }
@@ -289,20 +296,19 @@ class Client implements ProgressClient, Connection, Owner {
 
   #onSubscribed(link: Link, message: Subscribed): void {
     const project = this.#projects.get(message.projectId);
-    // Where a project has moved already, the connection that it left says nothing about the present one.
-    const isLate = link !== this.#next && (project?.source ?? link) !== link;
+    // A late answer on the old link, after the project moved to the new one, must not move it back.
+    const isLate = link !== this.#next && (project?.link ?? link) !== link;
     if (!project || isLate || !this.#watched.has(project)) return;
-    link.goodSince ??= Date.now();
+    link.workingSince ??= Date.now();
     this.#error = null;
     project.onSubscribed(link, message);
-    this.#settle();
+    this.#finishMove();
   }
 
   #onGoingAway(link: Link, { reconnectIn: [from, to] }: GoingAway): void {
-    if (link === this.#next) return link.end("going_away"); // from one that drains to another: try the next
-    if (this.#next) return;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#connect(), between(from, to));
+    if (link === this.#next)
+      link.end("going_away"); // the new replica drains too: try another one
+    else if (!this.#next) this.#connectIn(between(from, to));
   }
 
   #onError({ code, message, projectId = "" }: ErrorMessage): void {
@@ -310,55 +316,40 @@ class Client implements ProgressClient, Connection, Owner {
     const error = { code, message };
     if (project) project.error = error;
     else this.#error = error;
-    this.#settle();
+    this.#finishMove();
     this.#changed();
   }
 
-  // What the page and the machine do
+  // Events of the page
 
-  #listenToPage(isOn = true): void {
-    for (const type of ["online", "offline", "pageshow", "visibilitychange"]) {
-      globalThis[isOn ? "addEventListener" : "removeEventListener"]?.(type, this.#onPage);
-    }
-    clearInterval(this.#tick);
-    if (!isOn) return;
-    let tickedAt = Date.now();
-    this.#tick = setInterval(() => {
-      const passed = Date.now() - tickedAt;
-      tickedAt += passed;
-      const isJump = passed < 0 || passed > JUMP_MS;
-      if (isJump || this.#mustWake) this.#wake();
-      const link = this.#links.find(({ isOpen }) => isOpen);
-      for (const project of this.#watched) {
-        if (isJump)
-          project.hear(); // nothing was heard while asleep, and no promise broken
-        else project.onTick();
-        if (project.error && Math.random() < AGAIN_ODDS) project.ask(link);
-      }
-    }, TICK_MS);
+  onOffline(): void {
+    // The old link first. The other way round the projects would move back to it, and two losses would be counted.
+    for (const link of this.#links.reverse()) link.end("offline");
   }
 
-  #onPage = ({ type }: Event): void => {
-    if (type === "offline") for (const link of this.#links.reverse()) link.end(type);
-    else if (!globalThis.document?.hidden || type === "online") this.#wake();
-  };
-
-  /** Do not wait, and do not trust what looks open. */
-  #wake(): void {
-    const now = Date.now();
-    this.#mustWake = Math.abs(now - this.#wokenAt) < WAKE_MS; // too soon: at the next tick, then
-    if (this.#mustWake || this.#hasGivenUp) return;
-    this.#wokenAt = now;
+  /** Retry at once, and probe each link: one that looks open may be dead. */
+  onWake(): void {
+    if (this.#hasGivenUp) return;
     for (const link of this.#links) link.probe(WAKE_ANSWER_MS);
     if (!this.#links.length) this.#connect();
     this.#changed();
   }
 
+  onTick(hasSlept: boolean): void {
+    const link = this.#links.find(({ isOpen }) => isOpen);
+    for (const project of this.#watched) {
+      if (hasSlept) project.resetSilence();
+      else project.onTick();
+      if (project.error && Math.random() < RESUBSCRIBE_ODDS) project.subscribe(link);
+    }
+  }
+
+  /** The connection or an error changed: projects and listeners show it. */
   #changed(): void {
     for (const project of this.#projects.values()) project.changed();
     const status = this.#link ? "connected" : this.#next && isOnline() ? "connecting" : "disconnected";
     if (status === this.#status) return;
     this.#status = status;
-    tell(this.#listeners, ({ onChange }) => onChange());
+    notify(this.#listeners);
   }
 }

@@ -1,4 +1,4 @@
-/** Why a connection ended: the gateway's close codes (gateway/codes.py), which a test compares with these. */
+/** Why a connection ended: the close codes of gateway/codes.py. A test holds the two lists equal. */
 
 export const CloseCode = {
   NORMAL: 1000,

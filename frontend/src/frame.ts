@@ -1,14 +1,14 @@
-const HIDDEN_MS = 100;
+const FALLBACK_MS = 100;
 
-/** Call once at the next frame; soon by a timer where there are no frames: in a hidden tab, or without a page. */
+/** Call `callback` once, at the next animation frame; after 100 ms where there are no frames (hidden tab, Node). */
 export function onNextFrame(callback: () => void): void {
   let frame: number | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const once = (): void => {
     clearTimeout(timer);
-    globalThis.cancelAnimationFrame?.(frame!); // those of a hidden tab would pile up
+    globalThis.cancelAnimationFrame?.(frame!); // a hidden tab never runs its frames, so they would pile up
     callback();
   };
-  timer = setTimeout(once, HIDDEN_MS);
+  timer = setTimeout(once, FALLBACK_MS);
   frame = globalThis.requestAnimationFrame?.(once);
 }

@@ -9,37 +9,38 @@ import {
   useRef,
   useSyncExternalStore,
 } from "react";
-import { type ClientOptions, createProgressClient, type ProgressClient, type ProjectStore } from "./client.js";
+import { createProgressClient, type ProgressClient, type ProjectStore } from "./client.js";
 import { type Job, type JobEvent, own } from "./jobs.js";
+import type { ClientOptions } from "./options.js";
 import { CONNECTING, type ConnectionStatus, IDLE, type Snapshot } from "./project.js";
 
 export * from "./core.js";
 
 export interface ProgressProviderProps extends ClientOptions {
-  /** A client of your own making, instead of the other options. */
+  /** A client that you made yourself; the other options are then ignored. */
   client?: ProgressClient | undefined;
   children?: ReactNode;
 }
 
 export interface WebSocketOptions {
-  /** Of the gateway's WebSocket, instead of the provider's. */
+  /** URL of the gateway's WebSocket, instead of the provider's. */
   url?: string | undefined;
-  /** False: not connected; what is shown stays, and is marked as stale. */
+  /** False: do not subscribe. The last snapshot stays, marked as stale. */
   enabled?: boolean | undefined;
-  /** Called with every event, at once; `event.isReplay` marks what happened before the page subscribed. */
+  /** Called at once with every event; `event.isReplay` marks those from before the page subscribed. */
   onEvent?: ((event: JobEvent) => void) | undefined;
-  /** Called once when a job, or a sentence of it, has ended. */
+  /** Called once for each end of a job, or of a sentence of it. */
   onTerminal?: ((job: Job, event: JobEvent) => void) | undefined;
 }
 
 export interface WebSocketResult extends Snapshot {
-  /** Connect anew now, whatever was given up; always the same function. */
+  /** Open a new connection now, also after the client gave up. Always the same function. */
   readonly reconnect: () => void;
 }
 
 const ClientContext = createContext<ProgressClient | undefined>(undefined);
 
-// Without a provider: one client, and so one socket, for each URL. None connects before a component is mounted.
+// Without a provider: one client, and so one socket, for each URL. It connects when a component is mounted.
 const clients = new Map<string | undefined, ProgressClient>();
 
 function clientFor(url: string | undefined): ProgressClient {
@@ -53,23 +54,23 @@ function useClient(url: string | undefined): ProgressClient {
   return url === undefined && provided ? provided : clientFor(url);
 }
 
-/** The latest value, for callbacks that outlive a render: to change an option reconnects nothing. */
+/** The value of the latest render, for callbacks that outlive a render. A new callback then needs no new connection. */
 function useLatest<T>(value: T): { readonly current: T } {
   const ref = useRef(value);
-  // Before the effects of all components, of which some connect.
+  // Insertion effects run before all other effects, some of which connect.
   useInsertionEffect(() => {
     ref.current = value;
   });
   return ref;
 }
 
-/** Says where the gateway is to all components inside; they share one connection. */
+/** Gives one client, and so one connection, to all components inside. */
 export function ProgressProvider({ client, children, ...options }: ProgressProviderProps): ReactNode {
   const latest = useLatest(options);
   const url = typeof options.url === "function" ? null : options.url;
-  // What may be a new function in each render is asked for at each connection; what else is not a URL is taken as it was
-  // at first, since a change must not reconnect.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: as said
+  // Only a new `client` or URL makes a new client. Functions may be new in each render, so the latest one is called for
+  // each connection; the other options stay as they first were.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the other options must not reconnect
   const made = useMemo(() => {
     const getUrl = () => (latest.current.url as () => string)();
     const getToken = () => latest.current.getToken?.();
@@ -78,7 +79,7 @@ export function ProgressProvider({ client, children, ...options }: ProgressProvi
   return <ClientContext.Provider value={made}>{children}</ClientContext.Provider>;
 }
 
-/** A component that is not connected says so, also while another one watches the project. */
+/** What a component with `enabled: false` shows, also while another component watches the project. */
 const DISABLED = { status: "disconnected", isStale: true } as const;
 
 const serverSnapshot = (): Snapshot => CONNECTING;
@@ -92,7 +93,7 @@ function useStore(
   return [client, useMemo(() => (projectId ? client.project(projectId) : null), [client, projectId])];
 }
 
-/** Watch a project: how its jobs go, and how far what is shown can be relied on. Null: nothing is watched. */
+/** Watch a project: its jobs, its events, and whether they are current. Null or undefined: watch nothing. */
 export function useWebSocket(projectId: string | null | undefined, options: WebSocketOptions = {}): WebSocketResult {
   const { url, enabled = true } = options;
   const [client, store] = useStore(projectId, url);
@@ -123,7 +124,7 @@ export function useWebSocket(projectId: string | null | undefined, options: WebS
   );
 }
 
-/** One job of a project: renders again only when that job changes. Undefined while nothing is known of it. */
+/** One job of a project; undefined while no event of it is known. Renders again only when that job changes. */
 export function useJob(
   projectId: string | null | undefined,
   jobId: string,
@@ -138,7 +139,7 @@ export function useJob(
   );
 }
 
-/** The status of the connection that all projects share. */
+/** The status of the connection that all projects of a client share. */
 export function useConnectionStatus({ url }: Pick<WebSocketOptions, "url"> = {}): ConnectionStatus {
   const client = useClient(url);
   return useSyncExternalStore(client.subscribe, client.getStatus, () => "disconnected");

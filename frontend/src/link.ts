@@ -2,11 +2,11 @@
 
 import type { ClientMessage } from "./messages.js";
 
-const CONNECT_MS = 10_000; // for the whole way: token, TCP, TLS, upgrade
-const SILENCE_MS = 25_000; // then the link asks for a sign of life ...
-const ANSWER_MS = 5_000; // ... and is replaced if none comes
+const CONNECT_MS = 10_000; // for the token, TCP, TLS and the upgrade together
+const SILENCE_MS = 25_000; // after this long without a message the link sends a `ping` ...
+const ANSWER_MS = 5_000; // ... and ends if nothing arrives within this time
 
-/** As much of a WebSocket as is used here. */
+/** The part of a WebSocket that is used here. */
 export interface Socket {
   // biome-ignore-start lint/suspicious/noExplicitAny: the types of these events differ between browsers and `ws`
   onopen: ((event: any) => void) | null;
@@ -20,70 +20,79 @@ export interface Socket {
 
 export type SocketType = new (url: string) => Socket;
 
-/** What a link tells its owner. */
-export interface Owner {
+export interface LinkOwner {
   onOpen(link: Link): void;
   onText(link: Link, text: unknown): void;
-  /** Told exactly once, unless the owner closed it. */
+  /** Called exactly once, but not if the owner closed the link itself. */
   onEnd(link: Link, code: number | string, reason: string): void;
 }
 
-/** Lives from the decision to connect to the end of the connection; is never used again. */
+/** Lives from the decision to connect to the end of the connection, and is not used again. */
 export class Link {
-  /** It was told `stale`: its replica has lost Redis. */
+  /** The gateway sent `stale` on it: the replica has lost Redis. */
   isStale = false;
+  /** The socket is open, and the link has not ended. */
   isOpen = false;
-  /** When a project was first subscribed on it: from then on it is known to work. */
-  goodSince: number | undefined;
+  /** When a project was first subscribed on it, in ms since the epoch: only then is the link known to work. */
+  workingSince: number | undefined;
+  /** When the last message arrived (or the socket opened), in ms since the epoch. */
   heardAt = Date.now();
-  #owner: Owner;
+  /** The object that is called when something happens on the link. */
+  #owner: LinkOwner;
+  /** The socket; undefined until the token is there. */
   #socket: Socket | undefined;
+  /** The one timer: to the next `ping` while the link is quiet, to its end while an answer is due. */
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #due = Infinity; // when something must have been heard
+  /** When the link ends unless a message arrives; Infinity while no answer is due. */
+  #deadline = Infinity;
+  /** The link has ended. Sockets may still call back after `close()`; such calls are ignored. */
   #isEnded = false;
 
-  constructor(owner: Owner) {
+  constructor(owner: LinkOwner) {
     this.#owner = owner;
-    this.#expect(CONNECT_MS);
+    this.#expectAnswer(CONNECT_MS);
   }
 
+  /** Open the socket that `connect` returns. */
   open(connect: () => Socket): void {
-    if (this.#isEnded) return; // the token came too late
+    if (this.#isEnded) return; // the token came after CONNECT_MS
     try {
       const socket = (this.#socket = connect());
       socket.onopen = () => {
         if (this.#isEnded) return;
         this.isOpen = true;
-        this.#heard();
+        this.#onHeard();
         this.#owner.onOpen(this);
       };
       socket.onmessage = ({ data }) => {
         if (this.#isEnded) return;
-        this.#heard();
+        this.#onHeard();
         this.#owner.onText(this, data);
       };
       socket.onclose = ({ code, reason }) => this.end(code, reason);
-      socket.onerror = () => {}; // `close` follows; Node's `ws` throws where nobody listens
+      socket.onerror = () => {}; // `close` follows; without a handler Node's `ws` throws
     } catch (error) {
       this.end("cannot_connect", String(error));
     }
   }
 
+  /** Send a message; a link that is not open drops it. */
   send(message: ClientMessage): void {
     if (this.isOpen) this.#socket!.send(JSON.stringify(message));
   }
 
-  /** Ask for a sign of life: what looks open may be long dead, after a sleep for example. */
+  /** Send a `ping`, and end the link if nothing arrives within `ms`: a socket that looks open may be long dead. */
   probe(ms = ANSWER_MS): void {
     this.send({ type: "ping" });
-    if (this.isOpen && Date.now() + ms < this.#due) this.#expect(ms);
+    if (this.isOpen && Date.now() + ms < this.#deadline) this.#expectAnswer(ms);
   }
 
+  /** End the link and tell its owner why. */
   end(code: number | string, reason = ""): void {
     if (this.close()) this.#owner.onEnd(this, code, reason);
   }
 
-  /** Leave without a word to the owner. Says whether there was something to leave. */
+  /** End the link without a call to its owner. Returns false if it had ended before. */
   close(): boolean {
     const wasAlive = !this.#isEnded;
     this.#isEnded = true;
@@ -93,15 +102,15 @@ export class Link {
     return wasAlive;
   }
 
-  #heard(): void {
+  #onHeard(): void {
     this.heardAt = Date.now();
-    this.#due = Infinity;
+    this.#deadline = Infinity;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.probe(), SILENCE_MS);
   }
 
-  #expect(ms: number): void {
-    this.#due = Date.now() + ms;
+  #expectAnswer(ms: number): void {
+    this.#deadline = Date.now() + ms;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.end("no_answer"), ms);
   }

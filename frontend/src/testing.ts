@@ -1,6 +1,6 @@
-/** For the tests of your own pages: a gateway that speaks the protocol, in memory, and does as the test says. */
+/** For the tests of your own pages: a gateway in memory that speaks the protocol and does what the test tells it to. */
 
-import { type ClientOptions, createProgressClient, type ProgressClient } from "./client.js";
+import { createProgressClient, type ProgressClient } from "./client.js";
 import type {
   ClientMessage,
   JobCompleteMessage,
@@ -9,6 +9,7 @@ import type {
   ServerMessage,
   Subscribe,
 } from "./messages.js";
+import type { ClientOptions } from "./options.js";
 
 type EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage;
 type Published<E> = E extends EventMessage ? Omit<E, "projectId" | "seq"> : never;
@@ -16,29 +17,31 @@ type Published<E> = E extends EventMessage ? Omit<E, "projectId" | "seq"> : neve
 /** An event as a job publishes it. */
 export type PublishedEvent = Published<EventMessage>;
 
-interface Remembered {
+interface ProjectMemory {
+  /** The seq of the last event; 0 before the first one. */
   seq: number;
-  /** The seq from which on nothing is forgotten. */
+  /** The seq of the first event that is remembered; a client that saw it has missed nothing. */
   from: number;
+  /** The last event of each job and of each sentence, the oldest first. */
   events: Map<string, EventMessage>;
 }
 
 /** The gateway's side of one socket. */
 export interface FakeConnection {
   readonly url: string;
-  /** What the client said on it. */
+  /** The messages that the client sent on it. */
   readonly received: readonly ClientMessage[];
   /** The projects that are subscribed on it. */
   readonly projects: ReadonlySet<string>;
-  /** Say anything: an object is sent as JSON, a text as it stands. */
+  /** Send anything to the client: an object as JSON, a string unchanged. */
   send(message: ServerMessage | object | string): void;
-  /** End it, as the gateway does (with a code), or as a lost network does. */
+  /** End it with a close code, as the gateway does; without one, as a lost network does. */
   close(code?: number, reason?: string): void;
 }
 
 /**
- * A gateway in memory. It remembers the last event of each job, gives every event its seq, and replays by cursor, as a
- * real one does. Like the network's, its answers come a moment later: wait for what the page shows.
+ * A gateway in memory. Like a real one it remembers the last event of each job, gives every event its seq, and replays
+ * from a cursor. Its answers arrive in a later microtask, so wait for what the page shows.
  *
  *     const gateway = new FakeGateway();
  *     render(<ProgressProvider client={gateway.client()}><MyPage /></ProgressProvider>);
@@ -48,15 +51,21 @@ export interface FakeConnection {
 export class FakeGateway {
   /** False: connections are refused. */
   isUp = true;
-  /** How many connections there ever were, those that were refused included. */
+  /** How many connections were opened so far, with those that were refused. */
   attempts = 0;
-  /** A class that can take the place of the browser's: `webSocketImpl` of a client, or a global stub. */
+  /** A WebSocket class that connects to this gateway: for `webSocketImpl`, or to stub the global one. */
   readonly WebSocket: typeof WebSocket;
+  /** The value of `isAnswering`. */
   #isAnswering = true;
+  /** The steps that wait until the gateway answers again, in order. */
   #held: (() => void)[] = [];
-  #connections = new Set<Connection>();
-  #projects = new Map<string, Remembered>();
+  /** The open connections, the oldest first. */
+  #connections = new Set<GatewayEnd>();
+  /** What is remembered of each project, by its id. */
+  #projects = new Map<string, ProjectMemory>();
+  /** `setStale(true)` was called: new connections are told so. */
   #isStale = false;
+  /** The last seq of all projects. It survives `forget()`, so that seq never goes back. */
   #seq = 0;
 
   constructor() {
@@ -74,8 +83,8 @@ export class FakeGateway {
     return createProgressClient({ url: "ws://gateway.test/ws", webSocketImpl: this.WebSocket, ...options });
   }
 
-  /** False: it is silent, as a frozen process or a stalled network is; the sockets stay open. Set to true again, it goes on
-   * where it was. */
+  /** False: the sockets stay open but nothing passes, as with a frozen process or a stalled network. True again: what was
+   * held back goes on, in order. */
   get isAnswering(): boolean {
     return this.#isAnswering;
   }
@@ -92,36 +101,36 @@ export class FakeGateway {
 
   /** Publish an event, as a job does; returns its seq. */
   publish(projectId: string, event: PublishedEvent): number {
-    const remembered = this.#remembered(projectId);
+    const memory = this.#memoryOf(projectId);
     const seq = Math.max(this.#seq + 1, Date.now() * 1000);
-    this.#seq = seq; // of all projects, so that it rises though they are forgotten
+    this.#seq = seq;
     const message = { ...event, projectId, seq } as EventMessage;
-    remembered.seq = seq;
-    remembered.from ||= seq;
-    const job = JSON.stringify([event.jobId, event.sentenceId]);
-    remembered.events.delete(job);
-    remembered.events.set(job, message);
+    memory.seq = seq;
+    memory.from ||= seq;
+    const part = JSON.stringify([event.jobId, event.sentenceId]);
+    memory.events.delete(part); // so that it becomes the newest
+    memory.events.set(part, message);
     for (const connection of this.#connections) if (connection.projects.has(projectId)) connection.send(message);
     return seq;
   }
 
-  /** Forget what was published, as a Redis that was emptied does: who comes back is told `recovered: false`. */
+  /** Forget all events, as an emptied Redis does: a client that reconnects gets `recovered: false`. */
   forget(): void {
     this.#projects.clear();
   }
 
-  /** Tell all clients that what they show may be old, or is current again. */
+  /** Send `stale` (the gateway lost Redis) or `live` (it is back) to all clients. */
   setStale(isStale: boolean): void {
     this.#isStale = isStale;
     this.#sendAll({ type: isStale ? "stale" : "live" });
   }
 
-  /** Ask all clients to move to another replica within the window, in milliseconds; this one goes on serving. */
+  /** Ask all clients to move to another replica within the window, in ms from now. The open connections still work. */
   goAway(reconnectIn: [number, number] = [0, 0]): void {
     this.#sendAll({ type: "going_away", reconnectIn });
   }
 
-  /** End all connections: 1006 is a lost network, 1012 a restart, 4000 to 4499 "do not come back". */
+  /** End all connections: 1006 is a lost network, 1012 a restart, 4000 to 4499 "do not reconnect". */
   closeAll(code = 1006, reason = ""): void {
     for (const connection of this.#connections) connection.close(code, reason);
   }
@@ -130,7 +139,7 @@ export class FakeGateway {
     for (const connection of this.#connections) connection.send(message);
   }
 
-  #remembered(projectId: string): Remembered {
+  #memoryOf(projectId: string): ProjectMemory {
     const known = this.#projects.get(projectId) ?? { seq: 0, from: 0, events: new Map() };
     this.#projects.set(projectId, known);
     return known;
@@ -143,7 +152,7 @@ export class FakeGateway {
   }
 
   /** @internal */
-  onConnect(connection: Connection): void {
+  onConnect(connection: GatewayEnd): void {
     this.attempts++;
     if (!this.isUp) return connection.close(1006);
     this.#connections.add(connection);
@@ -153,7 +162,7 @@ export class FakeGateway {
   }
 
   /** @internal */
-  onMessage(connection: Connection, message: ClientMessage): void {
+  onMessage(connection: GatewayEnd, message: ClientMessage): void {
     connection.received.push(message);
     switch (message.type) {
       case "subscribe":
@@ -166,8 +175,8 @@ export class FakeGateway {
     }
   }
 
-  #onSubscribe(connection: Connection, { projectId, since = 0 }: Subscribe): void {
-    const { seq, from, events } = this.#remembered(projectId);
+  #onSubscribe(connection: GatewayEnd, { projectId, since = 0 }: Subscribe): void {
+    const { seq, from, events } = this.#memoryOf(projectId);
     const recovered = since === 0 || (from <= since && since <= seq);
     connection.projects.add(projectId);
     connection.send({ type: "subscribed", projectId, seq, recovered });
@@ -175,28 +184,31 @@ export class FakeGateway {
   }
 
   /** @internal */
-  onClose(connection: Connection): void {
+  onClose(connection: GatewayEnd): void {
     this.#connections.delete(connection);
   }
 }
 
-/** The gateway's end of a socket. Each step comes in a microtask of its own, in order. */
-class Connection implements FakeConnection {
+/** The gateway's end of a socket; lives as long as that. Each step runs in a microtask of its own, in order. */
+class GatewayEnd implements FakeConnection {
   readonly url: string;
   readonly received: ClientMessage[] = [];
   readonly projects = new Set<string>();
+  /** The gateway that it belongs to. */
   #gateway: FakeGateway;
+  /** The page's end. */
   #socket: FakeSocket;
+  /** Resolves when all steps so far have run. */
   #steps: Promise<void> = Promise.resolve();
 
   constructor(socket: FakeSocket, gateway: FakeGateway) {
     this.url = socket.url;
     this.#socket = socket;
     this.#gateway = gateway;
-    this.#later(() => gateway.onConnect(this));
+    this.#enqueue(() => gateway.onConnect(this));
   }
 
-  #later(step: () => unknown): void {
+  #enqueue(step: () => unknown): void {
     this.#steps = this.#steps.then(() => void (this.#socket.readyState < FakeSocket.CLOSED && step()));
   }
 
@@ -206,18 +218,18 @@ class Connection implements FakeConnection {
   }
 
   receive(text: string): void {
-    this.#later(() =>
+    this.#enqueue(() =>
       this.#gateway.whenAnswering(() => this.#gateway.onMessage(this, JSON.parse(text) as ClientMessage)),
     );
   }
 
   send(message: ServerMessage | object | string): void {
     const data = typeof message === "string" ? message : JSON.stringify(message);
-    this.#later(() => this.#gateway.whenAnswering(() => this.#socket.onmessage?.({ data })));
+    this.#enqueue(() => this.#gateway.whenAnswering(() => this.#socket.onmessage?.({ data })));
   }
 
   close(code = 1006, reason = ""): void {
-    this.#later(() => {
+    this.#enqueue(() => {
       this.#socket.readyState = FakeSocket.CLOSED;
       this.#gateway.onClose(this);
       this.#socket.onclose?.({ code, reason });
@@ -225,7 +237,7 @@ class Connection implements FakeConnection {
   }
 }
 
-/** The page's end of a socket: as much of a WebSocket as a client uses. */
+/** The page's end of a socket: the part of a WebSocket that a client uses. */
 class FakeSocket {
   static readonly OPEN = 1;
   static readonly CLOSED = 3;
@@ -235,18 +247,19 @@ class FakeSocket {
   onmessage: ((event: { data: string }) => void) | null = null;
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
   onerror: ((event: object) => void) | null = null;
-  #connection: Connection;
+  /** The gateway's end. */
+  #gatewayEnd: GatewayEnd;
 
   constructor(url: string, gateway: FakeGateway) {
     this.url = url;
-    this.#connection = new Connection(this, gateway);
+    this.#gatewayEnd = new GatewayEnd(this, gateway);
   }
 
   send(text: string): void {
-    this.#connection.receive(text);
+    this.#gatewayEnd.receive(text);
   }
 
   close(code = 1000, reason = ""): void {
-    this.#connection.close(code, reason);
+    this.#gatewayEnd.close(code, reason);
   }
 }

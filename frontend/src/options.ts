@@ -1,0 +1,25 @@
+/** The options of a client, and the socket that follows from them. */
+
+import type { Socket, SocketType } from "./link.js";
+
+export interface ClientOptions {
+  /** URL of the gateway's WebSocket; by default `/ws` on the page's own host. A function is called for each connection. */
+  url?: string | (() => string) | undefined;
+  /** Called for each connection. The token is sent as `token` in the URL's query, for a proxy: the gateway ignores it. */
+  getToken?: (() => string | undefined | Promise<string | undefined>) | undefined;
+  /** How many of the last events a snapshot holds; 100 by default, at least 1. */
+  historyLimit?: number | undefined;
+  /** The WebSocket class; by default the global one. Pass `ws` in Node, a fake in tests. */
+  webSocketImpl?: SocketType | undefined;
+}
+
+const defaultUrl = (): string => `${location.origin.replace("http", "ws")}/ws`; // "https" becomes "wss"
+
+const withToken = (url: string, token: string): string =>
+  `${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`;
+
+/** Open a socket; throws if `url` does, or if the WebSocket class refuses the URL. */
+export function openSocket({ url = defaultUrl, webSocketImpl }: ClientOptions, token: string | undefined): Socket {
+  const base = typeof url === "string" ? url : url();
+  return new (webSocketImpl ?? WebSocket)(token === undefined ? base : withToken(base, token));
+}
