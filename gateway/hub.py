@@ -31,7 +31,7 @@ class Viewer(Protocol):
 
     connection: Outgoing
     behind_since: float | None
-    number: int
+    ping_turn: int | None  # set and read by gateway.keepalive
     client_id: str
 
     def on_ready(self, project: "Project") -> None:

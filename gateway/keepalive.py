@@ -11,11 +11,16 @@ from gateway.hub import Hub, Viewer
 logger = logging.getLogger("gateway.keepalive")
 
 SWEEP_SECONDS = 1.0
-LOOK_SECONDS = 0.1  # between two looks at the loop's lag
+LAG_CHECK_SECONDS = 0.1
+NEWCOMERS_PER_TURN = 20  # that get the same turn: some 0.1 ms of writing
 
 
 class Keepalive:
-    """Pings each connection once in `ping_seconds`, spread over the sweeps. Lives as long as the hub."""
+    """Pings each connection once in `ping_seconds`, in the sweep of its turn. Lives as long as the hub.
+
+    A connection was just heard when it is new, so its first ping comes a whole interval later. When many come at once,
+    most get earlier turns: pinging them all in one sweep would hold up every client.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -30,18 +35,23 @@ class Keepalive:
             self.sweep(turn, time.monotonic())
 
     def sweep(self, turn: int, now: float) -> None:
-        """Look at everybody; ping those whose turn it is."""
+        """Give new connections a turn, ping those whose turn it is, close those that are behind for too long."""
+        newcomers = 0
         for viewer in list(self._hub.viewers):
+            if viewer.ping_turn is None:
+                # It came after the last sweep: with that one's turn, the first ping is never later than the interval.
+                viewer.ping_turn = (turn - 1 - newcomers // NEWCOMERS_PER_TURN) % self._turns
+                newcomers += 1
             if viewer.behind_since is not None:
-                # It neither reads nor is read from, so it cannot answer a ping: time alone decides.
+                # It is not read from, so it cannot answer a ping: time alone decides.
                 if now - viewer.behind_since > self._hub.settings.slow_seconds:
                     logger.info("Client %s: closed, behind for too long", viewer.client_id)
                     viewer.connection.close(CloseCode.TOO_SLOW, "behind for too long")
-            elif viewer.number % self._turns == turn:
+            elif viewer.ping_turn == turn:
                 self._ping(viewer)
 
     def _ping(self, viewer: Viewer) -> None:
-        """Any byte that came since the last ping counts as life."""
+        """Any byte since the last ping counts as an answer."""
         if viewer.connection.was_heard:
             viewer.connection.ping()
         else:
@@ -50,10 +60,9 @@ class Keepalive:
 
 
 async def watch_loop(lag: Histogram) -> None:
-    """Observe, ten times a second, by how much a timer comes too late: so long every client waits. Ends by
-    cancellation."""
+    """Observe, ten times a second, how late a timer is: every client waits as long. Runs until cancelled."""
     while True:
-        # The loop's own clock stands still while a callback runs.
-        due = time.monotonic() + LOOK_SECONDS
-        await asyncio.sleep(LOOK_SECONDS)
+        # Not the loop's own clock: it stands still while a callback runs.
+        due = time.monotonic() + LAG_CHECK_SECONDS
+        await asyncio.sleep(LAG_CHECK_SECONDS)
         lag.observe(max(0.0, time.monotonic() - due))

@@ -29,7 +29,7 @@ class Session:
 
     __slots__ = (
         "_bad_messages", "_bucket", "_cursors", "_hub", "_projects", "_subscribing", "_was_told_stale",
-        "behind_since", "client_id", "connection", "number",
+        "behind_since", "client_id", "connection", "ping_turn",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, connection: Outgoing) -> None:
@@ -44,7 +44,7 @@ class Session:
         self._was_told_stale = False
         self._bucket: TokenBucket | None = None  # made at the first subscribe
         hub.accepted += 1
-        self.number = hub.accepted
+        self.ping_turn: int | None = None
         hub.viewers.add(self)
         self._write(messages.connected(self.client_id))
         self.on_feed_changed()

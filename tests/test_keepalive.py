@@ -1,13 +1,15 @@
-"""The sweep, without its clock: who is pinged, and who is let go."""
+"""The sweep, without its clock: who is pinged and when, who is closed; and the loop's lag."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from gateway.codes import CloseCode
+from gateway.counters import LAG_SECONDS, Histogram
 from gateway.hub import Hub
-from gateway.keepalive import Keepalive
+from gateway.keepalive import LAG_CHECK_SECONDS, NEWCOMERS_PER_TURN, Keepalive, watch_loop
 from tests.contract.deadlines import eventually
 from tests.fakes import FakeClient, new_hub
 
@@ -34,24 +36,35 @@ def stage(clients: int = 1, **settings: Any) -> tuple[Hub, Keepalive, list[FakeC
     return hub, Keepalive(hub), [FakeClient(hub) for _ in range(clients)]
 
 
-async def test_everybody_is_pinged_once_in_an_interval() -> None:
-    hub, keepalive, clients = stage(12)
-    pings: list[int] = []
-    for number, client in enumerate(clients):
-        client.socket.ping = lambda number=number: pings.append(number)  # type: ignore[method-assign, misc]
-    sweep_once_round(keepalive, hub)
-    assert sorted(pings) == list(range(12))
+def pinged(keepalive: Keepalive, turn: int, clients: list[FakeClient]) -> list[int]:
+    """Sweep; return which clients were pinged. All have answered before."""
+    for client in clients:
+        client.socket.was_heard = True
+    keepalive.sweep(turn, NOW)
+    return [number for number, client in enumerate(clients) if not client.socket.was_heard]
 
 
-async def test_pings_are_spread_over_the_sweeps() -> None:
-    hub, keepalive, clients = stage(50)
-    counts = []
-    for turn in range(turns_of(hub)):
-        for client in clients:
-            client.socket.was_heard = True
-        keepalive.sweep(turn, NOW)
-        counts.append(sum(not client.socket.was_heard for client in clients))
-    assert counts == [10] * 5
+@pytest.mark.parametrize("first", range(5))
+async def test_a_new_client_is_pinged_after_a_whole_interval_and_then_once_in_each(first: int) -> None:
+    hub, keepalive, clients = stage(NEWCOMERS_PER_TURN)
+    turns = [turn % turns_of(hub) for turn in range(first, first + 11)]
+    counts = [len(pinged(keepalive, turn, clients)) for turn in turns]
+    everybody = NEWCOMERS_PER_TURN
+    assert counts == [0, 0, 0, 0, everybody, 0, 0, 0, 0, everybody, 0]
+
+
+async def test_many_that_come_at_once_are_spread_over_the_sweeps() -> None:
+    hub, keepalive, clients = stage(5 * NEWCOMERS_PER_TURN)
+    keepalive.sweep(0, NOW)
+    found = [pinged(keepalive, turn % turns_of(hub), clients) for turn in range(1, 6)]
+    assert [len(numbers) for numbers in found] == [NEWCOMERS_PER_TURN] * 5
+    assert sorted(number for numbers in found for number in numbers) == list(range(len(clients)))
+
+
+async def test_an_interval_as_short_as_a_sweep_pings_in_each() -> None:
+    hub, _ = new_hub(ping_seconds=0.5)
+    keepalive, client = Keepalive(hub), FakeClient(hub)
+    assert [pinged(keepalive, 0, [client]) for _ in range(3)] == [[0]] * 3
 
 
 async def test_a_client_that_was_heard_since_stays() -> None:
@@ -99,3 +112,25 @@ async def test_the_sweep_runs_by_itself_as_often_as_its_settings_need() -> None:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def above(lag: Histogram, bound: float) -> int:
+    return sum(lag.counts[LAG_SECONDS.index(bound) + 1 :])
+
+
+async def test_a_loop_that_is_held_up_is_seen() -> None:
+    lag = Histogram(LAG_SECONDS)
+    task = asyncio.create_task(watch_loop(lag))
+    await eventually(lambda: sum(lag.counts) > 0, "the first look")
+    before, long = lag.sum, above(lag, 0.25)
+    time.sleep(LAG_CHECK_SECONDS + 0.3)
+    await eventually(lambda: above(lag, 0.25) > long, "the next look")
+    task.cancel()
+    assert lag.sum - before > 0.25
+
+
+async def test_a_loop_that_runs_is_not() -> None:
+    lag = Histogram(LAG_SECONDS)
+    task = asyncio.create_task(watch_loop(lag))
+    await eventually(lambda: sum(lag.counts) - above(lag, 0.05) >= 3, "three looks in time")
+    task.cancel()

@@ -53,11 +53,10 @@ async def test_a_client_is_told_its_id_first() -> None:
     assert stage.client.told() == [{"type": "connected", "clientId": stage.session.client_id}]
 
 
-async def test_no_two_clients_have_one_id_or_number() -> None:
+async def test_no_two_clients_have_one_id() -> None:
     hub, _ = new_hub()
     clients = [FakeClient(hub).session for _ in range(50)]
     assert len({client.client_id for client in clients}) == 50
-    assert len({client.number for client in clients}) == 50
 
 
 async def test_a_client_that_comes_while_the_feed_is_lost_is_told_so() -> None:
