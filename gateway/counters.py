@@ -1,4 +1,4 @@
-"""What a replica counts: plain numbers, added to once for a batch, so that counting costs next to nothing. No I/O."""
+"""What a replica counts: plain numbers, updated once per batch, so that counting costs next to nothing. No I/O."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -7,27 +7,27 @@ from typing import Final
 from gateway.codes import CloseCode
 from publisher.transport.advice import MEANINGS
 
-# Bounds of the buckets, in seconds.
+# Upper bounds of the buckets.
 DELIVERY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
-LONGEST_DELIVERY_SECONDS = 3_600.0  # older than anything that is remembered: a seq that is no clock
+LONGEST_DELIVERY_SECONDS = 3_600.0  # nothing older is remembered, so such a seq is not a timestamp
 
-BROKEN_OFF = 1006  # no close frame was seen; nobody can send this code
-OTHER = "other"  # codes that a client may make up: a label has a bounded number of values
+BROKEN_OFF = 1006  # closed without a close frame; cannot be sent
+OTHER = "other"  # a client may send any code, and a label must have few values
 CLOSE_CODES = (*(str(int(code)) for code in CloseCode), str(BROKEN_OFF), OTHER)
 REFUSAL_REASONS = ("draining", "full", "origin")
 
 
 class Histogram:
-    """Counts by bucket. The client library's own takes a lock and five times as long."""
+    """Counts by bucket. The Prometheus client's own takes a lock and five times as long."""
 
     __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds: Final = bounds
         self.counts = [0] * (len(bounds) + 1)
-        """Of each bucket alone; the last is what exceeds all bounds."""
+        """Count of each bucket alone; the last one is above all bounds."""
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
@@ -36,7 +36,7 @@ class Histogram:
 
 
 class FeedCounters:
-    """The counts of a feed; those to the nodes of a Cluster count into one."""
+    """The counts of a feed; a Cluster's shards share one."""
 
     __slots__ = ("probe", "reconnects")
 
@@ -46,7 +46,10 @@ class FeedCounters:
 
 
 class Counters:
-    """The counts of one replica. Lives as long as the hub; used by one event loop only."""
+    """The counts of one replica. Lives as long as the hub; used by one event loop only.
+
+    gateway.metrics documents each: it shows it under the same name.
+    """
 
     __slots__ = (
         "bad_requests", "closed", "deliveries", "deliveries_joined", "delivery", "loop_lag", "received_bytes",
@@ -55,7 +58,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.closed = dict.fromkeys(CLOSE_CODES, 0)
-        self.refused = dict.fromkeys(REFUSAL_REASONS, 0)  # handshakes
+        self.refused = dict.fromkeys(REFUSAL_REASONS, 0)  # handshakes, by reason
         self.bad_requests = 0
         self.received_bytes = 0
         self.sent_bytes = 0
@@ -69,10 +72,10 @@ class Counters:
         self.closed[label if label in self.closed else OTHER] += 1
 
     def on_delivered(self, size: int, sockets: int, events: int, age: float | None) -> None:
-        """So many bytes of a batch of one project's events were written to so many sockets.
+        """Count a batch of one project's events: `size` bytes, written to each of `sockets` sockets.
 
-        Its oldest event was published `age` seconds ago by Redis' clock, which may be ahead of ours. By position, since
-        names would be a tenth of the price: all of the counting is 1 us for a batch (bench/README.md).
+        Its oldest event was published `age` seconds ago by Redis' clock, which may be ahead of ours. Arguments are
+        positional: names would add a tenth to the 1 us that a batch costs (bench/README.md).
         """
         self.deliveries += sockets
         self.sent_bytes += size * sockets

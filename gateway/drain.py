@@ -1,6 +1,6 @@
-"""The end of a replica's service: its clients are told to move, served meanwhile, and those who stay let go at a pace.
+"""Shutdown of a replica: its clients are told to move, served meanwhile, and those that stay are closed at a pace.
 
-All clients of a replica that ends would otherwise come to the others at one moment, each with a handshake and a resume.
+Otherwise all of them would reconnect to the other replicas at the same moment, each with a handshake and a replay.
 """
 
 import asyncio
@@ -20,36 +20,38 @@ from gateway.hub import Hub, Viewer
 logger = logging.getLogger("gateway.drain")
 
 TICK_SECONDS = 0.05
-TOLD_AT_ONCE = 500  # in one tick: some 5 ms of writing, so that events are not held up by it
-MOVE_SECONDS = 5.0  # for who draws the end of the window: a handshake through a proxy, a subscribe, what was missed
-PROGRESS_SECONDS = 5.0  # between two lines in the log
+TOLD_AT_ONCE = 500  # per tick: some 5 ms of writing, so that events are not delayed
+MOVE_SECONDS = 5.0  # for a client that moves at the end of the window: a handshake, a subscribe, a replay
+PROGRESS_SECONDS = 5.0  # between two log lines
 
 
 class Plan(NamedTuple):
-    """When what is due, in seconds from the beginning."""
+    """The two phases of moving, in seconds from the start of the drain."""
 
-    window_seconds: float  # in which each client, at a moment of its own, opens its next connection
-    stay_seconds: float  # until then all are served; who is still here then does not know `going_away`, or is stuck
+    window_seconds: float
+    """Each client opens its next connection at a random moment until then."""
+    stay_seconds: float
+    """All are served until then. A client that still stays is stuck or does not know `going_away`."""
 
     @classmethod
     def of(cls, clients: int, *, seconds: float, rate: float) -> "Plan":
-        """As short as `rate` clients a second allow, and never longer than `seconds`."""
+        """As short as `rate` clients per second allow, and at most `seconds`."""
         window = min(seconds, clients / rate)
         return cls(window, window + _moving(seconds)) if window else cls(0, 0)
 
     def window_ms(self, elapsed: float) -> tuple[int, int]:
-        """`reconnectIn` for a client that is told now: the window ends at the same moment for all."""
+        """`reconnectIn` for a client that is told now; the window ends at the same moment for all."""
         return 0, max(0, round((self.window_seconds - elapsed) * 1_000))
 
 
 def may_remain(clients: int, elapsed: float, *, seconds: float, rate: float) -> int:
-    """How many of those who stayed are still to be served, `elapsed` seconds after the first of them was closed."""
+    """How many of the clients that stayed may still be open, `elapsed` seconds after the first was closed."""
     whole = min(seconds, clients / rate)
     return 0 if elapsed >= whole else int(clients * (1 - elapsed / whole))
 
 
 def longest_seconds(seconds: float) -> float:
-    """No drain takes longer, whatever its clients do; after it the process has END_SECONDS of gateway.server."""
+    """The longest that a drain takes, whatever its clients do; gateway.server then takes END_SECONDS at most."""
     return seconds + _moving(seconds) + seconds + CLOSE_SECONDS
 
 
@@ -60,17 +62,17 @@ def _moving(seconds: float) -> float:
 class Drain:
     """One drain, from the signal to the end of the last connection; used by the replica's loop only.
 
-    Nothing in it waits for a client: one that is behind is told to move once its socket has drained, or never.
+    It never waits for a single client: one that is behind is told to move once its socket has drained, or never.
     """
 
     def __init__(self, hub: Hub, *, seconds: float, is_cut_short: Callable[[], bool]) -> None:
         self._hub = hub
         self._seconds = seconds
-        self._is_cut_short = is_cut_short  # by a second signal
-        self._clients = len(hub.viewers)
-        self._told: set[Viewer] = set()
-        self._closing: list[tuple[float, Outgoing]] = []  # until when the client may take to answer
-        self._closed = self._forced = 0
+        self._is_cut_short = is_cut_short  # true after a second signal
+        self._clients = len(hub.viewers)  # at the start
+        self._told: set[Viewer] = set()  # that were sent `going_away`
+        self._closing: list[tuple[float, Outgoing]] = []  # sent a close, with the deadline for its answer
+        self._closed = self._forced = 0  # clients that stayed, and those of them that did not answer the close
         self._began_at = self._logged_at = self._now
 
     async def run(self) -> None:
@@ -100,23 +102,23 @@ class Drain:
         self._force(self._now)
         if self._now - self._logged_at >= PROGRESS_SECONDS:
             self._logged_at = self._now
-            here = len(self._hub.viewers) + len(self._closing)  # the latter have not answered their close yet
+            here = len(self._hub.viewers) + len(self._closing)
             logger.info("Draining: %d of %d clients are still here", here, self._clients)
 
     # First: they move
 
     async def _let_move(self) -> None:
-        """Tell everybody, and go on serving until all have left or the time is over."""
+        """Tell all clients, and serve them until they have left or the time is over."""
         plan = Plan.of(self._clients, seconds=self._seconds, rate=self._hub.settings.drain_rate)
         if self._clients:
-            logger.info("Draining: %d clients are to move within %.1f s", self._clients, plan.window_seconds)
+            logger.info("Draining: %d clients should move within %.1f s", self._clients, plan.window_seconds)
         while self._hub.viewers and self._elapsed < plan.stay_seconds and not self._is_cut_short():
             self._tell(plan)
             await self._tick()
 
     def _tell(self, plan: Plan) -> None:
-        # Asked anew each time: an upgrade that was under way at the signal has become a client since, and a client that
-        # was behind, to which nothing may be written, reads again.
+        # Look anew each time: an upgrade in progress at the signal may be a client by now, and a client that was behind
+        # (nothing may be written to it) may have drained.
         new = (viewer for viewer in self._hub.viewers if viewer not in self._told and not viewer.connection.is_behind)
         batch = list(islice(new, TOLD_AT_ONCE))
         frame = text_frame(messages.going_away(plan.window_ms(self._elapsed)))
@@ -125,7 +127,7 @@ class Drain:
         self._hub.counters.sent_bytes += len(frame) * len(batch)
         self._told.update(batch)
 
-    # Then: who stayed is closed
+    # Then: those that stayed are closed
 
     async def _close_the_rest(self) -> None:
         if not (clients := len(self._hub.viewers)):
@@ -133,13 +135,15 @@ class Drain:
         logger.info("Draining: closing %d clients that stayed", clients)
         began_at, rate = self._now, self._hub.settings.drain_rate
         while self._hub.viewers and not self._is_cut_short():
-            elapsed = self._now - began_at + TICK_SECONDS  # so that the first tick closes some, too
+            elapsed = self._now - began_at + TICK_SECONDS  # so that the first tick closes some
             self._close(len(self._hub.viewers) - may_remain(clients, elapsed, seconds=self._seconds, rate=rate))
             await self._tick()
         self._close(len(self._hub.viewers))
 
     def _close(self, count: int) -> None:
-        answers_until = self._now + CLOSE_SECONDS - 2 * TICK_SECONDS  # before the connection's own timer: to be counted
+        answers_until = (
+            self._now + CLOSE_SECONDS - 2 * TICK_SECONDS
+        )  # before the connection's own timer, so that we count it
         for viewer in list(islice(self._hub.viewers, max(0, count))):
             self._closed += 1
             self._hub.drain_closes += 1
@@ -147,13 +151,13 @@ class Drain:
             viewer.connection.close(CloseCode.RESTART, "this replica is shutting down; reconnect")
 
     async def _see_off(self) -> None:
-        """Who was closed last is given time to answer, too."""
+        """Give the clients that were closed last time to answer, too."""
         while self._closing and not self._is_cut_short():
             await self._tick()
         self._force(math.inf)
 
     def _force(self, now: float) -> None:
-        """End the connections of those who do not answer: they are stuck, or gone without a word."""
+        """Abort the connections that have not answered their close by their deadline."""
         still_closing = []
         for answers_until, connection in self._closing:
             if connection.is_closed:

@@ -1,6 +1,6 @@
-"""What `/metrics` shows: read from their owners when it is scraped, so that counting costs the hot path nothing.
+"""`/metrics`. Values are read from their owners at each scrape.
 
-Every series is there from the start, at 0, and no label has a value that somebody else may choose.
+Every series exists from the start, at 0, and clients cannot add label values.
 """
 
 import platform
@@ -21,10 +21,8 @@ from gateway.hub import Hub
 from gateway.publishing import STATUSES, Publishing
 from gateway.rate_limit import TokenBucket
 
-FRESH_RATE, FRESH_BURST = (
-    5.0,
-    100.0,
-)  # expositions a second, and at once: far more than all scrapers of a replica ask for
+# Fresh expositions per second, and at once: far more than the scrapers of a replica need.
+FRESH_RATE, FRESH_BURST = 5.0, 100.0
 
 
 class HubCollector(Collector):
@@ -43,75 +41,79 @@ class HubCollector(Collector):
         behind = sum(viewer.behind_since is not None for viewer in list(hub.viewers))
         for name, text, gauge in (
             ("connections", "Open connections", len(hub.viewers)),
-            ("connections_limit", "Connections that this replica takes", hub.settings.max_connections),
+            ("connections_limit", "Most connections of this replica", hub.settings.max_connections),
             ("connections_behind", "Connections whose socket is full", behind),
             ("subscriptions", "Projects watched, counted for each connection", hub.subscriptions),
             ("projects", "Projects with a viewer on this replica", hub.projects),
-            ("redis_connected", "1 while every event arrives, else 0", float(hub.feed.state is FeedState.LIVE)),
-            ("draining", "1 while this replica ends, else 0", float(hub.is_draining)),
+            ("redis_connected", "1 while the feed is live, else 0", float(hub.feed.state is FeedState.LIVE)),
+            ("draining", "1 while this replica is shutting down, else 0", float(hub.is_draining)),
             (
                 "drain_overdue_seconds",
-                "By how much this replica's drain is beyond the longest that one takes, else 0",
+                "By how much the drain exceeds its longest time, else 0",
                 hub.drain_overdue_seconds,
             ),
         ):
             yield GaugeMetricFamily(f"gateway_{name}", text, gauge)
-        build = GaugeMetricFamily("gateway_build_info", "Always 1; its labels tell", labels=["version", "python"])
+        build = GaugeMetricFamily("gateway_build_info", "Always 1; see its labels", labels=["version", "python"])
         build.add_metric([_version(), platform.python_version()], 1)
         yield build
 
     def _counters(self) -> Iterator[Metric]:
         hub, counters = self._hub, self._hub.counters
         for name, text, counter in (
-            ("bad_requests", "Requests that were no HTTP, or whose head was too long", counters.bad_requests),
+            ("bad_requests", "Requests that were not HTTP, or whose head was too long", counters.bad_requests),
             ("connections_opened", "Accepted connections", hub.accepted),
             ("events_received", "Events received from Redis", hub.events_received),
-            ("events_bad", "Payloads from Redis that were no events", hub.bad_payloads),
+            ("events_bad", "Payloads from Redis that were not events", hub.bad_payloads),
             ("received_bytes", "Bytes of the events received from Redis", counters.received_bytes),
             (
                 "deliveries",
-                "Writes of live events to a connection; events that came together are one write",
+                "Writes of live events to a connection; events that arrive together are one write",
                 counters.deliveries,
             ),
             (
                 "deliveries_joined",
-                "Live events that went along in the write of another, counted for each connection; "
-                "with gateway_deliveries_total: all live events delivered",
+                "Live events written together with an earlier one, counted for each connection; "
+                "plus gateway_deliveries_total: all live events delivered",
                 counters.deliveries_joined,
             ),
             (
                 "sent_bytes",
-                "Bytes of messages sent to clients, with the heads of their frames; pings and closes are not counted",
+                "Bytes of messages to clients, with frame headers; without pings and closes",
                 counters.sent_bytes,
             ),
-            ("catch_ups", "Times that a connection or a project was given what it had missed", hub.catch_ups),
-            ("stale_seconds", "Seconds in which clients were told that the feed is lost", hub.stale_seconds),
+            ("catch_ups", "Times that a connection or a project received what it had missed", hub.catch_ups),
+            ("stale_seconds", "Seconds in which the feed was lost and clients were stale", hub.stale_seconds),
             ("drains", "Times that this replica began to drain", hub.drains),
-            ("drain_forced_closes", "Connections that a drain closed by force", hub.drain_forced_closes),
+            (
+                "drain_forced_closes",
+                "Connections that a drain cut off, because they did not answer the close",
+                hub.drain_forced_closes,
+            ),
         ):
             yield CounterMetricFamily(f"gateway_{name}", text, counter)
-        closed = "Connections closed, by the code of whoever closed first; 1006: it broke off"
+        closed = "Connections closed, by the code of the side that closed first; 1006: without a close"
         yield labelled("connections_closed", closed, "code", counters.closed)
-        lost = "Times that the connection to Redis was lost, by what its last error means"
+        lost = "Times that the connection to Redis was lost, by the meaning of the last error"
         yield labelled("redis_reconnects", lost, "reason", hub.feed.counters.reconnects)
         handshakes = {"accepted": hub.accepted} | counters.refused
-        yield labelled("handshakes", "Upgrades to a WebSocket that were asked for", "outcome", handshakes)
+        yield labelled("handshakes", "Requests to upgrade to a WebSocket", "outcome", handshakes)
 
     def _histograms(self) -> Iterator[Metric]:
         counters = self._hub.counters
         for name, text, histogram in (
             (
                 "delivery",
-                "From the publication of a batch's oldest event, by Redis' clock, to its write to the last connection; "
-                "once for a batch and project",
+                "From the publication of a batch's oldest event, by Redis' clock, to its last write; "
+                "observed once for each batch and project",
                 counters.delivery,
             ),
             (
                 "redis_probe",
-                "From a probe that is published to its return on the feed, which is asked for in silence",
+                "Round trip of a probe through the feed; one is sent when the feed is silent",
                 self._hub.feed.counters.probe,
             ),
-            ("event_loop_lag", "By how much a timer came too late, ten times a second", counters.loop_lag),
+            ("event_loop_lag", "How late a timer was, measured ten times a second", counters.loop_lag),
         ):
             family = HistogramMetricFamily(f"gateway_{name}_seconds", text)
             family.add_metric([], buckets(histogram), histogram.sum)
@@ -119,7 +121,7 @@ class HubCollector(Collector):
 
 
 class PublishCollector(Collector):
-    """The metrics of what is published by HTTP; all 0 where it is off."""
+    """The metrics of publishing over HTTP; all 0 if it is off."""
 
     def __init__(self, publishing: Publishing | None) -> None:
         self._publishing = publishing
@@ -130,8 +132,8 @@ class PublishCollector(Collector):
         if publishing is not None:
             published = {"accepted": publishing.accepted, "refused": publishing.refused}
             requests = publishing.requests
-        yield labelled("published", "Events posted, by what Redis did", "result", published)
-        yield labelled("publish_requests", "Requests to publish, by answer", "status", requests)
+        yield labelled("published", "Events posted, by whether Redis took them", "result", published)
+        yield labelled("publish_requests", "Requests to publish, by status", "status", requests)
 
 
 def labelled(name: str, text: str, label: str, counts: Mapping[str, int] | Mapping[int, int]) -> CounterMetricFamily:
@@ -142,7 +144,7 @@ def labelled(name: str, text: str, label: str, counts: Mapping[str, int] | Mappi
 
 
 def buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """As Prometheus wants them: each counts what the smaller ones do, too."""
+    """Cumulative, as Prometheus wants them."""
     bounds = [*map(repr, histogram.bounds), "+Inf"]
     return list(zip(bounds, accumulate(histogram.counts), strict=True))
 
@@ -150,12 +152,12 @@ def buckets(histogram: Histogram) -> list[tuple[str, float]]:
 def _version() -> str:
     try:
         return version("progress-gateway")
-    except PackageNotFoundError:  # run from a checkout that was not installed
+    except PackageNotFoundError:  # a checkout that is not installed
         return "unknown"
 
 
 def registry(hub: Hub, publishing: Publishing | None = None) -> CollectorRegistry:
-    """A registry of this replica's own: nothing of it is shared between two apps in one process."""
+    """A registry for this replica alone: two apps in one process share nothing."""
     metrics = CollectorRegistry()
     metrics.register(HubCollector(hub))
     metrics.register(PublishCollector(publishing))
@@ -165,10 +167,10 @@ def registry(hub: Hub, publishing: Publishing | None = None) -> CollectorRegistr
 
 
 class Exposition:
-    """The Prometheus text format, made anew for each scrape, unless somebody asks again and again.
+    """The Prometheus text format, made anew for each scrape up to a rate, then repeated.
 
-    It takes some milliseconds with thousands of clients (the open files are counted, for one), in which none of them is
-    served: without a bound whoever reaches `/metrics` could slow them all down.
+    Making it takes some milliseconds with thousands of clients (it counts open files, for one) and blocks the loop, so
+    without a limit anyone who reaches `/metrics` could slow down all clients.
     """
 
     def __init__(self, metrics: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,7 +1,7 @@
-"""uvicorn's two protocols, with the hand-over added and the holes closed that uvicorn leaves open.
+"""uvicorn's two protocols, with limits and the hand-over added.
 
-HTTP: a request's head may not grow without bound, and an unfinished request is not held for ever. WebSocket: after the
-handshake the transport is taken over by our own `Connection`.
+HTTP: a request's head has a limit in bytes, and a request a limit in time. WebSocket: after the handshake our own
+`Connection` takes the transport over.
 """
 
 import asyncio
@@ -24,19 +24,20 @@ _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: c
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Requests, with a bound on the bytes of a head and on the time until a request is complete.
+    """Limits the bytes of a head and the time until a request is complete.
 
     Lives until the connection closes or becomes a WebSocket.
     """
 
-    settings: Settings  # set by `protocols_for`, as are the counters
+    # Set by `protocols_for`.
+    settings: Settings
     counters: Counters
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_bytes = 0
-        self._is_reading_head = True
-        self._deadline: asyncio.TimerHandle | None = None
+        self._head_bytes = 0  # of the head that is being read
+        self._is_reading_head = True  # from the end of a request to the end of the next one's head
+        self._deadline: asyncio.TimerHandle | None = None  # set while a request is incomplete
         self._last_read = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -48,27 +49,27 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        # httptools gathers a long header before it calls on_header, so bytes are counted before it is given them.
+        # Count here: httptools buffers a long header before it calls on_header.
         if self._is_reading_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.settings.max_header_bytes and not self._ends_in_time(data):
                 self._refuse(_HEAD_TOO_LONG)
                 return
-            if self._deadline is None:  # also for bytes that begin no request, such as empty lines
+            if self._deadline is None:  # also after bytes that do not begin a request, such as empty lines
                 self._expect_request()
         if not self.transport.is_closing():
             self._last_read = data
             super().data_received(data)
 
     def _ends_in_time(self, data: bytes) -> bool:
-        """Whether the head ends within its bound: what follows in the same read is the body."""
+        """Whether the head ends within its limit; the rest of this read is the body."""
         end = data.find(b"\r\n\r\n")
         return 0 <= end <= self.settings.max_header_bytes - (self._head_bytes - len(data))
 
     def on_headers_complete(self) -> None:
         self._is_reading_head = False
         self._head_bytes = 0
-        self._unset_keepalive_if_required()  # of an earlier request, whose end came in the same read
+        self._unset_keepalive_if_required()  # set by an earlier request in the same read
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -76,21 +77,20 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_message_complete()
         if self.cycle is not None and self.cycle.response_complete:
-            # Answered before its body was here: uvicorn began to wait for the next request then, and gave that up when
-            # the body came.
+            # Answered before its body came: uvicorn began to wait for the next request then, and the body ended that.
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the request on as it was parsed; uvicorn's would write it out, to be parsed a second time."""
+        """Pass on the parsed request; uvicorn's serialises it and parses it a second time."""
         self._stop_waiting()
         self._unset_keepalive_if_required()
         is_busy = self.cycle is not None and not self.cycle.response_complete
         if is_busy or not self._last_read.endswith(b"\r\n\r\n"):
-            # An upgrade in a row behind an unanswered request, or followed by more before it is answered (RFC 6455,
-            # 4.1): what is whose could only be guessed.
+            # The upgrade is pipelined behind an unanswered request, or more bytes follow it before the answer, which
+            # RFC 6455, 4.1 forbids: whose bytes they are would be a guess.
             self._refuse(_BAD_REQUEST)
             return
         self.connections.discard(self)
@@ -140,20 +140,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.scope["extensions"][HAND_OVER] = {"take": self.take}
 
     def data_received(self, data: bytes) -> None:
-        """A client that speaks before its upgrade is answered (RFC 6455, 4.1) would have to be guessed at."""
+        """Bytes before the answer to the upgrade: RFC 6455, 4.1 forbids them."""
         self.transport.close()
 
     def take(self, *, max_bytes: int, buffer_bytes: int) -> Connection:
-        """Hand the transport over, right after the handshake was accepted and in the same step.
+        """Hand the transport over, in the same step as the 101 is written.
 
-        Nothing of the client's can have been read in between: no other callback has run since the 101 was written.
+        No other callback runs in between, so nothing that the client sends can be read by the wrong protocol.
         """
         self.was_taken = True
         self.connections.discard(self)
         return Connection(self.transport, max_bytes=max_bytes, buffer_bytes=buffer_bytes)
 
     async def run_asgi(self) -> None:
-        """As uvicorn's, but leaves a connection alone that was taken over: uvicorn's closes it with the application."""
+        """As uvicorn's, which would close a connection that was taken over when the application returns."""
         try:
             await self.app(self.scope, self.receive, self.send)
         except ClientDisconnected:
@@ -166,5 +166,5 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 def protocols_for(settings: Settings, counters: Counters) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
-    """Both classes; uvicorn makes the instances itself, so these go with the class."""
+    """Return both classes. uvicorn creates the instances itself, so settings and counters are class attributes."""
     return type("HttpProtocol", (HttpProtocol,), {"settings": settings, "counters": counters}), WebSocketProtocol

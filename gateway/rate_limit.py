@@ -1,4 +1,4 @@
-"""How often somebody may do something: a token bucket. Knows no clock; the caller says what time it is."""
+"""A token bucket. It has no clock: the caller passes the time."""
 
 
 class TokenBucket:
@@ -11,7 +11,7 @@ class TokenBucket:
         self._at = now
 
     def take(self, *, rate: float, burst: float, now: float, count: int = 1) -> bool:
-        """Take `count`, all or none; false if there are not as many. More than `burst` there never are."""
+        """Take `count` tokens, or none and return false. The bucket holds at most `burst`."""
         self._left = min(burst, self._left + (now - self._at) * rate)
         self._at = now
         if self._left < count:
@@ -20,5 +20,5 @@ class TokenBucket:
         return True
 
     def seconds_until(self, count: int, *, rate: float) -> float:
-        """How long after the last `take` there will be `count`, if nobody takes any meanwhile."""
+        """Time from the last `take` until the bucket holds `count`, if nothing is taken meanwhile."""
         return max(0.0, (count - self._left) / rate)

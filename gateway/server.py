@@ -1,4 +1,4 @@
-"""Runs a replica: its socket, uvicorn with our protocols, signals, the end in order."""
+"""Runs a replica: uvicorn with our protocols, signals, and an orderly shutdown."""
 
 import asyncio
 import contextlib
@@ -29,26 +29,73 @@ from gateway.systemd import Systemd
 
 logger = logging.getLogger("gateway")
 
-TERMINAL_DRAIN_SECONDS = 1.0
-FORCE_SECONDS = 0.5  # that the second signal is given, before a third one ends the process as it is
+TERMINAL_DRAIN_SECONDS = 1.0  # longest drain after a signal that a person at a terminal sends
+FORCE_SECONDS = 0.5  # from the second signal; later a third one ends the process at once
 TICK_SECONDS = 0.05
-ANSWER_SECONDS = 0.2  # for what is cut off: gateway.publishing answers with 503 then
-ADMIN_SECONDS = 1  # for requests to the operators' port that are under way when the replica ends
-HTTP_SECONDS = 2  # for requests that are under way after the drain
-END_SECONDS = HTTP_SECONDS + ADMIN_SECONDS + 2.0  # for them on both ports, one after the other, and for leaving Redis
+ANSWER_SECONDS = 0.2  # for a cancelled request to be answered with 503 by gateway.publishing
+ADMIN_SECONDS = 1  # for requests on the admin port that are in progress at shutdown
+HTTP_SECONDS = 2  # for requests that are in progress after the drain
+END_SECONDS = HTTP_SECONDS + ADMIN_SECONDS + 2.0  # after the drain: both ports, one after the other, and leaving Redis
 
-SPARE_DESCRIPTORS = 64  # for Redis, the listening socket, files
+SPARE_DESCRIPTORS = 64  # for Redis, the listening sockets, files
+
+
+def serve(settings: Settings, listener: socket.socket, admin_listener: socket.socket | None = None) -> None:
+    """Serve clients on `listener`, and operators on `admin_listener` if given, until a signal."""
+    app = create_app(settings)
+    hub: Hub = app.state.hub
+    http, websocket = protocols_for(settings, hub.counters)
+    config = _config(
+        app,
+        http=http,
+        ws=websocket,
+        ws_ping_interval=None,  # gateway.keepalive pings
+        ws_per_message_deflate=False,  # a frame is built once for all clients
+        ws_max_size=settings.max_message_bytes,
+        backlog=BACKLOG,
+        lifespan="on",
+    )
+    admin = None
+    if admin_listener is not None:
+        admin = admin_port(_config(app.state.admin, http=http, ws="none", lifespan="off"), admin_listener)
+    server = Server(config, hub, admin)
+    _raise_descriptor_limit(settings.max_connections)
+    _tune_garbage_collection()
+    # uvicorn handles signals only once its loop runs, and not SIGHUP (the terminal was closed).
+    on_ending_signals(server.handle_exit)
+    server.run(sockets=[listener])
+    logger.info("Ended in order")
+
+
+def _config(app: Any, **options: Any) -> uvicorn.Config:
+    """Log only uvicorn's errors: its warnings are about requests, and any client can cause them without end."""
+    return uvicorn.Config(app, access_log=False, server_header=False, log_config=None, log_level="error", **options)
+
+
+def _raise_descriptor_limit(connections: int) -> None:
+    """Each connection needs a descriptor. Beyond the limit the kernel would hold connections that nobody answers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < connections + SPARE_DESCRIPTORS:
+        logger.warning("This process may open %d files, too few for %d connections: raise nofile", hard, connections)
+
+
+def _tune_garbage_collection() -> None:
+    """Exempt what exists now, and collect less often: reference counts free almost all later garbage."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 class BoundedServer(uvicorn.Server):
-    """uvicorn itself would log an error, and look at `force_exit` no more while it waits for its sockets."""
+    """uvicorn's server, but its wait for requests at the end is bounded and `force_exit` cuts it short."""
 
     def __init__(self, config: uvicorn.Config, end_seconds: float) -> None:
         super().__init__(config)
         self._end_seconds = end_seconds
 
     async def _wait_tasks_to_complete(self) -> None:
-        """What uvicorn waits for when it no longer takes connections."""
+        """Replaces uvicorn's, which logs an error when it gives up and does not look at `force_exit` here."""
         loop, state = asyncio.get_running_loop(), self.server_state
         until = loop.time() + self._end_seconds
         while (state.connections or state.tasks) and loop.time() < until and not self.force_exit:
@@ -63,7 +110,11 @@ class BoundedServer(uvicorn.Server):
 
 
 class Server(BoundedServer):
-    """uvicorn's server, ended in order by a signal, with status 0; a second signal ends it at once."""
+    """The server of the clients. A signal ends it in order, with status 0; a second signal ends it at once.
+
+    Its life: `serve` opens the admin port, then `startup`, the main loop, `shutdown`. `handle_exit` may run between any
+    two bytecodes of these.
+    """
 
     def __init__(
         self, config: uvicorn.Config, hub: Hub, admin: AbstractAsyncContextManager[BoundedServer] | None = None
@@ -71,22 +122,17 @@ class Server(BoundedServer):
         super().__init__(config, HTTP_SECONDS)
         self._hub = hub
         self._admin = admin or nullcontext()
-        self._admin_server: uvicorn.Server | None = None
+        self._admin_server: uvicorn.Server | None = None  # while the admin port is open
         self._drain_seconds = hub.settings.drain_seconds
-        self._forced_at = 0.0
+        self._forced_at = 0.0  # when the second signal came, by the monotonic clock
         self._systemd = Systemd()
         self._watchdog: asyncio.Task[None] | None = None
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's; the operators' port, if there is one, is open before and after."""
-        async with self._admin as self._admin_server:
-            await super().serve(sockets)
-
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's would raise the signal again after the end, which makes an orderly end look like a death."""
-        if self.force_exit and time.monotonic() - self._forced_at > FORCE_SECONDS:  # even the loop does not answer
+        """Replaces uvicorn's, which raises the signal again at the end, so that an orderly end looks like a crash."""
+        if self.force_exit and time.monotonic() - self._forced_at > FORCE_SECONDS:  # even the loop hangs
             os._exit(1)
-        if sig != signal.SIGTERM:  # somebody at a terminal waits for it
+        if sig != signal.SIGTERM:
             self._drain_seconds = min(self._drain_seconds, TERMINAL_DRAIN_SECONDS)
         if self.should_exit and not self.force_exit:
             self.force_exit = True
@@ -94,10 +140,15 @@ class Server(BoundedServer):
             if self._admin_server is not None:
                 self._admin_server.force_exit = True
         self.should_exit = True
-        self._hub.is_draining = True  # now, not when the loop next looks: no load balancer is to send anybody here
+        self._hub.is_draining = True  # now, not at the loop's next look: load balancers must stop sending clients
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """The admin port, if there is one, opens first and closes last."""
+        async with self._admin as self._admin_server:
+            await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but a socket does not listen before the application is ready. After a signal none ever does."""
+        """Replaces uvicorn's: listen once the application is ready, and not at all after a signal."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -122,25 +173,25 @@ class Server(BoundedServer):
             )
             return made
 
-        listen(listener)  # not the loop: uvloop would not raise what goes wrong
+        listen(listener)  # ourselves: uvloop's create_server hides errors of listen()
         self.servers.append(await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG))
         where = address(listener)
         logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", where, where)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain while the socket is open and all is served; then let uvicorn end the rest, which it does at once."""
+        """Drain while everything is still served; then uvicorn closes the sockets and ends what is left."""
         bound_seconds = longest_seconds(self._drain_seconds) + END_SECONDS
         self._systemd.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(bound_seconds * 1_000_000)}")
         await Drain(self._hub, seconds=self._drain_seconds, is_cut_short=lambda: self.force_exit).run()
         await super().shutdown(sockets)
-        if self.force_exit:  # uvicorn leaves this out then, and its task would die with a traceback
+        if self.force_exit:  # uvicorn skips this then, and the lifespan task would end with a traceback
             await self.lifespan.shutdown()
         if self._watchdog is not None:
             self._watchdog.cancel()
 
 
 class AdminServer(BoundedServer):
-    """uvicorn's, without signals: those are the replica's business."""
+    """The server of the admin port; `Server` handles the signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -148,20 +199,8 @@ class AdminServer(BoundedServer):
 
 
 @contextlib.asynccontextmanager
-async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> AsyncIterator[BoundedServer]:
-    """Answer there for as long as the context lasts: from before the replica serves until it has drained, so that
-    the last scrape sees the drain."""
-    http, _ = protocols_for(settings, app.state.hub.counters)
-    config = uvicorn.Config(
-        app,
-        http=http,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        server_header=False,
-        log_config=None,
-        log_level="error",  # as of the server of the clients
-    )
+async def admin_port(config: uvicorn.Config, listener: socket.socket) -> AsyncIterator[BoundedServer]:
+    """Serve operators while the context lasts: from before the start until after the drain, for a last scrape."""
     listen(listener, "admin-")
     server = AdminServer(config, ADMIN_SECONDS)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -171,43 +210,3 @@ async def admin_port(app: Any, settings: Settings, listener: socket.socket) -> A
     finally:
         server.should_exit = True
         await serving
-
-
-def _raise_descriptor_limit(connections: int) -> None:
-    """A connection is a descriptor; above the limit the kernel would hold connections that nobody answers."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY and hard < connections + SPARE_DESCRIPTORS:
-        logger.warning("This process may open %d files, too few for %d connections: raise nofile", hard, connections)
-
-
-def serve(settings: Settings, listener: socket.socket, admin_listener: socket.socket | None = None) -> None:
-    """Serve until a signal; with a second listener, operators there."""
-    app = create_app(settings)
-    http, websocket = protocols_for(settings, app.state.hub.counters)
-    config = uvicorn.Config(
-        app,
-        http=http,
-        ws=websocket,
-        ws_ping_interval=None,  # gateway.keepalive
-        ws_per_message_deflate=False,  # a frame is built once for everybody
-        ws_max_size=settings.max_message_bytes,
-        backlog=BACKLOG,
-        lifespan="on",
-        access_log=False,
-        server_header=False,
-        log_config=None,
-        log_level="error",  # its warnings are about requests, which any client can send without end
-    )
-    _raise_descriptor_limit(settings.max_connections)
-    # What was made until now stays: the collector need not look at it again. Later it looks less often than by default,
-    # since every event replaces an older one: garbage that reference counts do not free hardly exists.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    admin = None if admin_listener is None else admin_port(app.state.admin, settings, admin_listener)
-    server = Server(config, app.state.hub, admin)
-    # Not only once the loop runs, as uvicorn does; and SIGHUP, too: the terminal was closed.
-    on_ending_signals(server.handle_exit)
-    server.run(sockets=[listener])
-    logger.info("Ended in order")

@@ -1,4 +1,4 @@
-"""Tells systemd how this service is, if that started it: sd_notify(3), for a unit of `Type=notify`."""
+"""Reports this service's state to systemd: sd_notify(3), for a unit of `Type=notify`."""
 
 import asyncio
 import logging
@@ -9,18 +9,18 @@ logger = logging.getLogger("gateway")
 
 
 class Systemd:
-    """The service manager as the environment names it; without one, nothing is said. Lives as long as the process."""
+    """The service manager that the environment names; does nothing without one. Lives as long as the process."""
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
-        if self._address.startswith("@"):  # of the abstract namespace
+        if self._address.startswith("@"):  # in the abstract namespace
             self._address = "\0" + self._address[1:]
         is_for_us = os.environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
         interval = os.environ.get("WATCHDOG_USEC", "")
         self._watchdog_seconds = int(interval) / 1_000_000 if is_for_us and interval.isdecimal() else 0.0
 
     def tell(self, *lines: str) -> None:
-        """Never waits: the loop has more to do than systemd may have time for."""
+        """Send lines such as `READY=1`. Never blocks the loop; a failure is logged."""
         if not self._address:
             return
         try:
@@ -28,10 +28,10 @@ class Systemd:
                 plug.setblocking(False)
                 plug.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            logger.warning("systemd was not told %s: %s", lines[0], error.strerror or error)
+            logger.warning("Cannot tell systemd %s: %s", lines[0], error.strerror or error)
 
     async def feed_watchdog(self) -> None:
-        """For as long as the loop turns; systemd ends a service that says nothing for the interval."""
+        """Report a running loop until cancelled; systemd ends a service that is silent for the interval."""
         while self._watchdog_seconds:
             self.tell("WATCHDOG=1")
             await asyncio.sleep(self._watchdog_seconds / 3)

@@ -1,6 +1,6 @@
-"""Spans of deliveries (OpenTelemetry), for events that carry the `traceparent` of their publisher.
+"""OpenTelemetry spans of deliveries, for events that carry their publisher's `traceparent`.
 
-Nothing of OpenTelemetry is imported here: who has set a provider has imported it.
+OpenTelemetry is not imported here: an application that set a provider has imported it.
 """
 
 import re
@@ -11,20 +11,20 @@ from typing import Any
 
 from publisher.tracing import TRACER
 
-# As a key of an event: within a JSON text the quotes would have backslashes.
+# Only as a key of the event: inside a JSON string the quotes would be escaped.
 _TRACEPARENT = re.compile(rb'"traceparent":\s*"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})"')
 SAMPLED = 1
 
 
 class Tracing:
-    """Made once for a replica."""
+    """Makes the spans. One per replica."""
 
     def __init__(self, trace: Any) -> None:
         self._trace = trace
         self._tracer = trace.get_tracer(TRACER)
 
     def on_delivered(self, payloads: Iterable[bytes], sockets: int, started_ns: int) -> None:
-        """A span for each event that is traced: from when it was taken to its write to the last of these sockets."""
+        """End a span for each traced event, from `started_ns` until now, when it was written to all `sockets`."""
         for payload in payloads:
             found = _TRACEPARENT.search(payload)
             if found is None or not int(found[3], 16) & SAMPLED:
@@ -47,7 +47,7 @@ class Tracing:
 
 
 def tracing() -> Tracing | None:
-    """None where nobody has set a provider (the `opentelemetry-instrument` command does)."""
+    """None if no provider is set (the `opentelemetry-instrument` command sets one)."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None

@@ -257,7 +257,7 @@ async def test_a_long_drain_says_how_far_it_is(
     caplog.set_level(logging.INFO)
     hub, _ = stage(5)
     await draining(hub, seconds=1.2).run()
-    assert caplog.messages[0] == "Draining: 5 clients are to move within 0.0 s"
+    assert caplog.messages[0] == "Draining: 5 clients should move within 0.0 s"
     assert caplog.messages.count("Draining: 5 of 5 clients are still here") in (1, 2, 3)
     assert "Draining: closing 5 clients that stayed" in caplog.messages
 

@@ -63,7 +63,7 @@ def test_a_manager_that_is_gone_is_one_line_in_the_log(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     Systemd().tell("READY=1")
-    assert caplog.messages == ["systemd was not told READY=1: No such file or directory"]
+    assert caplog.messages == ["Cannot tell systemd READY=1: No such file or directory"]
 
 
 def test_a_manager_that_does_not_read_is_not_waited_for(
