@@ -24,7 +24,6 @@ from gateway.feed.observer import FeedState
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive, watch_loop
 from gateway.metrics import Exposition, registry
-from gateway.openapi import document
 from gateway.origins import is_allowed
 from gateway.publishing import Post, Publishing
 from gateway.session import Session
@@ -35,6 +34,7 @@ from publisher.settings import DEFAULT_REDIS_URL
 HAND_OVER = "progress_gateway.hand_over"
 
 STATIC = Path(str(files("gateway").joinpath("static")))
+OPENAPI = Path(str(files("gateway").joinpath("openapi.json")))
 
 # Browsers ask for the dashboard's files again after a deploy. It runs only its own script and style, and connects only
 # to gateways.
@@ -85,7 +85,6 @@ class Replica:
         self.hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
         self.publishing = Publishing(settings, lambda: self.hub.is_draining) if settings.publish_keys else None
         self._exposition = Exposition(registry(self.hub, self.publishing))
-        self._openapi = document() if self.publishing else ""
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -160,7 +159,7 @@ class Replica:
         return Response(self._exposition.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def openapi(self, request: Request) -> Response:
-        return Response(self._openapi, media_type="application/json")
+        return FileResponse(OPENAPI, media_type="application/json")
 
     async def dashboard(self, request: Request) -> Response:
         return FileResponse(STATIC / "index.html", headers=STATIC_HEADERS)

@@ -1,4 +1,8 @@
-"""The words on `/ws`: what a client may say, and what it is told. Knows no socket."""
+"""The messages on `/ws`, from clients and to them, as models and as JSON. No I/O.
+
+The models are the contract: docs/messages.schema.json and the types of the npm package are made from them and from the
+docstrings of their fields.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -10,27 +14,37 @@ from publisher.events import MAX_SEQ, CamelModel, JobComplete, JobFailed, Progre
 from publisher.names import PROJECT_ID_RULE, ProjectId
 
 
-class _ClientMessage(CamelModel):
-    model_config = ConfigDict(validate_by_name=False)  # camelCase only, on the wire
+class Message(CamelModel):
+    """A JSON object in one text frame."""
+
+    type: str
+    """The kind of message."""
+
+
+class _ClientMessage(Message):
+    model_config = ConfigDict(validate_by_name=False)  # a client must use camelCase
 
 
 class Subscribe(_ClientMessage):
-    """Watch a project; with `since`, continue after that seq."""
+    """Watch a project. `subscribed` answers it; then follow the events that were missed, and live ones."""
 
     type: Literal["subscribe"]
     project_id: ProjectId
+    """The project: 1 to 128 characters of A-Z a-z 0-9 _ - . : that begin with a letter or digit."""
     since: Annotated[StrictInt, Field(ge=0, le=MAX_SEQ)] | None = None
+    """The highest seq that the client has seen of the project. Without it, or with 0, all jobs are replayed."""
 
 
 class Unsubscribe(_ClientMessage):
-    """Watch a project no longer."""
+    """Stop watching a project."""
 
     type: Literal["unsubscribe"]
     project_id: ProjectId
+    """The project."""
 
 
 class Ping(_ClientMessage):
-    """Ask for a `pong`: page scripts cannot see WebSocket pings."""
+    """Ask for a `pong`. Scripts in a page cannot see WebSocket pings."""
 
     type: Literal["ping"]
 
@@ -41,7 +55,7 @@ TYPES = ("subscribe", "unsubscribe", "ping")
 
 
 class BadMessage(Exception):
-    """A client's message that is none; carries what to answer."""
+    """A client's message that is not valid; carries the answer."""
 
     def __init__(self, code: ErrorCode, message: str, project_id: str | None = None) -> None:
         super().__init__(message)
@@ -51,15 +65,15 @@ class BadMessage(Exception):
 
 
 def read_client_message(text: bytes | str) -> ClientMessage:
-    """Read one message; raises `BadMessage` for anything else, however it is broken."""
+    """Read one message; raises `BadMessage` for anything that is not one."""
     try:
         value = from_json(text, allow_inf_nan=False)
-    except ValueError:  # also nesting too deep, lone surrogates, numbers that are none
-        raise BadMessage(ErrorCode.NOT_JSON, "A message is one JSON object.") from None
+    except ValueError:  # also for nesting too deep, lone surrogates, NaN
+        raise BadMessage(ErrorCode.NOT_JSON, "A message must be one JSON object.") from None
     if not isinstance(value, dict):
-        raise BadMessage(ErrorCode.BAD_MESSAGE, "A message is one JSON object.")
+        raise BadMessage(ErrorCode.BAD_MESSAGE, "A message must be one JSON object.")
     if value.get("type") not in TYPES:
-        raise BadMessage(ErrorCode.UNKNOWN_TYPE, f"`type` is one of {', '.join(TYPES)}.")
+        raise BadMessage(ErrorCode.UNKNOWN_TYPE, f"`type` must be one of {', '.join(TYPES)}.")
     try:
         return _client_message.validate_python(value)
     except ValidationError as error:
@@ -71,91 +85,95 @@ def _explain(error: ValidationError, value: dict[str, Any]) -> BadMessage:
     fields = {str(details["loc"][1]) for details in error.errors(include_input=False, include_url=False)}
     if "projectId" in fields:
         return BadMessage(ErrorCode.BAD_PROJECT_ID, f"`projectId` must be {PROJECT_ID_RULE}.")
-    return BadMessage(ErrorCode.BAD_SINCE, f"`since` is a whole number from 0 to {MAX_SEQ}.", value.get("projectId"))
+    return BadMessage(
+        ErrorCode.BAD_SINCE, f"`since` must be a whole number from 0 to {MAX_SEQ}.", value.get("projectId")
+    )
 
 
-# What the gateway says. The models are the contract, for docs/messages.schema.json and the types of clients too; the
-# functions return the JSON text of one message, as UTF-8.
+# Messages to clients. The functions below return one as JSON in UTF-8.
 
 
-class Connected(CamelModel):
+class Connected(Message):
     """The first message of a connection."""
 
     type: Literal["connected"] = "connected"
     client_id: str
-    """Names this connection in the gateway's log."""
+    """The id of this connection in the gateway's log."""
 
 
-class Subscribed(CamelModel):
-    """From here on every event of the project, or a newer event of the same job, reaches this client."""
+class Subscribed(Message):
+    """Every event that is published after this reaches the client, or a newer event of the same job does."""
 
     type: Literal["subscribed"] = "subscribed"
     project_id: ProjectId
+    """The project."""
     seq: Annotated[int, Field(ge=0, le=MAX_SEQ)]
-    """The project's newest seq at this moment: an event up to it is replayed, one above it is news."""
+    """The project's newest seq at this moment, or 0. Events up to it are replayed; events above it are new."""
     recovered: bool
-    """True: nothing that still matters was missed since `since`."""
+    """True if the client missed nothing that still matters since `since`."""
 
 
-class Unsubscribed(CamelModel):
-    """The project is watched no longer."""
+class Unsubscribed(Message):
+    """The client no longer watches the project."""
 
     type: Literal["unsubscribed"] = "unsubscribed"
     project_id: ProjectId
+    """The project."""
 
 
-class Stale(CamelModel):
-    """This replica lost its feed: what is shown may be old."""
+class Stale(Message):
+    """This replica lost its connection to Redis: what the client shows may be out of date."""
 
     type: Literal["stale"] = "stale"
 
 
-class Live(CamelModel):
-    """This replica has its feed back and has sent all that was missed."""
+class Live(Message):
+    """This replica is connected to Redis again, and has sent all that was missed."""
 
     type: Literal["live"] = "live"
 
 
-class GoingAway(CamelModel):
-    """This replica drains: open the next connection at a random moment of the window, then leave this one."""
+class GoingAway(Message):
+    """This replica will stop. Open another connection at a random moment of the window, then close this one."""
 
     type: Literal["going_away"] = "going_away"
     reconnect_in: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
-    """The window, from and to, in milliseconds from now."""
+    """The window's start and end, in milliseconds from now."""
 
 
-class Pong(CamelModel):
+class Pong(Message):
     """The answer to `ping`."""
 
     type: Literal["pong"] = "pong"
 
 
-class ErrorMessage(CamelModel):
-    """One message of the client was bad; the connection stays."""
+class ErrorMessage(Message):
+    """A message of the client was refused. The connection stays open."""
 
     type: Literal["error"] = "error"
     code: ErrorCode
+    """What was wrong, for programs."""
     message: str
-    """A sentence for the developer who reads it."""
+    """What was wrong, in a sentence for developers."""
     project_id: ProjectId | None = None
+    """The project that the client's message was about, if it named a valid one."""
 
 
-class ProgressMessage(Progress):
+class _OfProject(CamelModel):
+    project_id: ProjectId
+    """The project of the job."""
+
+
+class ProgressMessage(_OfProject, Progress):
     """A job goes on."""
 
-    project_id: ProjectId
 
-
-class JobCompleteMessage(JobComplete):
+class JobCompleteMessage(_OfProject, JobComplete):
     """A job ended well."""
 
-    project_id: ProjectId
 
-
-class JobFailedMessage(JobFailed):
+class JobFailedMessage(_OfProject, JobFailed):
     """A job ended badly."""
-
-    project_id: ProjectId
 
 
 EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage

@@ -60,13 +60,14 @@ class BadField(CamelModel):
     field: str | None = None
     """The field, such as `progress` or `result.file`; absent if the event itself is wrong."""
     message: str
-    """What is expected."""
+    """The rule, and the type of what was given: `must be a number from 0 to 100, got str`."""
 
 
 class PublishError(CamelModel):
     """Nothing was sent; with the codes `redis_unavailable` and `redis_refused` some events may have been."""
 
     code: PublishCode
+    """Why the request was refused, for programs."""
     message: str
     """A sentence that says what to do."""
     errors: list[BadField] | None = None

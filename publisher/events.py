@@ -77,16 +77,13 @@ class JobEvent(CamelModel):
     """The fields of every event. A job is `(projectId, jobId)`; with a `sentenceId`, an event is of that part of it."""
 
     type: Literal["progress", "job_complete", "job_failed"]
-    """The kind of event."""
+    """What happened: the kind of event."""
     seq: Seq | None = None
-    """The event's place in its project: microseconds since 1970 by Redis' clock, and above every seq before it.
-
-    The gateway's publish script sets it. An event that another program published by a plain `PUBLISH` has none.
-    """
+    """The event's place in its project: Redis' clock in microseconds, always above the last. Set when it is sent."""
     job_id: Id
     """The job, within its project: 1 to 128 printable characters."""
     job_type: JobType
-    """What the job makes."""
+    """The kind of thing that the job makes."""
     sentence_id: Id | None = None
     """The sentence that this event is about, of a job that works by sentences: 1 to 128 printable characters."""
     attempt: Attempt | None = None
@@ -97,11 +94,10 @@ class Progress(JobEvent):
     """A job goes on."""
 
     type: Literal["progress"] = "progress"
-    """The kind of event."""
     progress: Percent
     """How much is done, in percent: 0 to 100."""
     message: Text | None = None
-    """What the job does now, for the people who watch it: at most 2,000 characters, without control characters."""
+    """What the job does now, for people. Cut to 2,000 characters; control characters are removed."""
     next_within: Seconds | None = None
     """The job promises its next event within so many seconds, at most 86,400. After that its worker may be dead."""
 
@@ -119,7 +115,6 @@ class JobComplete(JobEvent):
     """A job ended well."""
 
     type: Literal["job_complete"] = "job_complete"
-    """The kind of event."""
     result: Result = Result()
     """What the job made; may be empty."""
 
@@ -128,9 +123,8 @@ class JobFailed(JobEvent):
     """A job ended badly."""
 
     type: Literal["job_failed"] = "job_failed"
-    """The kind of event."""
     error: Text
-    """Why, for the people who watch the job: at most 2,000 characters, without control characters."""
+    """Why it failed, for people. Cut to 2,000 characters; control characters are removed."""
 
 
 Event = Progress | JobComplete | JobFailed

@@ -11,6 +11,7 @@ from gateway import messages, schema
 from gateway.channel import Channel
 from gateway.codes import ErrorCode
 from gateway.messages import ClientMessage, EventMessage, ServerMessage
+from publisher.events import Progress
 from tests.contract.events import complete, failed, progress
 from tests.simulation import as_published
 
@@ -109,6 +110,27 @@ def test_a_validator_of_others_knows_what_a_client_may_say() -> None:
     assert fits({"type": "ping"}, "ClientMessage")
     assert not fits({"type": "subscribe", "projectId": "-"}, "ClientMessage")
     assert not fits({"type": "subscribe"}, "ClientMessage")
+
+
+def test_every_message_and_every_field_has_a_description() -> None:
+    messages = {
+        name: words
+        for name, words in DOCUMENT["$defs"].items()
+        if not name.endswith(("ClientMessage", "ServerMessage"))
+    }
+    assert [name for name, words in messages.items() if not words.get("description")] == []
+    fields = {
+        (name, field): words
+        for name, message in messages.items()
+        for field, words in message.get("properties", {}).items()
+    }
+    assert len(fields) > 50
+    assert [name for name, words in fields.items() if not words.get("description")] == []
+
+
+def test_importing_the_models_reads_no_source() -> None:
+    """`use_attribute_docstrings` would: 60 ms more in every process that publishes, for two documents of ours."""
+    assert not [model for model in (Progress, messages.Connected) if model.model_config.get("use_attribute_docstrings")]
 
 
 def test_no_pattern_has_classes_that_only_some_languages_know() -> None:

@@ -13,15 +13,17 @@ const banner = `/**
  */
 `;
 
-/** Tuples as json-schema-to-typescript knows them: \`items\` became \`prefixItems\` in a later draft. */
-function withTuples(_key, value) {
-  if (typeof value !== "object" || value === null || !("prefixItems" in value)) return value;
-  const { prefixItems, ...rest } = value;
-  return { ...rest, items: prefixItems };
+/** The schema in the words of json-schema-to-typescript, which knows an earlier draft. */
+function asEarlierDraft(_key, value) {
+  if (typeof value !== "object" || value === null) return value;
+  const { prefixItems, $ref, ...rest } = value;
+  if (prefixItems) return { ...rest, items: prefixItems };
+  // A description right beside a reference would make a second type of the same form.
+  return $ref && rest.description ? { ...rest, allOf: [{ $ref }] } : value;
 }
 
 export async function messageTypes() {
-  const { title: _, ...schema } = JSON.parse(await readFile(SCHEMA, "utf8"), withTuples);
+  const { title: _, ...schema } = JSON.parse(await readFile(SCHEMA, "utf8"), asEarlierDraft);
   const text = await compile(schema, "Root", {
     bannerComment: banner,
     additionalProperties: false,
@@ -32,6 +34,7 @@ export async function messageTypes() {
     .replace(/( \*\n)? \* This interface was referenced by [^\n]*\n \* via the [^\n]*\n/g, "")
     .replace(/\/\*\*\n \*\/\n/g, "")
     .replace(/( *\*\n)? *\* @(min|max)Items \d+\n/g, "")
+    .replace(/\/\*\*\n *\* ([^\n]*)\n *\*\//g, "/** $1 */")
     .replace(/export interface Root {[^}]*}\n/, "")
     .replace(/([;}])\n(\/\*\*|export)/g, "$1\n\n$2");
 }

@@ -3,9 +3,7 @@
  * own models; tests hold both to be current.
  */
 
-/**
- * What was wrong with one message of a client; the connection stays.
- */
+/** What was wrong with one message of a client; the connection stays. */
 export type ErrorCode =
   | "not_text"
   | "not_json"
@@ -32,144 +30,164 @@ export type ServerMessage =
   | Pong
   | ErrorMessage;
 
-/**
- * The first message of a connection.
- */
+/** The first message of a connection. */
 export interface Connected {
+  /** The kind of message. */
   type: "connected";
+  /** The id of this connection in the gateway's log. */
   clientId: string;
 }
 
-/**
- * One message of the client was bad; the connection stays.
- */
+/** A message of the client was refused. The connection stays open. */
 export interface ErrorMessage {
+  /** The kind of message. */
   type: "error";
+  /** What was wrong, for programs. */
   code: ErrorCode;
+  /** What was wrong, in a sentence for developers. */
   message: string;
+  /** The project that the client's message was about, if it named a valid one. */
   projectId?: string;
 }
 
-/**
- * This replica drains: open the next connection at a random moment of the window, then leave this one.
- */
+/** This replica will stop. Open another connection at a random moment of the window, then close this one. */
 export interface GoingAway {
+  /** The kind of message. */
   type: "going_away";
-  /*   */
+  /** The window's start and end, in milliseconds from now. */
   reconnectIn: [number, number];
 }
 
-/**
- * A job ended well.
- */
+/** A job ended well. */
 export interface JobCompleteMessage {
+  /** What happened: the kind of event. */
   type: "job_complete";
+  /** The event's place in its project: Redis' clock in microseconds, always above the last. Set when it is sent. */
   seq?: number;
+  /** The job, within its project: 1 to 128 printable characters. */
   jobId: string;
+  /** The kind of thing that the job makes. */
   jobType: "script" | "audio" | "image" | "video" | "export";
+  /** The sentence that this event is about, of a job that works by sentences: 1 to 128 printable characters. */
   sentenceId?: string;
+  /** Which try this is, counted from 0. After an event of a later attempt, those of an earlier one are refused. */
   attempt?: number;
+  /** What the job made; may be empty. */
   result: Result;
+  /** The project of the job. */
   projectId: string;
 }
 
-/**
- * What a job made.
- */
+/** What a job made. */
 export interface Result {
+  /** The name or URL of the file, at most 8,192 characters. */
   file?: string;
+  /** The duration of what was made, in seconds: 0 or more. */
   duration?: number;
 }
 
-/**
- * A job ended badly.
- */
+/** A job ended badly. */
 export interface JobFailedMessage {
+  /** What happened: the kind of event. */
   type: "job_failed";
+  /** The event's place in its project: Redis' clock in microseconds, always above the last. Set when it is sent. */
   seq?: number;
+  /** The job, within its project: 1 to 128 printable characters. */
   jobId: string;
+  /** The kind of thing that the job makes. */
   jobType: "script" | "audio" | "image" | "video" | "export";
+  /** The sentence that this event is about, of a job that works by sentences: 1 to 128 printable characters. */
   sentenceId?: string;
+  /** Which try this is, counted from 0. After an event of a later attempt, those of an earlier one are refused. */
   attempt?: number;
+  /** Why it failed, for people. Cut to 2,000 characters; control characters are removed. */
   error: string;
+  /** The project of the job. */
   projectId: string;
 }
 
-/**
- * This replica has its feed back and has sent all that was missed.
- */
+/** This replica is connected to Redis again, and has sent all that was missed. */
 export interface Live {
+  /** The kind of message. */
   type: "live";
 }
 
-/**
- * Ask for a `pong`: page scripts cannot see WebSocket pings.
- */
+/** Ask for a `pong`. Scripts in a page cannot see WebSocket pings. */
 export interface Ping {
+  /** The kind of message. */
   type: "ping";
 }
 
-/**
- * The answer to `ping`.
- */
+/** The answer to `ping`. */
 export interface Pong {
+  /** The kind of message. */
   type: "pong";
 }
 
-/**
- * A job goes on.
- */
+/** A job goes on. */
 export interface ProgressMessage {
+  /** What happened: the kind of event. */
   type: "progress";
+  /** The event's place in its project: Redis' clock in microseconds, always above the last. Set when it is sent. */
   seq?: number;
+  /** The job, within its project: 1 to 128 printable characters. */
   jobId: string;
+  /** The kind of thing that the job makes. */
   jobType: "script" | "audio" | "image" | "video" | "export";
+  /** The sentence that this event is about, of a job that works by sentences: 1 to 128 printable characters. */
   sentenceId?: string;
+  /** Which try this is, counted from 0. After an event of a later attempt, those of an earlier one are refused. */
   attempt?: number;
+  /** How much is done, in percent: 0 to 100. */
   progress: number;
+  /** What the job does now, for people. Cut to 2,000 characters; control characters are removed. */
   message?: string;
+  /** The job promises its next event within so many seconds, at most 86,400. After that its worker may be dead. */
   nextWithin?: number;
+  /** The project of the job. */
   projectId: string;
 }
 
-/**
- * This replica lost its feed: what is shown may be old.
- */
+/** This replica lost its connection to Redis: what the client shows may be out of date. */
 export interface Stale {
+  /** The kind of message. */
   type: "stale";
 }
 
-/**
- * Watch a project; with `since`, continue after that seq.
- */
+/** Watch a project. `subscribed` answers it; then follow the events that were missed, and live ones. */
 export interface Subscribe {
+  /** The kind of message. */
   type: "subscribe";
+  /** The project: 1 to 128 characters of A-Z a-z 0-9 _ - . : that begin with a letter or digit. */
   projectId: string;
+  /** The highest seq that the client has seen of the project. Without it, or with 0, all jobs are replayed. */
   since?: number;
 }
 
-/**
- * From here on every event of the project, or a newer event of the same job, reaches this client.
- */
+/** Every event that is published after this reaches the client, or a newer event of the same job does. */
 export interface Subscribed {
+  /** The kind of message. */
   type: "subscribed";
+  /** The project. */
   projectId: string;
+  /** The project's newest seq at this moment, or 0. Events up to it are replayed; events above it are new. */
   seq: number;
+  /** True if the client missed nothing that still matters since `since`. */
   recovered: boolean;
 }
 
-/**
- * Watch a project no longer.
- */
+/** Stop watching a project. */
 export interface Unsubscribe {
+  /** The kind of message. */
   type: "unsubscribe";
+  /** The project. */
   projectId: string;
 }
 
-/**
- * The project is watched no longer.
- */
+/** The client no longer watches the project. */
 export interface Unsubscribed {
+  /** The kind of message. */
   type: "unsubscribed";
+  /** The project. */
   projectId: string;
 }
