@@ -1,6 +1,28 @@
-"""`python -m gateway`: the same as `progress-gateway`."""
+"""`progress-gateway` and `python -m gateway`."""
 
-from gateway.commands.cli import main
+from gateway import process  # first, for early signals: see there
+
+# isort: split
+import sys
+
+HINT = "progress-gateway: this needs the gateway extra: pip install 'progress-gateway[gateway]'"
+
+
+def main() -> None:
+    """Run the command line, or say what to install if only the publisher's dependencies are installed.
+
+    Some commands import their dependencies late, and click may be there for another package: so their run counts, too.
+    """
+    try:
+        from gateway.commands.cli import main as commands
+
+        commands()
+    except ModuleNotFoundError as error:
+        if (error.name or "gateway").partition(".")[0] in {"gateway", "publisher"}:
+            raise
+        sys.stderr.write(f"{HINT}\n")
+        sys.exit(process.ExitStatus.CONFIGURATION)
+
 
 if __name__ == "__main__":
     main()

@@ -25,7 +25,7 @@ class ExitStatus(IntEnum):
     FAILURE = 1  # a crash, or a port in use; `publish`: refused or not sent
     USAGE = 2  # a wrong command line
     REDIS_AWAY = 75  # Redis cannot be reached or used yet at the start: a restart may help
-    CONFIGURATION = 78  # a setting is wrong, or Redis refuses it: a restart does not help
+    CONFIGURATION = 78  # a setting is wrong, Redis refuses it, or a dependency is missing: a restart does not help
 
 
 def on_ending_signals(handler: Handler) -> None:

@@ -164,5 +164,5 @@ def test_the_project_states_what_users_rely_on() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+([ab.]\w+)?", project["version"])
     assert project["requires-python"] == ">=3.11"
     assert {re.split(r"[<>=]", need)[0] for need in project["dependencies"]} == {"redis", "pydantic"}
-    assert project["scripts"] == {"progress-gateway": "gateway.commands.cli:main"}
+    assert project["scripts"] == {"progress-gateway": "gateway.__main__:main"}
     assert {"gateway", "dev"} <= set(project["optional-dependencies"])

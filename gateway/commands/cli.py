@@ -1,6 +1,6 @@
-"""The command `progress-gateway`: serve, demo, publish, watch, healthcheck, canary."""
+"""The command `progress-gateway`."""
 
-from gateway import process  # first: see there
+from gateway import process  # first, for early signals: see there
 
 # isort: split
 import asyncio
@@ -10,14 +10,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import click
+from pydantic import BaseModel
 
 from gateway.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
 from gateway.logs import LogFormat, start_logging
 from gateway.process import ExitStatus
 from gateway.settings import Settings
+from publisher.events import JobComplete, JobEvent, JobFailed, JobType, Progress, Result
+from publisher.names import PROJECT_ID_RULE, check_project_id
 from publisher.redaction import secrets_of
 from publisher.transport.advice import with_advice
 
@@ -25,18 +28,23 @@ logger = logging.getLogger("gateway")
 
 
 def _stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:
-    """End with one line that says what to do."""
+    """Exit with one line that says what is wrong and what to do."""
     click.echo(f"progress-gateway: {message}", err=True)
     sys.exit(status)
 
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A flag for each setting, made from the settings class: one place to add one."""
+    """Add a flag for each setting, made from the settings class."""
     for field, info in reversed(Settings.model_fields.items()):
         default = "" if info.default in (None, "", ()) else f"default {info.default}; "
         text = f"{info.description}  [{default}{variable_of(field)}]"
         command = click.option(flag_of(field), field, default=None, metavar="VALUE", help=text)(command)
     return command
+
+
+def _seconds_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    seconds = click.FloatRange(0, 3_600, min_open=True)
+    return click.option("--seconds", type=seconds, default=default, show_default=True, help="How long to wait.")
 
 
 def _configure(flags: dict[str, Any]) -> Configuration:
@@ -56,12 +64,12 @@ def _start_logging(settings: Settings) -> LogFormat:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="progress-gateway")
 def main() -> None:
-    """Show people, live, how their background jobs go."""
+    """Show people the live progress of their background jobs."""
 
 
 @main.command()
-@click.option("--check-config", is_flag=True, help="Only say what is wrong with the settings, or ok.")
-@click.option("--print-config", is_flag=True, help="Only show each setting and where it comes from, without secrets.")
+@click.option("--check-config", is_flag=True, help="Check the settings, print what is wrong or ok, and exit.")
+@click.option("--print-config", is_flag=True, help="Print each setting and its source, without secrets, and exit.")
 @_settings_options
 def serve(check_config: bool, print_config: bool, **flags: Any) -> None:
     """Run a replica of the gateway. Each setting is a flag and an environment variable; the flag wins."""
@@ -78,7 +86,7 @@ def serve(check_config: bool, print_config: bool, **flags: Any) -> None:
 @main.command()
 @_settings_options
 def demo(**flags: Any) -> None:
-    """Run a replica, jobs of the project `demo` that publish for ever, and a page to watch them."""
+    """Run a replica and endless jobs of the project `demo`, and print the page that shows them."""
     configuration = _configure(flags)
     _serve(configuration.settings, configuration.remarks, with_demo=True)
 
@@ -94,11 +102,11 @@ def _check_redis_url(url: str | None) -> None:
 
 
 def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
-    # Imported here, so that the other commands start fast.
+    # Imported here, so that other commands start fast.
     from gateway.feed.redis_start import RedisUnusable
     from gateway.ports import CannotListen
 
-    # From here on all that is said is a record of the log.
+    # From here on every message is a log record.
     log_format = _start_logging(settings)
     is_text = log_format == "text"
     stop = _stop if is_text else _log_and_stop
@@ -108,7 +116,7 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
         with contextlib.ExitStack() as stack:
             try:
                 _start(settings, stack, log_format, with_demo=with_demo)
-            finally:  # what was started ends in order, however many more signals come
+            finally:  # more signals must not interrupt the orderly end
                 process.no_more_signals()
     except (RedisUnusable, CannotListen) as error:
         stop(str(error), error.status)
@@ -117,12 +125,12 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
 
 
 def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogFormat, *, with_demo: bool) -> None:
-    """Everything that a replica needs, one after the other, and then the replica; the stack ends it."""
+    """Start what a replica needs, then run the replica; the stack ends the rest."""
     from gateway.feed.redis_start import redis_for
     from gateway.ports import bind
     from gateway.server import serve
 
-    process.on_ending_signals(process.interrupt)  # until the server takes them over
+    process.on_ending_signals(process.interrupt)  # until the server sets its handlers
     listener = stack.enter_context(bind(settings.host, settings.port))
     admin_listener = None
     if settings.admin_port is not None:
@@ -146,40 +154,44 @@ def _log_and_stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoRe
     sys.exit(status)
 
 
-def _check_project(project: str) -> None:
-    from publisher.names import PROJECT_ID_RULE, check_project_id
-
+def _check_project(context: click.Context, parameter: click.Parameter, value: str) -> str:
     try:
-        check_project_id(project)
+        return value if context.resilient_parsing else check_project_id(value)
     except ValueError:
         _stop(f"PROJECT must be {PROJECT_ID_RULE}", ExitStatus.USAGE)
 
 
-_EVENT_TYPES = ["script", "audio", "image", "video", "export"]
-_KINDS = {"progress": "progress", "complete": "job_complete", "error": "job_failed"}
-_OF_KINDS = {"message": "progress", "nextWithin": "progress", "file": "complete", "duration": "complete"}
+def _aliases(model: type[BaseModel]) -> set[str]:
+    return {str(info.alias) for info in model.model_fields.values()}
+
+
+# The flag that asks for each kind of event, and the fields that only this kind has.
+_KINDS: dict[str, type[JobEvent]] = {"progress": Progress, "complete": JobComplete, "error": JobFailed}
+_FIELDS = {flag: _aliases(model) - _aliases(JobEvent) for flag, model in _KINDS.items()}
+_FIELDS["complete"] |= _aliases(Result)
+_JOB_TYPES = get_args(JobType)
 
 
 @main.command()
-@click.argument("project")
+@click.argument("project", callback=_check_project)
 @click.argument("event", required=False)
 @click.option("--job", "jobId", metavar="ID", help="The job's id.")
-@click.option("--type", "jobType", type=click.Choice(_EVENT_TYPES), help="What the job makes; script if not given.")
-@click.option("--sentence", "sentenceId", metavar="ID", help="The sentence, of a job that works by sentences.")
-@click.option("--attempt", type=int, help="Which try this is, from 0.")
-@click.option("--progress", type=float, help="Percent, 0 to 100: the event is `progress`.")
-@click.option("--message", help="With --progress: what goes on.")
+@click.option("--type", "jobType", type=click.Choice(_JOB_TYPES), help=f"The job's type; {_JOB_TYPES[0]} if not given.")
+@click.option("--sentence", "sentenceId", metavar="ID", help="The sentence, if the job works by sentences.")
+@click.option("--attempt", type=int, help="The number of this attempt, from 0.")
+@click.option("--progress", type=float, help="Publish `progress`: percent, 0 to 100.")
+@click.option("--message", help="With --progress: what the job does now.")
 @click.option("--next-within", "nextWithin", type=float, help="With --progress: seconds until the next event at most.")
-@click.option("--complete", is_flag=True, help="The event is `job_complete`.")
-@click.option("--file", help="With --complete: what was made.")
-@click.option("--duration", type=float, help="With --complete: its duration in seconds.")
-@click.option("--fail", "error", metavar="TEXT", help="The event is `job_failed`, with this error.")
-@click.option("--redis-url", help="Redis, if not the one of REDIS_URL.")
-@click.option("--namespace", help="Namespace, if not the one of PROGRESS_NAMESPACE.")
+@click.option("--complete", is_flag=True, help="Publish `job_complete`.")
+@click.option("--file", help="With --complete: name or URL of the result.")
+@click.option("--duration", type=float, help="With --complete: duration of the result in seconds.")
+@click.option("--fail", "error", metavar="TEXT", help="Publish `job_failed` with this error.")
+@click.option("--redis-url", help="URL of Redis; default: REDIS_URL.")
+@click.option("--namespace", help="Namespace; default: PROGRESS_NAMESPACE.")
 def publish(project: str, event: str | None, redis_url: str | None, namespace: str | None, **flags: Any) -> None:
-    """Publish one event to PROJECT: EVENT as JSON (- reads it from standard input), or put together by flags.
+    """Publish one event to PROJECT: EVENT as JSON (-: from standard input), or an event made from flags.
 
-    Prints the event's seq. Exits 1 if it was refused or could not be sent, 2 if it is no event.
+    Prints the event's seq. Exits with 1 if the event was refused or could not be sent, 2 if it is not valid.
     """
     from redis.exceptions import RedisError
 
@@ -190,8 +202,7 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
         os.environ["REDIS_URL"] = redis_url
     if namespace is not None:
         os.environ["PROGRESS_NAMESPACE"] = namespace
-    _check_project(project)
-    logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
+    logging.getLogger("publisher").addHandler(logging.NullHandler())  # its errors are printed below
     try:
         seq = broadcast_to_project(project, _event_of(event, flags), strict=True)
     except ValueError as error:
@@ -201,7 +212,7 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     if seq is not None:
         click.echo(seq)
     elif PublisherSettings.from_environment().replay:
-        _stop("refused: a later event of this job is known already (see `attempt` in docs/protocol.md)")
+        _stop("refused: a later event of this job was published already (see `attempt` in docs/protocol.md)")
 
 
 def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
@@ -212,22 +223,23 @@ def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
             names = ", ".join(option_of[name] for name in given)
             _stop(f"give an EVENT as JSON or by flags, not both ({names})", ExitStatus.USAGE)
         return _read_event(text)
-    kinds = [name for name in _KINDS if name in given]
+    kinds = [flag for flag in _KINDS if flag in given]
     if not kinds:
         _stop("give an EVENT as JSON, or --progress, --complete or --fail; see --help", ExitStatus.USAGE)
     if len(kinds) > 1:
-        names = " and ".join(option_of[name] for name in kinds)
-        _stop(f"give one of --progress, --complete and --fail, not {names}: each is an event", ExitStatus.USAGE)
+        names = " and ".join(option_of[flag] for flag in kinds)
+        _stop(f"give only one of --progress, --complete and --fail, not {names}", ExitStatus.USAGE)
     [kind] = kinds
-    for name, its_kind in _OF_KINDS.items():
-        if name in given and its_kind != kind:
-            said = f"{option_of[name]} goes with {option_of[its_kind]}, not with {option_of[kind]}"
-            _stop(said, ExitStatus.USAGE)
+    for other, fields in _FIELDS.items():
+        for name in sorted(fields & given.keys()):
+            if other != kind:
+                wrong = f"{option_of[name]} goes with {option_of[other]}, not with {option_of[kind]}"
+                _stop(wrong, ExitStatus.USAGE)
     given.pop("complete", None)
-    result = {name: given.pop(name) for name in ("file", "duration") if name in given}
+    result = {name: given.pop(name) for name in _aliases(Result) if name in given}
     if (progress := given.get("progress")) is not None and progress.is_integer():
         given["progress"] = int(progress)
-    event = {"type": _KINDS[kind], "jobType": "script"} | given
+    event = {"type": _KINDS[kind].model_fields["type"].default, "jobType": _JOB_TYPES[0]} | given
     return event | ({"result": result} if kind == "complete" else {})
 
 
@@ -237,30 +249,27 @@ def _read_event(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         _stop(f"EVENT is not JSON: {error}", ExitStatus.USAGE)
     if not isinstance(event, dict):
-        _stop("EVENT is one JSON object", ExitStatus.USAGE)
+        _stop("EVENT must be a JSON object", ExitStatus.USAGE)
     return event
 
 
 @main.command()
-@click.argument("project")
-@click.option("--url", default="ws://127.0.0.1:3001/ws", show_default=True, help="The gateway.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line for each event.")
+@click.argument("project", callback=_check_project)
+@click.option("--url", default="ws://127.0.0.1:3001/ws", show_default=True, help="WebSocket URL of the gateway.")
+@click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON.")
 def watch(project: str, url: str, as_json: bool) -> None:
-    """Watch PROJECT: live bars on a terminal, a line for each event elsewhere. Reconnects and resumes by itself."""
+    """Watch PROJECT: live bars on a terminal, else a line per event. Reconnects and resumes by itself."""
     from gateway.commands.watch import watch as watch_project
 
-    _check_project(project)
     sys.exit(asyncio.run(watch_project(url, project, as_json=as_json)))
 
 
 @main.command()
-@click.option("--url", help="The replica, as http://host:port, if not the one of GATEWAY_ADMIN_PORT or GATEWAY_PORT.")
-@click.option("--ready", is_flag=True, help="Whether it can deliver (/readyz), not only whether it lives (/healthz).")
-@click.option(
-    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), default=3, show_default=True, help="Patience."
-)
+@click.option("--url", help="The replica, as http://host:port; default: from GATEWAY_ADMIN_PORT or GATEWAY_PORT.")
+@click.option("--ready", is_flag=True, help="Ask /readyz (can it deliver?) instead of /healthz (is it alive?).")
+@_seconds_option(3)
 def healthcheck(url: str | None, ready: bool, seconds: float) -> None:
-    """Exit 0 if the replica of this environment is well, and 1 with a line that says why not: for HEALTHCHECK."""
+    """Exit with 0 if the replica of this environment is healthy, else with 1 and a line that says why."""
     from gateway.commands.healthcheck import Unhealthy, address_of, check
 
     try:
@@ -275,25 +284,22 @@ def healthcheck(url: str | None, ready: bool, seconds: float) -> None:
 
 
 @main.command()
-@click.argument("project", default="canary")
-@click.option("--url", help="The gateway, as ws://host:port/ws, if not the replica of GATEWAY_PORT.")
-@click.option(
-    "--seconds", type=click.FloatRange(0, 3_600, min_open=True), default=5, show_default=True, help="Patience."
-)
+@click.argument("project", default="canary", callback=_check_project)
+@click.option("--url", help="The gateway, as ws://host:port/ws; default: from GATEWAY_PORT.")
+@_seconds_option(5)
 def canary(project: str, url: str | None, seconds: float) -> None:
-    """Publish an event to PROJECT and wait for it at /ws, as a job and a page would.
+    """Publish an event to PROJECT as a job does, and wait for it at /ws as a page does.
 
-    Prints the milliseconds that it took. Exits 1 with a line that says where the event was lost.
+    Prints how many milliseconds it took. Exits with 1 and a line that says where the event was lost.
     """
     from gateway.commands.canary import Dead
     from gateway.commands.canary import canary as fly
     from gateway.commands.healthcheck import Unhealthy, address_of
 
-    _check_project(project)
-    logging.getLogger("publisher").addHandler(logging.NullHandler())  # what it would log is said below
+    logging.getLogger("publisher").addHandler(logging.NullHandler())  # its errors are printed below
     try:
         settings = configure({}).settings
-        # It publishes where a replica of this environment would listen: the URL may be in a file.
+        # Publish to the Redis of this environment's replica; its URL may be in a file, which publishers do not read.
         if settings.redis_url is not None:
             os.environ["REDIS_URL"] = settings.redis_url
         os.environ["PROGRESS_NAMESPACE"] = settings.namespace

@@ -1,6 +1,7 @@
-"""Signals before the server takes them over: which commands take them, how early, and what nohup asked for."""
+"""Exit statuses, and signals before the server handles them: which commands do, how early, and under nohup."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,11 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from gateway.process import ExitStatus
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import Process, RedisServer, Replica, environment, free_port, run_python
 
+DOCUMENT = Path(__file__).parent.parent / "docs" / "operating.md"
 ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 Serve = Callable[..., Process]
+
+
+def test_the_exit_statuses_are_those_of_sysexits() -> None:
+    assert (ExitStatus.REDIS_AWAY, ExitStatus.CONFIGURATION) == (os.EX_TEMPFAIL, os.EX_CONFIG)
+
+
+def test_the_document_lists_each_exit_status() -> None:
+    table = DOCUMENT.read_text().partition("## Start and end")[2].partition("\n## ")[0]
+    listed = [int(status) for status in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert listed == [*ExitStatus]
 
 
 @pytest.fixture
