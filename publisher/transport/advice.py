@@ -24,6 +24,12 @@ REPLICA = (
     "point REDIS_URL to the primary, or make this server the primary (REPLICAOF NO ONE)."
 )
 
+STRICT = Advice(
+    "certificate",
+    "Python 3.13 and newer check certificates strictly. Make this one again; an authority needs the "
+    "extensions basicConstraints=critical,CA:TRUE, keyUsage=critical,keyCertSign,cRLSign and subjectKeyIdentifier=hash.",
+)
+
 # By the code that an error of Redis begins with.
 _BY_CODE = {
     "WRONGPASS": Advice(
@@ -75,6 +81,9 @@ _BY_WORDS: Sequence[tuple[str, Advice]] = (
     ("it is a replica", _BY_CODE["READONLY"]),
     ("the user executing the script", _BY_CODE["NOPERM"]),
     ("acl failure in script", _BY_CODE["NOPERM"]),
+    ("key usage", STRICT),
+    ("key identifier", STRICT),
+    ("not marked critical", STRICT),
     ("certificate_verify_failed", Advice(
         "certificate",
         "The certificate of Redis is not trusted. Name the authority that signed it in the URL: "

@@ -1,4 +1,4 @@
-"""Certificates of an authority of the test's own, made by the openssl command."""
+"""Certificates from an authority of the test's own, made by the openssl command."""
 
 import shutil
 import subprocess
@@ -6,15 +6,21 @@ from pathlib import Path
 
 
 class Authority:
-    """Signs for servers at 127.0.0.1 and for clients."""
+    """Signs for servers at 127.0.0.1 and for clients.
 
-    def __init__(self, directory: Path, name: str) -> None:
+    Python 3.13 and newer refuse an authority without key usage; `key_usage=""` makes such a one.
+    """
+
+    def __init__(self, directory: Path, name: str, *, key_usage: str = "keyCertSign,cRLSign") -> None:
         assert shutil.which("openssl"), "these tests need openssl: `tests/system-packages openssl`"
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self.certificate = directory / f"{name}.pem"
         self._key = directory / f"{name}.key"
-        self._run("req", "-x509", *self._new_key(self._key), "-subj", f"/CN={name}", "-out", self.certificate)
+        self._run(
+            "req", "-x509", *self._new_key(self._key), "-subj", f"/CN={name}", "-out", self.certificate,
+            *(["-addext", f"keyUsage=critical,{key_usage}"] if key_usage else []),
+        )  # fmt: skip
 
     def sign(self, name: str, *, host: str = "IP:127.0.0.1") -> tuple[Path, Path]:
         """A certificate and its key."""

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import pytest
 import redis
 
+from publisher.transport.advice import with_advice
+
 from .certificates import Authority
 from .client import watching
 from .conftest import Launch
@@ -173,3 +175,23 @@ def test_control_without_the_check_the_wrong_authority_is_taken(secured: Secured
         assert client.ping()
     with redis.Redis.from_url(wrong) as client, pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY"):
         client.ping()
+
+
+def test_an_authority_without_key_usage_serves_until_python_3_13_and_then_there_is_a_hint(tmp_path: Path) -> None:
+    authority, port = Authority(tmp_path, "lax", key_usage=""), free_port()
+    certificate, key = authority.sign("server")
+    server = Server(
+        "redis", tmp_path / "server", "--tls-port", str(port), "--tls-cert-file", str(certificate),
+        "--tls-key-file", str(key), "--tls-ca-cert-file", str(authority.certificate), "--tls-auth-clients", "no",
+    )  # fmt: skip
+    url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.certificate}"
+    try:
+        with redis.Redis.from_url(url, retry=None) as client:
+            if sys.version_info < (3, 13):
+                assert client.ping()
+            else:
+                with pytest.raises(redis.ConnectionError) as refused:
+                    client.ping()
+                assert "keyUsage=critical,keyCertSign,cRLSign" in with_advice(refused.value)
+    finally:
+        server.end()

@@ -18,7 +18,8 @@ from .processes import RedisServer, environment, of_forks, run_python
 BOUND_SECONDS = 15.0  # for a Python that starts beside many others
 
 PREFIX = """
-import multiprocessing, os, signal, sys, threading, time
+import multiprocessing, os, signal, sys, threading, time, warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # to fork is the point here
 from concurrent.futures import ProcessPoolExecutor
 from publisher import last_event, track, track_job
 project = sys.argv[1]

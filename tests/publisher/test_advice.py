@@ -77,6 +77,20 @@ def test_an_error_is_known_and_its_hint_says_what_to_do(error: Exception | str, 
     assert advice.hint.endswith(".")
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "CA cert does not include key usage extension",
+        "Missing Subject Key Identifier",
+        "Basic Constraints of CA cert not marked critical",
+    ],
+)
+def test_what_python_checks_since_3_13_has_a_hint_of_its_own(reason: str) -> None:
+    advice = advice_for(f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {reason} (_ssl.c:1020)")
+    assert advice.meaning == "certificate"
+    assert "keyUsage=critical,keyCertSign,cRLSign" in advice.hint
+
+
 def test_an_error_that_nobody_knows_has_no_hint() -> None:
     assert advice_for("ERR something new") == UNKNOWN
     assert with_advice("ERR something new") == "ERR something new."
