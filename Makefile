@@ -8,19 +8,40 @@ DEPLOY := $(VENV)/.deploy
 KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint types frontend oldest example bench chaos deploy-check manifests screenshot grafana lock clean
+.PHONY: run test soak coverage .set-up .packages lint types frontend oldest example bench chaos deploy-check manifests screenshot grafana lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
 
-test: lint types frontend $(OLDEST)/.installed $(DEPLOY)/.installed $(KINDS)/.installed  ## everything CI runs
-	@tests/system-packages redis-server openssl curl nginx-light haproxy systemd prometheus
+ifdef T
+test: $(VENV)/.dev
+	$(PYTEST) $(T)
+else
+test:  ## everything that CI runs; some tests: make test T="tests/feed -k probe"; the same random examples again: SEED=7
+	@$(AGAIN) -j4 --output-sync .set-up
+	@tests/side-by-side "$(AGAIN) lint types" "$(AGAIN) frontend" "$(AGAIN) oldest" -- \
+		$(PYTEST) -n auto -m "not alone and not soak"
+	$(PYTEST) -m "alone and not soak"
+endif
+PYTEST = $(BIN)/python -m pytest $(if $(SEED),--hypothesis-seed=$(SEED))
+AGAIN = $(MAKE) --no-print-directory
+
+.set-up: .packages $(VENV)/.dev $(OLDEST)/.installed $(DEPLOY)/.installed $(KINDS)/.installed frontend/node_modules/.installed
+
+.packages:
+	@tests/system-packages redis-server openssl curl nginx-light haproxy systemd prometheus chromium
+
+coverage: .set-up  ## all tests, and which lines and branches they miss
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest --ignore tests/chaos -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m coverage run -m pytest tests/chaos  # alone: its clients and elections need the machine
+	$(BIN)/python -m coverage run -m pytest -n auto -m "not alone"
+	$(BIN)/python -m coverage run -m pytest -m alone
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
-	@$(MAKE) --no-print-directory oldest
+
+soak: .set-up  ## what takes long: thousands of random examples, coverage, an hour of faults
+	TEST_EXAMPLES=soak $(PYTEST) -n auto -m "hypothesis or soak"
+	@$(AGAIN) coverage
+	@$(AGAIN) chaos
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

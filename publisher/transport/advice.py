@@ -26,8 +26,8 @@ REPLICA = (
 
 STRICT = Advice(
     "certificate",
-    "Python 3.13 and newer check certificates strictly. Make this one again; an authority needs the "
-    "extensions basicConstraints=critical,CA:TRUE, keyUsage=critical,keyCertSign,cRLSign and subjectKeyIdentifier=hash.",
+    "Python 3.13 and newer check certificates strictly. Make this one again; an authority needs the extensions "
+    "basicConstraints=critical,CA:TRUE, keyUsage=critical,keyCertSign,cRLSign and subjectKeyIdentifier=hash.",
 )
 
 # By the code that an error of Redis begins with.

@@ -17,6 +17,7 @@ from .stage import Options
 
 FAULTS_OF_A_ROUND = 5
 CLIENTS_OF_A_CONTROL = 40
+pytestmark = pytest.mark.alone  # its clients and elections need the machine
 
 
 async def test_after_every_kind_of_fault_each_client_holds_the_last_event_of_each_job() -> None:

@@ -35,8 +35,9 @@ def test_the_rules_and_the_configuration_are_right() -> None:
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_promtools_tests_of_the_alerts_pass() -> None:
-    run = promtool("test", "rules", *TESTS)
+@pytest.mark.parametrize("file", TESTS, ids=lambda path: path.name)
+def test_promtools_tests_of_the_alerts_pass(file: Path) -> None:
+    run = promtool("test", "rules", file)
     assert run.returncode == 0, run.stdout + run.stderr
 
 

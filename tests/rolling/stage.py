@@ -126,6 +126,14 @@ class Stage:
             command, env=environment(self.redis.url), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
+    async def jobs_are_busy(self) -> None:
+        """Wait until viewers have seen more ends of jobs than there are projects."""
+
+        def ends() -> int:
+            return len({(viewer.project, job) for viewer in self.viewers for job in viewer.ends})
+
+        await eventually(lambda: ends() > PROJECTS, "the jobs to be busy", 30)
+
     async def end_jobs(self) -> Figures:
         """Let the jobs end, wait until every viewer has all that is still on its way, and judge."""
         assert self._jobs is not None

@@ -1,6 +1,5 @@
 """Rolled, killed and scaled at noon: behind nginx and behind HAProxy, with 300 clients, and jobs all the while."""
 
-import asyncio
 import re
 import signal
 import sys
@@ -47,6 +46,7 @@ async def test_both_replicas_are_rolled_and_one_is_killed(kind: str, tmp_path: P
     async with stage(tmp_path, kind) as made:
         await made.open_viewers(CLIENTS)
         made.start_jobs()
+        await made.jobs_are_busy()
         refused_before = made.refused()
         for number in (0, 1):
             drained = await made.drain(number)
@@ -84,6 +84,7 @@ async def test_a_third_replica_comes_under_load_and_goes_again(kind: str, tmp_pa
     async with stage(tmp_path, kind) as made:
         await made.open_viewers(200)
         made.start_jobs()
+        await made.jobs_are_busy()
         made.start(2)
         await made.wait_known(2)
         assert made.clients_of(2) == 0, "those who are connected stay where they are"
@@ -131,7 +132,7 @@ async def test_control_without_going_away_those_who_would_obey_have_a_gap(
     async with stage(tmp_path, kind, drain_seconds=0) as made:
         await made.open_viewers(60)
         made.start_jobs()
-        await asyncio.sleep(2)
+        await made.jobs_are_busy()
         assert (await made.drain(0)).status == 0
         await made.all_watch()
         closes = made.closes(0)
