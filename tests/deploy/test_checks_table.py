@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    table = TEXT.split("| files | tool | what is held | test |")[1].split("\n\n")[0]
+    table = TEXT.split("| files | tool | what is checked | test |")[1].split("\n\n")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     return [Row(re.findall(r"`([^`]+)`", files), tools.split(", "), test) for files, tools, _, test in cells]
 
