@@ -1,30 +1,32 @@
-/** The page's address: it names the projects that are shown, so that a link opens them, and "back" goes back. */
+/** The page's address. It names the projects, so a link opens them and the browser's back button works. */
 
 const DEFAULT_PROJECT = "demo";
 const PROJECT_ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/;
 
 export const isProjectId = (text: string): boolean => PROJECT_ID.test(text);
 
-/** The projects that a query names, each once. One that is no id is kept: the page then says so. */
+/** The projects in a query, each once. A bad id is kept, so that the page can show the error. */
 export function readProjects(search: string): string[] {
   const named = new URLSearchParams(search).getAll("project").map((name) => name.trim());
   const projects = [...new Set(named.filter((name) => name !== ""))];
   return projects.length ? projects : [DEFAULT_PROJECT];
 }
 
-/** The query that names them. */
+/** The query for these projects. */
 export function writeProjects(projects: readonly string[]): string {
   return `?${new URLSearchParams(projects.map((project) => ["project", project]))}`;
 }
 
-/** "(5) a, b · Progress Gateway": how many jobs run is what one wants to know of a tab in the background. */
+/** "(5) a, b · Progress Gateway". The number of running jobs comes first: a tab has little room. */
 export function title(projects: readonly string[], running: number): string {
   return `${running ? `(${running}) ` : ""}${projects.join(", ")} · Progress Gateway`;
 }
 
-/** The address of this window, and what becomes of it. */
+/** The address of this window. Lives as long as the page. */
 export class Address {
+  /** The projects that the address names now. */
   #projects = readProjects(location.search);
+  /** Called with the projects after each change, from here or by the browser's buttons. */
   #onChange: (projects: readonly string[]) => void;
 
   constructor(onChange: (projects: readonly string[]) => void) {
@@ -32,12 +34,12 @@ export class Address {
     addEventListener("popstate", () => this.#read());
   }
 
-  /** In the order in which they are shown. */
+  /** The projects, in the order on the page. */
   get projects(): readonly string[] {
     return this.#projects;
   }
 
-  /** Whether it was not there yet. */
+  /** Add a project at the end. Returns false if the address named it already. */
   add(project: string): boolean {
     if (this.#projects.includes(project)) return false;
     this.#go([...this.#projects, project]);

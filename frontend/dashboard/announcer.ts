@@ -1,22 +1,23 @@
-/** What a screen reader says by itself: ends of jobs and losses of the connection, a few words now and then. */
+/** What a screen reader says without being asked: ends of jobs and losses of the connection, in few words. */
 
 import type { Job } from "../src/core.js";
 import { setText } from "./dom.js";
-import { type Look, plural } from "./words.js";
+import { type ConnectionState, plural } from "./words.js";
 
-const SETTLE_MS = 2_000; // what comes together is said together, and a loss that is over by then is not said
-const PAUSE_MS = 10_000; // from the last words
-const MOST_NAMED = 2;
+const SETTLE_MS = 2_000; // news within this time is said together, and a loss that ends within it is not said
+const PAUSE_MS = 10_000; // the shortest time between two announcements
+const MOST_NAMED = 2; // more jobs than this are only counted
 
-const STANDINGS: Record<Exclude<Look, "connecting">, string> = {
+/** What is said of each state of a connection. A connection that is being opened is not announced. */
+const TEXTS: Record<Exclude<ConnectionState, "connecting">, string> = {
   connected: "Connected",
-  stale: "What you see may be old",
+  stale: "What you see may be out of date",
   disconnected: "Disconnected",
 };
-type Standing = keyof typeof STANDINGS;
+type AnnouncedState = keyof typeof TEXTS;
 
-/** "image image_1 complete", or, where that would be a list, "3 jobs complete, 1 failed". */
-export function ends(jobs: readonly Pick<Job, "jobId" | "jobType" | "status">[]): string {
+/** "image image_1 complete"; for more than two jobs "3 jobs complete, 1 failed". */
+export function endsText(jobs: readonly Pick<Job, "jobId" | "jobType" | "status">[]): string {
   if (jobs.length <= MOST_NAMED) {
     return jobs.map(({ jobType, jobId, status }) => `${jobType} ${jobId} ${status}`).join(", ");
   }
@@ -26,34 +27,39 @@ export function ends(jobs: readonly Pick<Job, "jobId" | "jobType" | "status">[])
   return `${plural(complete, "job")} complete${failed ? `, ${failed} failed` : ""}`;
 }
 
-/** Speaks through one polite live region. */
+/** Speaks through one polite live region. Lives as long as the page. */
 export class Announcer {
+  /** The element that screen readers watch. */
   #region: Element;
+  /** The jobs that ended since the last announcement. */
   #ended: Job[] = [];
-  #standings = new Map<string, { now: Standing; said: Standing }>();
+  /** For each project its present state, and the state that was announced last. */
+  #states = new Map<string, { now: AnnouncedState; said: AnnouncedState }>();
+  /** The timer of the next announcement; undefined while there is nothing to say. */
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When the last announcement was made, in ms since the epoch. */
   #spokeAt = -Infinity;
 
   constructor(region: Element) {
     this.#region = region;
   }
 
-  /** A job ended, and that is news. */
-  end(job: Job): void {
+  /** Announce that a job ended. */
+  onEnd(job: Job): void {
     this.#ended.push(job);
     this.#plan();
   }
 
-  /** How the connection of a project stands. That all is well is said only after it was not. */
-  stand(project: string, now: Standing): void {
-    const said = this.#standings.get(project)?.said ?? "connected";
-    this.#standings.set(project, { now, said });
+  /** Announce the state of a project's connection, if it changed. The first "connected" is no change. */
+  onState(project: string, now: AnnouncedState): void {
+    const said = this.#states.get(project)?.said ?? "connected";
+    this.#states.set(project, { now, said });
     if (said !== now) this.#plan();
   }
 
-  /** The project is not on the page any more. */
+  /** The project left the page. */
   forget(project: string): void {
-    this.#standings.delete(project);
+    this.#states.delete(project);
   }
 
   #plan(): void {
@@ -63,12 +69,12 @@ export class Announcer {
 
   #speak(): void {
     this.#timer = undefined;
-    const words = new Set<string>(); // a loss concerns all projects alike, and is said once
-    for (const standing of this.#standings.values()) {
-      if (standing.said !== standing.now) words.add(STANDINGS[standing.now]);
-      standing.said = standing.now;
+    const words = new Set<string>(); // a set: a loss concerns all projects, and is said once
+    for (const state of this.#states.values()) {
+      if (state.said !== state.now) words.add(TEXTS[state.now]);
+      state.said = state.now;
     }
-    if (this.#ended.length) words.add(ends(this.#ended.splice(0)));
+    if (this.#ended.length) words.add(endsText(this.#ended.splice(0)));
     if (!words.size) return;
     this.#spokeAt = Date.now();
     setText(this.#region, `${[...words].join(". ")}.`);

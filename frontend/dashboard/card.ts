@@ -5,29 +5,35 @@ import { clone, find, setAttribute, setBar, setHidden, setText } from "./dom.js"
 import { Sentences } from "./sentences.js";
 import { percent, retry, silence, story, time } from "./words.js";
 
-// Of that many characters the stylesheet shows all, or nearly: from there on "More" shows the rest.
+// The stylesheet cuts longer texts, in characters; "More" then shows them whole.
 const MOST_OF_NAME = 28;
 const MOST_OF_TEXT = 120;
 
 const TYPES: readonly string[] = ["script", "audio", "image", "video", "export"];
 
-/** The name of an icon in index.html: of the type while the job runs, then of how it ended. */
+/** The name of an icon in index.html: the job's type while it runs, its status once it has ended. */
 export function icon({ status, jobType }: Pick<Job, "status" | "jobType">): string {
   if (status !== "running") return status;
-  return TYPES.includes(jobType) ? jobType : "job"; // a type of a newer gateway
+  return TYPES.includes(jobType) ? jobType : "job"; // a newer gateway may know more types
 }
 
-/** What the silent mark cannot say in three words. */
-export function promise({ isSilent, updatedAt, nextWithin }: Job, now: number): string {
+/** The details behind the mark "silent for 12 s"; empty for a job that is not silent. */
+export function silenceDetails({ isSilent, updatedAt, nextWithin }: Job, now: number): string {
   if (!isSilent) return "";
-  const heard = `Last heard of at ${time(updatedAt, now)}`;
-  return nextWithin == null ? heard : `${heard}, and promised to be heard of again within ${nextWithin} s`;
+  const last = `Last event at ${time(updatedAt, now)}`;
+  return nextWithin == null ? last : `${last}; the next one was promised within ${nextWithin} s`;
 }
 
-/** Its element stays the same for as long as the job is shown, wherever it stands. */
+/** Lives as long as the job is on the page. Its element stays the same when it moves between the two lists. */
 export class Card {
   readonly element = clone("card");
+  /** The job as it was drawn last. */
   #job: Job | undefined;
+  /** The list in which the card is; undefined before the first one. */
+  #shelf: "running" | "ended" | undefined;
+
+  // Elements of the card
+
   #icon = find<SVGUseElement>(this.element, "use");
   #name = find(this.element, ".id");
   #type = find(this.element, ".type");
@@ -37,7 +43,6 @@ export class Card {
   #text = find(this.element, ":scope > .text");
   #more = find(this.element, ".more");
   #sentences = new Sentences(find<HTMLDetailsElement>(this.element, "details"), () => this.#fit());
-  #shelf: "running" | "ended" | undefined;
 
   constructor() {
     this.#more.addEventListener("click", () => {
@@ -53,13 +58,13 @@ export class Card {
     const text = story(job);
     setAttribute(this.element, "data-type", jobType);
     setAttribute(this.element, "data-state", status);
-    if (status === "running") this.celebrate(false); // it was tried again at once
+    if (status === "running") this.celebrate(false); // a new attempt began during the celebration
     setAttribute(this.#icon, "href", `#icon-${icon(job)}`);
     setText(this.#name, jobId);
-    setAttribute(this.#name, "title", jobId); // a long one is cut
+    setAttribute(this.#name, "title", jobId); // the stylesheet cuts a long id
     setText(this.#type, [jobType, retry(job)].filter(Boolean).join(" · "));
     setText(this.#percent, status === "complete" ? "complete" : percent(job));
-    setAttribute(this.#percent, "aria-hidden", status === "running" ? "true" : null); // the bar says it
+    setAttribute(this.#percent, "aria-hidden", status === "running" ? "true" : null); // the bar tells screen readers
     setBar(this.#bar, job.percent, `${jobType} ${jobId}`);
     setText(this.#text, text);
     setHidden(this.#more, jobId.length <= MOST_OF_NAME && text.length <= MOST_OF_TEXT);
@@ -68,13 +73,13 @@ export class Card {
     this.#drawMark(now);
   }
 
-  /** How many rows of the grid it takes. */
+  /** Take as many rows of the grid as the sentences need. */
   #fit(): void {
     const { height } = this.#sentences;
     setAttribute(this.element, "data-height", height < 3 ? null : height < 9 ? "2" : "3");
   }
 
-  /** A second passed: a silent job is silent for longer. */
+  /** Called every second: count the seconds of a silent job. */
   tick(now: number): void {
     if (this.#job?.isSilent) this.#drawMark(now);
   }
@@ -83,10 +88,10 @@ export class Card {
     const job = this.#job!;
     setAttribute(this.element, "data-silent", job.isSilent ? "" : null);
     setText(this.#mark, silence(job, now));
-    setAttribute(this.#mark, "title", promise(job, now) || null);
+    setAttribute(this.#mark, "title", silenceDetails(job, now) || null);
   }
 
-  /** Where it is about to stand. Its sentences fold as it gets there; who opens them again finds them open. */
+  /** The card moves to this list. Its sentences fold or unfold only then: after that the user decides. */
   shelve(shelf: "running" | "ended"): void {
     if (shelf === this.#shelf) return;
     this.#shelf = shelf;

@@ -1,18 +1,19 @@
-/** The page at `/` of a replica. It has no connection, retry or reduction of its own: those are the client core's. */
+/** The page at `/` of a replica. Connections, retries and the state of jobs come from the client core. */
 
 import { createProgressClient } from "../src/core.js";
 import { Address, isProjectId, title } from "./address.js";
 import { Announcer } from "./announcer.js";
 import { find, place } from "./dom.js";
-import { Panel, type Surroundings } from "./panel.js";
+import { Panel, type PanelOwner } from "./panel.js";
 import { Replica } from "./replica.js";
 
 const TICK_MS = 1_000;
 
-/** All projects of the page, on one connection. */
-class Page implements Surroundings {
+/** All projects of the page, on one connection. Lives as long as the page. */
+class Page implements PanelOwner {
   readonly client = createProgressClient();
   readonly announcer = new Announcer(find(document, "#announcer"));
+  /** The panels by project, in the order on the page. */
   #panels = new Map<string, Panel>();
   #list = find(document, "#projects");
   #input = find<HTMLInputElement>(document, "#project");
@@ -31,8 +32,8 @@ class Page implements Surroundings {
       if (!document.hidden) for (const panel of this.#panels.values()) panel.tick();
     }, TICK_MS);
     const replica = new Replica(find(document, "#replica"), find(document, "#replica-text"));
-    replica.watch();
-    this.client.subscribe(() => replica.watch()); // this page is one client more, or its replica may be gone
+    replica.poll();
+    this.client.subscribe(() => replica.poll()); // the number of clients changed, or the page is on another replica
     this.#show(this.#address.projects);
   }
 
@@ -51,7 +52,7 @@ class Page implements Surroundings {
   }
 
   #add(project: string): void {
-    if (!isProjectId(project)) return; // the form has said so
+    if (!isProjectId(project)) return; // the form has shown the error
     this.#address.add(project);
     this.#input.value = "";
     this.#panels.get(project)?.focus();
@@ -59,7 +60,7 @@ class Page implements Surroundings {
 
   #show(projects: readonly string[]): void {
     const before = this.#panels;
-    // Those that stay keep their jobs. The new ones subscribe before the old ones leave, so that the connection stays.
+    // New projects subscribe before old ones leave: with no project at all, the client would disconnect.
     this.#panels = new Map(projects.map((project) => [project, before.get(project) ?? new Panel(project, this)]));
     for (const [project, panel] of before) if (!this.#panels.has(project)) panel.close();
     const panels = [...this.#panels.values()];

@@ -1,43 +1,60 @@
-/** One project on the page: its name, how far what is shown can be relied on, and its jobs. */
+/** One project on the page: its name, its jobs, and whether they are current. */
 
 import type { Job, JobEvent, ProgressClient, ProjectStore, Snapshot } from "../src/core.js";
 import type { Announcer } from "./announcer.js";
 import { Card } from "./card.js";
 import { clone, find, keepFocus, place, setAttribute, setHidden, setText } from "./dom.js";
 import { arrange, changed, countRunning, EMPTY, FOLD, type Shelves, shown } from "./shelves.js";
-import { look, notice, standing } from "./words.js";
+import { connectionState, notice, statusText } from "./words.js";
 
-const CELEBRATION_MS = 1_600; // how long a job that just ended stays where it was
-const CROWD = 100; // from so many on, the stylesheet spares those that are out of sight
-const MOST_CELEBRATED = 24; // at a time: in a burst of ends nobody could follow more
+const CELEBRATION_MS = 1_600; // how long a job that just ended stays among the running ones
+const CROWD = 100; // from this many cards on, the stylesheet does not draw those out of sight
+const MOST_CELEBRATED = 24; // at a time; in a burst of ends nobody can follow more
 
-/** What the panels share. */
-export interface Surroundings {
+/** What a panel needs from its page. */
+export interface PanelOwner {
   readonly client: ProgressClient;
   readonly announcer: Announcer;
   /** The number of running jobs may have changed. */
   onCount(): void;
+  /** The user removed the project. */
   onRemove(project: string): void;
 }
 
-let made = 0;
+let panelCount = 0; // for ids of elements
 
-/** Draws when its snapshot changes, which is once a frame at most; and in each frame only what changed. */
+/** Lives as long as its project is on the page. It draws at most once a frame, and only what changed. */
 export class Panel {
   readonly project: string;
   readonly element = clone("project-panel");
-  /** How many jobs run. */
+  /** The number of running jobs. */
   running = 0;
-  #around: Surroundings;
+  /** The page that it stands on. */
+  #owner: PanelOwner;
+  /** The project's store in the client. */
   #store: ProjectStore;
-  #leave: () => void;
+  /** Ends the subscription of the store. */
+  #unsubscribe: () => void;
+
+  // What was drawn last
+
+  /** The jobs of the last snapshot. */
   #jobs: Snapshot["jobs"] = {};
+  /** The order of the cards in both lists. */
   #shelves: Shelves = EMPTY;
-  #cards = new Map<string, Card>(); // of those that are shown
-  #held = new Map<string, number>(); // those that are celebrated, and until when
+  /** The cards on the page, by job id. */
+  #cards = new Map<string, Card>();
+  /** The jobs that are celebrated, and until when, in ms since the epoch. */
+  #held = new Map<string, number>();
+  /** The timer that ends the celebrations. */
   #release: ReturnType<typeof setTimeout> | undefined;
+  /** All ended jobs are shown, not only the newest. */
   #isUnfolded = false;
-  #isGapKnown = false; // its notice was put away
+  /** The user dismissed the notice that events were missed. */
+  #isGapKnown = false;
+
+  // Elements of the panel
+
   #name = find(this.element, ".name");
   #status = find(this.element, ".status");
   #statusText = find(this.element, ".status-text");
@@ -51,34 +68,34 @@ export class Panel {
   #ended = find(this.element, ".ended");
   #all = find(this.element, ".all");
 
-  constructor(project: string, around: Surroundings) {
+  constructor(project: string, owner: PanelOwner) {
     this.project = project;
-    this.#around = around;
-    this.#store = around.client.project(project);
-    this.#name.id = `project-${++made}`;
+    this.#owner = owner;
+    this.#store = owner.client.project(project);
+    this.#name.id = `project-${++panelCount}`;
     this.element.setAttribute("aria-labelledby", this.#name.id);
     setText(this.#name, project);
     setText(find(this.element, ".example"), project);
     this.#remove.setAttribute("aria-label", `Remove ${project}`);
-    this.#remove.addEventListener("click", () => around.onRemove(project));
-    this.#retry.addEventListener("click", () => around.client.reconnect());
-    this.#dismiss.addEventListener("click", () => this.#knowGap());
+    this.#remove.addEventListener("click", () => owner.onRemove(project));
+    this.#retry.addEventListener("click", () => owner.client.reconnect());
+    this.#dismiss.addEventListener("click", () => this.#dismissGap());
     this.#all.addEventListener("click", () => this.#unfold());
-    this.#leave = this.#store.subscribe(() => this.#draw(), {
+    this.#unsubscribe = this.#store.subscribe(() => this.#draw(), {
       onTerminal: (job, event) => this.#onTerminal(job, event),
     });
     this.#draw();
   }
 
-  /** It leaves the page. */
+  /** Take the project off the page. */
   close(): void {
-    this.#leave();
+    this.#unsubscribe();
     clearTimeout(this.#release);
-    this.#around.announcer.forget(this.project);
+    this.#owner.announcer.forget(this.project);
     this.element.remove();
   }
 
-  /** Whether it is one of several. */
+  /** True: the page shows other projects too. */
   set isRemovable(isRemovable: boolean) {
     setHidden(this.#remove, !isRemovable, this.#name);
   }
@@ -88,12 +105,12 @@ export class Panel {
     this.element.scrollIntoView();
   }
 
-  /** A second passed. */
+  /** Called every second. */
   tick(): void {
     const now = Date.now();
     const snapshot = this.#store.getSnapshot();
-    this.#drawStanding(snapshot, now);
-    if (look(snapshot) !== "connected") return; // who cannot hear does not know who is silent
+    this.#drawHead(snapshot, now);
+    if (connectionState(snapshot) !== "connected") return; // events do not arrive, so silence means nothing
     for (const card of this.#cards.values()) card.tick(now);
   }
 
@@ -106,17 +123,17 @@ export class Panel {
       for (const job of moved) this.#cards.get(job.jobId)?.draw(job, now);
       this.#shelve(now);
       this.running = countRunning(snapshot.jobs);
-      this.#around.onCount();
+      this.#owner.onCount();
     }
-    this.#drawStanding(snapshot, now);
+    this.#drawHead(snapshot, now);
   }
 
   // The head
 
-  #drawStanding(snapshot: Snapshot, now: number): void {
-    const state = look(snapshot);
+  #drawHead(snapshot: Snapshot, now: number): void {
+    const state = connectionState(snapshot);
     this.#status.dataset["state"] = state;
-    setText(this.#statusText, standing(snapshot, now));
+    setText(this.#statusText, statusText(snapshot, now));
     setAttribute(this.element, "data-old", state === "connected" ? null : "");
     if (snapshot.recovered) this.#isGapKnown = false;
     const text = notice(snapshot, now, this.#isGapKnown);
@@ -127,12 +144,12 @@ export class Panel {
     setHidden(this.#retry, !canRetry, this.#name);
     setHidden(this.#dismiss, snapshot.recovered || this.#isGapKnown, this.#name);
     setHidden(this.#empty, state !== "connected" || Object.keys(snapshot.jobs).length > 0);
-    if (state !== "connecting") this.#around.announcer.stand(this.project, state);
+    if (state !== "connecting") this.#owner.announcer.onState(this.project, state);
   }
 
-  #knowGap(): void {
+  #dismissGap(): void {
     this.#isGapKnown = true;
-    this.#drawStanding(this.#store.getSnapshot(), Date.now());
+    this.#drawHead(this.#store.getSnapshot(), Date.now());
   }
 
   // Jobs
@@ -182,16 +199,16 @@ export class Panel {
   // News
 
   #onTerminal(job: Job, event: JobEvent): void {
-    if (event.isReplay || !job.isTerminal) return; // yesterday's result, or that of one sentence
-    this.#around.announcer.end(job);
+    if (event.isReplay || !job.isTerminal) return; // an old end, or that of one sentence
+    this.#owner.announcer.onEnd(job);
     const isShown = this.#shelves.running.includes(job.jobId);
     if (!isShown || this.#held.size >= MOST_CELEBRATED) return;
     this.#held.set(job.jobId, Date.now() + CELEBRATION_MS);
     this.#cards.get(job.jobId)?.celebrate(true);
-    this.#release ??= setTimeout(() => this.#onReleased(), CELEBRATION_MS);
+    this.#release ??= setTimeout(() => this.#onRelease(), CELEBRATION_MS);
   }
 
-  #onReleased(): void {
+  #onRelease(): void {
     const now = Date.now();
     for (const [id, until] of this.#held) {
       if (until > now) continue;
@@ -199,7 +216,7 @@ export class Panel {
       this.#cards.get(id)?.celebrate(false);
     }
     const [next] = this.#held.values();
-    this.#release = next === undefined ? undefined : setTimeout(() => this.#onReleased(), next - now);
+    this.#release = next === undefined ? undefined : setTimeout(() => this.#onRelease(), next - now);
     this.#shelve(now);
   }
 }

@@ -1,14 +1,14 @@
-/** The sentences of a job: a smaller bar for each, folded away when the job has ended. */
+/** The sentences of a job: a smaller bar for each. They are folded when the job has ended. */
 
 import type { Job, JobState } from "../src/core.js";
 import { clone, find, place, setAttribute, setBar, setText } from "./dom.js";
 import { outcome, percent, plural, retry } from "./words.js";
 
-const MOST_UNSCROLLED = 10; // as many as dashboard.css shows at once
+const MOST_UNSCROLLED = 10; // dashboard.css shows as many without scrolling
 
-const { compare } = new Intl.Collator("en", { numeric: true }); // s2 before s10
+const { compare } = new Intl.Collator("en", { numeric: true });
 
-/** Ids in the order in which people count. */
+/** Ids in the order in which people count: s2 before s10. */
 export const inOrder = (ids: readonly string[]): string[] => [...ids].sort(compare);
 
 /** "4 of 6 sentences, 1 failed" */
@@ -19,10 +19,12 @@ export function tally(sentences: Job["sentences"]): string {
   return `${count("complete")} of ${plural(all.length, "sentence")}${failed ? `, ${failed} failed` : ""}`;
 }
 
-/** One sentence. */
+/** One sentence. Lives as long as the sentence is on the page. */
 class Row {
   readonly element = clone("sentence");
+  /** The sentence's id. */
   #id: string;
+  /** The state that was drawn last. */
   #state: JobState | undefined;
   #name = find(this.element, ".id");
   #bar = find(this.element, ".bar");
@@ -44,20 +46,25 @@ class Row {
     setText(this.#text, state.isSilent ? `silent · ${text}` : text);
     this.#text.title = text;
     setText(this.#percent, percent(state));
-    setAttribute(this.#percent, "aria-hidden", state.status === "failed" ? null : "true"); // the bar says it
+    setAttribute(this.#percent, "aria-hidden", state.status === "failed" ? null : "true");
     setBar(this.#bar, state.percent, `sentence ${this.#id}`);
   }
 }
 
-/** Makes no rows before they are looked at: a project may hold a thousand jobs that ended. */
+/** Lives as long as its card. It makes the rows when they are first shown: a project may have a thousand ended jobs. */
 export class Sentences {
+  /** The element that folds. */
   #details: HTMLDetailsElement;
+  /** Its line that is always visible. */
   #summary: HTMLElement;
+  /** Its list of rows. */
   #list: HTMLElement;
+  /** The rows by sentence id, in the order on the page; empty until they are first shown. */
   #rows = new Map<string, Row>();
+  /** The sentences of the job as they were drawn last. */
   #sentences: Job["sentences"] = {};
 
-  /** `onFold` is called when they are folded away, or back. */
+  /** `onFold` is called when the sentences were folded or unfolded. */
   constructor(details: HTMLDetailsElement, onFold: () => void) {
     this.#details = details;
     this.#summary = find(details, "summary");
@@ -77,7 +84,7 @@ export class Sentences {
     this.#drawRows();
   }
 
-  /** How many rows are to be seen. */
+  /** The number of visible rows. */
   get height(): number {
     return this.#details.open && !this.#details.hidden ? this.#rows.size : 0;
   }
@@ -100,7 +107,7 @@ export class Sentences {
       this.#list,
       [...this.#rows.values()].map(({ element }) => element),
     );
-    // What scrolls is to be reached by keyboard.
+    // A list that scrolls must be reachable by keyboard.
     setAttribute(this.#list, "tabindex", ids.length > MOST_UNSCROLLED ? "0" : null);
   }
 }

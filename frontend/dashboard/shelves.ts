@@ -1,44 +1,45 @@
-/** Where the jobs of a project stand: those that run where they were, those that ended below. Pure. */
+/** The order of a project's jobs on the page: running jobs keep their place, ended ones stand below. Pure. */
 
 import type { Job, Snapshot } from "../src/core.js";
 
-/** Ids of jobs, each on one of two shelves. */
+/** The ids of all jobs, in two lists. */
 export interface Shelves {
-  /** In the order in which they came, whatever they do. */
+  /** In the order in which they appeared; a running job never moves. */
   readonly running: readonly string[];
-  /** The one that ended last is first. */
+  /** The job that ended last comes first. */
   readonly ended: readonly string[];
 }
 
 export const EMPTY: Shelves = { running: [], ended: [] };
 
-/** How many that ended are shown until more are asked for. */
+/** The number of ended jobs that are shown before "Show all". */
 export const FOLD = 24;
 
-/** The order in which their last events arrived. Those that were replayed came in one moment, in the order of `seq`. */
+/** Order by arrival of the last event. Replayed events arrive in the same millisecond, so `seq` decides among them. */
 function byArrival(a: Job, b: Job): number {
   return a.updatedAt - b.updatedAt || (a.seq ?? 0) - (b.seq ?? 0);
 }
 
-/** Whether nobody moved: then there is nothing to do on the page. */
+/** Are both lists equal? */
 function isSame(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((id, index) => id === b[index]);
 }
 
 /**
- * The shelves for `jobs`, after `before`. A job that is `held` has ended and stays a moment where it ran, to be seen.
+ * The lists for `jobs`, after `before`; `before` itself if nothing moved. A job in `held` has just ended, and stays a
+ * moment among the running ones.
  *
- * The order of `jobs` itself says nothing: JavaScript puts ids like "7" first.
+ * The order of `jobs` itself cannot be used: JavaScript puts keys like "7" first.
  */
 export function arrange(before: Shelves, jobs: Snapshot["jobs"], held: ReadonlySet<string> = new Set()): Shelves {
-  const isUp = (job: Job): boolean => !job.isTerminal || held.has(job.jobId);
-  const stayed = before.running.filter((id) => Object.hasOwn(jobs, id) && isUp(jobs[id]!));
+  const isOnTop = (job: Job): boolean => !job.isTerminal || held.has(job.jobId);
+  const stayed = before.running.filter((id) => Object.hasOwn(jobs, id) && isOnTop(jobs[id]!));
   const known = new Set(stayed);
   const all = Object.values(jobs);
-  const came = all.filter((job) => isUp(job) && !known.has(job.jobId)).sort(byArrival);
+  const came = all.filter((job) => isOnTop(job) && !known.has(job.jobId)).sort(byArrival);
   const running = [...stayed, ...came.map((job) => job.jobId)];
   const ended = all
-    .filter((job) => !isUp(job))
+    .filter((job) => !isOnTop(job))
     .sort((a, b) => byArrival(b, a))
     .map((job) => job.jobId);
   const isRunningSame = isSame(before.running, running);
@@ -47,12 +48,12 @@ export function arrange(before: Shelves, jobs: Snapshot["jobs"], held: ReadonlyS
   return { running: isRunningSame ? before.running : running, ended: isEndedSame ? before.ended : ended };
 }
 
-/** Those of a shelf that are shown. */
+/** The ended jobs that are shown. */
 export function shown(ended: readonly string[], isUnfolded: boolean): readonly string[] {
   return isUnfolded ? ended : ended.slice(0, FOLD);
 }
 
-/** The jobs that are not what they were; a job that nothing happened to keeps its identity. */
+/** The jobs that changed: the core keeps the object of an unchanged job. */
 export function changed(before: Snapshot["jobs"], jobs: Snapshot["jobs"]): readonly Job[] {
   return before === jobs ? [] : Object.values(jobs).filter((job) => before[job.jobId] !== job);
 }

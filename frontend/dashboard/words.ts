@@ -1,27 +1,27 @@
-/** What the page says, in words for people. Pure. */
+/** The texts of the page. Pure. */
 
 import type { GatewayError, Job, JobState, Snapshot } from "../src/core.js";
 
-/** How a project's connection looks: `stale` is one that stands while what it brings may be old. */
-export type Look = Snapshot["status"] | "stale";
+/** The state of a project's connection on the page. `stale`: connected, but the data may be out of date. */
+export type ConnectionState = Snapshot["status"] | "stale";
 
-const SETTLED_MS = 1_000; // a notice moves what is below it: not for a loss that is over in a moment
+const SETTLED_MS = 1_000; // a loss that ends sooner shows no notice: each notice moves everything below it
 
-/** Why there is no connection, where nobody gave a reason in words. */
+/** Why there is no connection, for codes that came without a text. */
 const REASONS: Record<number | string, string> = {
-  1000: "The gateway ended the connection.",
-  1001: "The gateway went away.",
+  1000: "The gateway closed the connection.",
+  1001: "The gateway is shutting down.",
   1006: "The gateway cannot be reached.",
-  1011: "The gateway ended the connection after an error of its own.",
-  1012: "The gateway is being restarted.",
-  4401: "This page may not connect.",
+  1011: "The gateway closed the connection after an internal error.",
+  1012: "The gateway is restarting.",
+  4401: "This page is not allowed to connect.",
   4503: "The gateway is overloaded.",
-  4504: "The gateway heard nothing from this page.",
-  4508: "This page was too slow to read what the gateway sent.",
-  bad_project_id: "This is not a project id: 1 to 128 of A-Z a-z 0-9 _ - . : and begins with a letter or digit.",
+  4504: "This page did not answer the gateway in time.",
+  4508: "This page was too slow to receive the events.",
+  bad_project_id: "This is not a project id. Use 1 to 128 of A-Z a-z 0-9 _ - . : and begin with a letter or digit.",
   offline: "This computer has no network.",
   no_answer: "The gateway does not answer.",
-  bad_message: "What answers there does not speak like a gateway.",
+  bad_message: "The server that answers is not a Progress Gateway: check the address and the proxy.",
 };
 
 const clock = new Intl.DateTimeFormat(undefined, {
@@ -32,13 +32,13 @@ const clock = new Intl.DateTimeFormat(undefined, {
 });
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 
-/** 13:04:05; with its day, unless that is today. */
+/** "13:04:05"; with the day unless it is today. */
 export function time(ms: number, now: number): string {
   const isToday = new Date(ms).toDateString() === new Date(now).toDateString();
   return isToday ? clock.format(ms) : `${day.format(ms)}, ${clock.format(ms)}`;
 }
 
-/** Seconds as people read them: 3.5 s, 1:05, 2:00:07. */
+/** Seconds in words: "3.5 s", "1:05", "2:00:07". */
 export function duration(seconds: number): string {
   if (seconds < 59.95) return `${Number(seconds.toFixed(1))} s`;
   const whole = Math.round(seconds);
@@ -47,16 +47,16 @@ export function duration(seconds: number): string {
   return parts.map((part, index) => (index ? String(part).padStart(2, "0") : part)).join(":");
 }
 
-/** 100 is said of what is complete only: 99.9 is 99. */
+/** Rounded down: only a complete job shows 100 %. */
 export const percent = ({ percent, status }: JobState): string =>
   status === "failed" ? "failed" : `${Math.floor(percent)}\u00a0%`;
 
 export const plural = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`;
 
-/** Attempts count from 0: the first is nothing to speak of. */
+/** "retry 2"; empty for the first attempt, which has the number 0. */
 export const retry = ({ attempt }: JobState): string => (attempt && attempt > 0 ? `retry ${attempt}` : "");
 
-/** How a job or a sentence of one goes, or how it ended. */
+/** What a job or a sentence does now, or how it ended. */
 export function outcome({ status, message, result, error }: JobState): string {
   if (status === "running") return message ?? "";
   if (status === "failed") return error || "No reason was given";
@@ -64,7 +64,7 @@ export function outcome({ status, message, result, error }: JobState): string {
   return [result?.file, seconds == null ? undefined : duration(seconds)].filter((word) => word != null).join(" · ");
 }
 
-/** The text of a whole job: what its sentences say stands beside their bars. */
+/** The text of a whole job. It does not repeat what stands beside the bar of a sentence. */
 export function story(job: Job): string {
   const sentences = Object.values(job.sentences);
   if (job.status === "running") {
@@ -75,7 +75,7 @@ export function story(job: Job): string {
   return isTheirs ? `${failed.length} of ${sentences.length} failed: ${outcome(job)}` : outcome(job);
 }
 
-/** Seconds since a sign of life was due that did not come; null where it is not known since when. */
+/** Seconds since the next event of a silent job was due; null if it is not known when it was due. */
 export function overdue(job: Job, now: number): number | null {
   const sentences = Object.values(job.sentences).filter(({ isSilent }) => isSilent);
   const due = (sentences.length ? sentences : [job])
@@ -84,21 +84,21 @@ export function overdue(job: Job, now: number): number | null {
   return due.length ? Math.max(0, Math.floor((now - Math.min(...due)) / 1000)) : null;
 }
 
-/** "silent for 12 s"; nothing for a job that keeps its promise. */
+/** "silent for 12 s"; empty for a job that is not silent. */
 export function silence(job: Job, now: number): string {
   if (!job.isSilent) return "";
   const seconds = overdue(job, now);
   return seconds === null ? "silent" : `silent for ${duration(seconds)}`;
 }
 
-export function look({ status, isStale }: Snapshot): Look {
+export function connectionState({ status, isStale }: Snapshot): ConnectionState {
   return status === "connected" && isStale ? "stale" : status;
 }
 
-/** Of one project's connection. */
-export function standing(snapshot: Snapshot, now: number): string {
+/** The state of a project's connection, in words. */
+export function statusText(snapshot: Snapshot, now: number): string {
   const { retryAt } = snapshot;
-  switch (look(snapshot)) {
+  switch (connectionState(snapshot)) {
     case "connected":
       return "Connected";
     case "stale":
@@ -107,29 +107,29 @@ export function standing(snapshot: Snapshot, now: number): string {
       return "Connecting";
     case "disconnected":
       if (retryAt === null) return "Disconnected";
-      return `Disconnected, again in ${Math.max(1, Math.ceil((retryAt - now) / 1000))} s`;
+      return `Disconnected, retrying in ${Math.max(1, Math.ceil((retryAt - now) / 1000))} s`;
   }
 }
 
 function reason({ code, message }: GatewayError): string {
-  const isGiven = typeof code === "number" && message !== ""; // by the gateway
+  const isFromGateway = typeof code === "number" && message !== "";
   const known = Object.hasOwn(REASONS, code) ? REASONS[code] : undefined;
-  const words = (isGiven ? undefined : known) ?? (message || `The connection ended: ${code}`);
+  const words = (isFromGateway ? undefined : known) ?? (message || `The connection ended with code ${code}`);
   return /[.!?]$/.test(words) ? words : `${words}.`;
 }
 
-/** Why what is shown may not be what is; empty while all is well. A gap that is known is not told again. */
+/** Why the page may be out of date; empty while all is well. `isGapKnown`: the user dismissed the notice of a gap. */
 export function notice(snapshot: Snapshot, now: number, isGapKnown = false): string {
   const { status, error, isStale, staleSince, recovered } = snapshot;
-  const said: string[] = [];
+  const texts: string[] = [];
   const isOld = isStale && staleSince !== null && now - staleSince >= SETTLED_MS;
-  const isDeaf = isStale && status === "connected"; // the gateway lost its feed, or a job was not heard of since a gap
-  if (error && (status === "disconnected" || (isOld && !isDeaf))) said.push(reason(error));
+  const isDoubtful = isStale && status === "connected"; // the gateway lost Redis, or a job had no event since a gap
+  if (error && (status === "disconnected" || (isOld && !isDoubtful))) texts.push(reason(error));
   if (!recovered && !isGapKnown) {
-    said.push("Some events were missed that the gateway no longer has: a job that seems to run may be over.");
+    texts.push("Some missed events are no longer available: a job shown as running may have ended.");
   }
-  if (isDeaf && recovered) said.push("News may be missing.");
-  if (isOld) said.push(`What you see may be old, since ${time(staleSince, now)}.`);
-  else if (isDeaf) said.push("What you see may be old.");
-  return said.join(" ");
+  if (isDoubtful && recovered) texts.push("Events may be missing.");
+  if (isOld) texts.push(`What you see may be out of date since ${time(staleSince, now)}.`);
+  else if (isDoubtful) texts.push("What you see may be out of date.");
+  return texts.join(" ");
 }

@@ -27,7 +27,7 @@ const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
 /** One project. All stores of a project share its subscription. */
 export interface ProjectStore {
   /**
-   * Call `onChange` when the snapshot changes, at most once a frame; see `Listener` for the other callbacks. The project
+   * Call `onChange` when the snapshot changes, at most once a frame; `Listener` has the other callbacks. The project
    * stays subscribed until the returned function is called, unless `isPassive` is set.
    */
   subscribe(onChange: () => void, others?: Omit<Listener, "onChange">): () => void;

@@ -3,9 +3,9 @@
 import type { Socket, SocketType } from "./link.js";
 
 export interface ClientOptions {
-  /** URL of the gateway's WebSocket; by default `/ws` on the page's own host. A function is called for each connection. */
+  /** The gateway's URL, or a function that is called for each connection. By default `/ws` on the page's own host. */
   url?: string | (() => string) | undefined;
-  /** Called for each connection. The token is sent as `token` in the URL's query, for a proxy: the gateway ignores it. */
+  /** Called for each connection. The token goes into the URL as `?token=`, for a proxy; the gateway ignores it. */
   getToken?: (() => string | undefined | Promise<string | undefined>) | undefined;
   /** How many of the last events a snapshot holds; 100 by default, at least 1. */
   historyLimit?: number | undefined;

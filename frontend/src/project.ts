@@ -13,8 +13,9 @@ export type ConnectionStatus = "connecting" | "connected" | "disconnected";
 /** Why there is no connection, or what was wrong with a message. */
 export interface GatewayError {
   /**
-   * A close code (4000 to 4499: the client does not try again), an error code of the gateway, or one of this client:
-   * `no_answer`, `offline`, `cannot_connect`, `no_token`, `bad_message`, `unknown_type`, `bad_project_id`, `going_away`.
+   * A close code (4000 to 4499: the client does not try again), an error code of the gateway, or a code of this client:
+   * `no_answer`, `offline`, `cannot_connect`, `no_token`, `bad_message`, `unknown_type`, `bad_project_id` or
+   * `going_away`.
    */
   readonly code: number | string;
   /** The words of the gateway or the browser; empty if there are none. */
@@ -114,7 +115,7 @@ export class Project {
   link: Link | undefined;
   /** Why the gateway refused to subscribe it. */
   error: GatewayError | null = null;
-  /** The seq of the event that arrived last. Not the highest: after a failover of Redis seq may be lower than before. */
+  /** The seq of the event that arrived last. Not the highest seq: after a failover of Redis it may fall back. */
   cursor: number | undefined;
   /** Its client. */
   #owner: ProjectOwner;
@@ -244,7 +245,7 @@ export class Project {
 
   // The snapshot
 
-  /** Something changed: build a new snapshot at the next frame. `currentUntil`: when it was last known to be current. */
+  /** Something changed: build a new snapshot at the next frame. `currentUntil`: when the old one was surely current. */
   changed(currentUntil = Date.now()): void {
     const isCurrent = this.#isReceiving && !this.#doubtful.size;
     if (isCurrent) this.#staleSince = null;

@@ -1,7 +1,7 @@
 /** The cards of the page at `/`: what is on them, and where they stand. */
 
 import { describe, expect, test, vi } from "vitest";
-import { Card, icon, promise } from "../dashboard/card.js";
+import { Card, icon, silenceDetails } from "../dashboard/card.js";
 import { keepFocus, place, setHidden } from "../dashboard/dom.js";
 import { inOrder, tally } from "../dashboard/sentences.js";
 import { arrange, changed, countRunning, EMPTY, shown } from "../dashboard/shelves.js";
@@ -118,12 +118,12 @@ describe("a card", () => {
     card.draw(job("a", { isSilent: true, nextWithin: 5 }), NOW + 6_000);
     const mark = card.element.querySelector<HTMLElement>(".mark")!;
     expect(mark.textContent).toBe("silent for 1 s");
-    expect(mark.title).toBe("Last heard of at 12:00:00, and promised to be heard of again within 5 s");
+    expect(mark.title).toBe("Last event at 12:00:00; the next one was promised within 5 s");
     card.tick(NOW + 8_000);
     expect(mark.textContent).toBe("silent for 3 s");
     card.draw(job("a"), NOW);
     expect([mark.textContent, mark.title, card.element.hasAttribute("data-silent")]).toEqual(["", "", false]);
-    expect(promise(job("a", { isSilent: true }), NOW)).toBe("Last heard of at 12:00:00");
+    expect(silenceDetails(job("a", { isSilent: true }), NOW)).toBe("Last event at 12:00:00");
   });
 
   test("offers the rest of what is too long", () => {

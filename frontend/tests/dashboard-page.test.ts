@@ -3,7 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
-import { Announcer, ends } from "../dashboard/announcer.js";
+import { Announcer, endsText } from "../dashboard/announcer.js";
 import { describe as describeReplica, Replica } from "../dashboard/replica.js";
 import { FakeGateway } from "../src/testing.js";
 import { $, advance, cardOf, HERE, job, read, texts, withPage } from "./dashboard-support.js";
@@ -30,21 +30,21 @@ describe("what is said aloud", () => {
 
   test("names one or two jobs, and counts more", () => {
     const [a, b] = [job("a", { status: "complete" }), job("b", { status: "failed" })];
-    expect(ends([a])).toBe("audio a complete");
-    expect(ends([a, b])).toBe("audio a complete, audio b failed");
-    expect(ends([a, b, a])).toBe("2 jobs complete, 1 failed");
-    expect(ends([a, a, a])).toBe("3 jobs complete");
-    expect(ends([b, b, b])).toBe("3 jobs failed");
+    expect(endsText([a])).toBe("audio a complete");
+    expect(endsText([a, b])).toBe("audio a complete, audio b failed");
+    expect(endsText([a, b, a])).toBe("2 jobs complete, 1 failed");
+    expect(endsText([a, a, a])).toBe("3 jobs complete");
+    expect(endsText([b, b, b])).toBe("3 jobs failed");
   });
 
   test("comes at most every ten seconds", async () => {
     const announcer = new Announcer($("#announcer"));
-    announcer.end(job("a", { status: "complete" }));
+    announcer.onEnd(job("a", { status: "complete" }));
     await advance(1_900);
     expect(region()).toBe("");
     await advance(200);
     expect(region()).toBe("audio a complete.");
-    for (let index = 0; index < 5; index++) announcer.end(job("b", { status: "complete" }));
+    for (let index = 0; index < 5; index++) announcer.onEnd(job("b", { status: "complete" }));
     await advance(9_000);
     expect(region()).toBe("audio a complete.");
     await advance(1_100);
@@ -53,18 +53,18 @@ describe("what is said aloud", () => {
 
   test("tells a loss once for all projects, but not one that is soon over, nor that all is well at first", async () => {
     const announcer = new Announcer($("#announcer"));
-    for (const project of ["a", "b"]) announcer.stand(project, "connected");
-    announcer.stand("a", "disconnected");
-    announcer.stand("a", "connected");
+    for (const project of ["a", "b"]) announcer.onState(project, "connected");
+    announcer.onState("a", "disconnected");
+    announcer.onState("a", "connected");
     await advance(60_000);
     expect(region()).toBe("");
-    for (const project of ["a", "b"]) announcer.stand(project, "disconnected");
+    for (const project of ["a", "b"]) announcer.onState(project, "disconnected");
     await advance(2_100);
     expect(region()).toBe("Disconnected.");
     announcer.forget("b");
-    announcer.stand("a", "stale");
+    announcer.onState("a", "stale");
     await advance(10_100);
-    expect(region()).toBe("What you see may be old.");
+    expect(region()).toBe("What you see may be out of date.");
   });
 });
 
@@ -91,7 +91,7 @@ describe("this replica", () => {
     const fetch = vi.fn(async () => ({ json: answers[fetch.mock.calls.length - 1] ?? answers[0] }));
     vi.stubGlobal("fetch", fetch);
     const hidden = vi.spyOn(document, "hidden", "get").mockReturnValue(false);
-    new Replica($("#replica"), $("#replica-text")).watch();
+    new Replica($("#replica"), $("#replica-text")).poll();
     await advance();
     expect($("#replica-text").textContent).toBe("3 clients · feed live");
     await advance(5_000);

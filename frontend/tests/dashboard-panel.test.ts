@@ -117,11 +117,13 @@ describe("a project", () => {
     gateway.closeAll();
     await advance();
     expect($(".status").dataset["state"]).toBe("disconnected");
-    expect(texts(".status")[0]).toMatch(/^Disconnected, again in \d+ s$/);
+    expect(texts(".status")[0]).toMatch(/^Disconnected, retrying in \d+ s$/);
     expect(panel.element.hasAttribute("data-old")).toBe(true);
     await advance(3_000);
     panel.tick();
-    expect($(".notice p").textContent).toBe("The gateway cannot be reached. What you see may be old, since 12:00:00.");
+    expect($(".notice p").textContent).toBe(
+      "The gateway cannot be reached. What you see may be out of date since 12:00:00.",
+    );
     expect([$(".notice").hidden, $(".retry").hidden]).toEqual([false, false]);
     gateway.isUp = true;
     $(".retry").focus();
@@ -137,7 +139,7 @@ describe("a project", () => {
     await advance(1_100);
     panel.tick();
     expect(texts(".status")).toEqual(["Connected, but stale"]);
-    expect($(".notice p").textContent).toBe("News may be missing. What you see may be old, since 12:00:00.");
+    expect($(".notice p").textContent).toBe("Events may be missing. What you see may be out of date since 12:00:00.");
     expect($(".retry").hidden).toBe(true);
     gateway.setStale(false);
     await advance();
@@ -152,7 +154,7 @@ describe("a project", () => {
     await advance(2_000);
     progress("a");
     await advance();
-    expect($(".notice p").textContent).toContain("Some events were missed");
+    expect($(".notice p").textContent).toContain("Some missed events");
     $(".dismiss").click();
     expect($(".notice").hidden).toBe(true);
   });

@@ -3,14 +3,14 @@
 import { describe, expect, test } from "vitest";
 import { isProjectId, readProjects, title, writeProjects } from "../dashboard/address.js";
 import {
+  connectionState,
   duration,
-  look,
   notice,
   outcome,
   overdue,
   percent,
   silence,
-  standing,
+  statusText,
   story,
   time,
 } from "../dashboard/words.js";
@@ -85,14 +85,14 @@ describe("words", () => {
   });
 
   test("how a connection stands", () => {
-    expect(standing(snapshot(), NOW)).toBe("Connected");
-    expect(standing(snapshot({ isStale: true }), NOW)).toBe("Connected, but stale");
-    expect(look(snapshot({ isStale: true }))).toBe("stale");
-    expect(standing(snapshot({ status: "connecting", isStale: true }), NOW)).toBe("Connecting");
+    expect(statusText(snapshot(), NOW)).toBe("Connected");
+    expect(statusText(snapshot({ isStale: true }), NOW)).toBe("Connected, but stale");
+    expect(connectionState(snapshot({ isStale: true }))).toBe("stale");
+    expect(statusText(snapshot({ status: "connecting", isStale: true }), NOW)).toBe("Connecting");
     const away = snapshot({ status: "disconnected", isStale: true, retryAt: NOW + 3_200 });
-    expect(standing(away, NOW)).toBe("Disconnected, again in 4 s");
-    expect(standing(away, NOW + 5_000)).toBe("Disconnected, again in 1 s");
-    expect(standing({ ...away, retryAt: null }, NOW)).toBe("Disconnected");
+    expect(statusText(away, NOW)).toBe("Disconnected, retrying in 4 s");
+    expect(statusText(away, NOW + 5_000)).toBe("Disconnected, retrying in 1 s");
+    expect(statusText({ ...away, retryAt: null }, NOW)).toBe("Disconnected");
   });
 
   test("a notice says why, and since when what is seen may be old", () => {
@@ -107,15 +107,15 @@ describe("words", () => {
     expect(because("offline", "No network")).toBe("This computer has no network.");
     expect(because("bad_project_id")).toContain("not a project id");
     expect(because("unavailable", "Redis does not let it.")).toBe("Redis does not let it.");
-    expect(because("constructor")).toBe("The connection ended: constructor.");
-    expect(because(4499)).toBe("The connection ended: 4499.");
+    expect(because("constructor")).toBe("The connection ended with code constructor.");
+    expect(because(4499)).toBe("The connection ended with code 4499.");
     expect(notice(snapshot(lost), NOW + 500)).toBe(""); // it may be over in a moment
-    expect(notice(snapshot(lost), NOW + 5_000)).toBe("What you see may be old, since 12:00:00.");
-    expect(notice(snapshot({ isStale: true }), NOW)).toBe("News may be missing. What you see may be old.");
+    expect(notice(snapshot(lost), NOW + 5_000)).toBe("What you see may be out of date since 12:00:00.");
+    expect(notice(snapshot({ isStale: true }), NOW)).toBe("Events may be missing. What you see may be out of date.");
   });
 
   test("a gap is told until it is known", () => {
-    expect(notice(snapshot({ recovered: false }), NOW)).toContain("Some events were missed");
+    expect(notice(snapshot({ recovered: false }), NOW)).toContain("Some missed events");
     expect(notice(snapshot({ recovered: false }), NOW, true)).toBe("");
   });
 });
