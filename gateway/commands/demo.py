@@ -1,7 +1,7 @@
-"""Demo jobs: processes that publish to the project `demo` for ever, as the job handlers of an application would.
+"""Demo jobs: processes that publish to the project `demo` for ever, as the job handlers of an application do.
 
-`python -m gateway.commands.demo KIND` is one of them; `DemoJobs` runs them all beside a gateway. The events of a job
-are an endless stream of `Step`s, made without clock or network; `play` publishes them at their pace.
+`python -m gateway.commands.demo KIND` runs one of them; `DemoJobs` runs all beside a gateway. The events of a kind are
+an endless stream of `Step`s, made without clock or network; `play` publishes them in time.
 """
 
 import argparse
@@ -22,20 +22,20 @@ from publisher import broadcast_to_project
 from publisher.redaction import secrets_of
 
 PROJECT_ID = "demo"
-NEXT_WITHIN_SECONDS = 6  # what jobs promise; longer than any pause between two of their events, but for one
-STOP_SECONDS = 3.0  # for a process to end by itself; then it is killed
+NEXT_WITHIN_SECONDS = 6  # what jobs promise: only a video that will fail is silent for longer
+STOP_SECONDS = 3.0  # for a process to end after SIGTERM; then it is killed
 
-Job = dict[str, Any]  # the fields that all events of a job share
+Job = dict[str, Any]  # the fields that are the same in all events of a job
 
 
 class Step(NamedTuple):
-    """An event, and how long to wait before it."""
+    """An event, and the pause before it."""
 
     pause_seconds: float
     event: dict[str, Any]
 
 
-# --- What a job says --------------------------------------------------------------------------------------------------
+# --- The events of a job ---------------------------------------------------------------------------------------------
 
 
 def _progress(job: Job, percent: float, message: str) -> dict[str, Any]:
@@ -49,16 +49,16 @@ def _complete(job: Job, file: str, duration: float | None = None) -> dict[str, A
 
 
 def _ids(kind: str, numbers: Iterable[int]) -> Iterator[Job]:
-    """A few ids, again and again: the project is to show a handful of jobs that ended, not thousands.
+    """A few ids, again and again, so that the project shows a handful of ended jobs, not thousands.
 
-    Without `attempt`, by which a job that begins anew would be refused as a late event of its last run.
+    Without `attempt`: with it, a job that begins anew would be refused as a late event of its last run.
     """
     for number in cycle(numbers):
         yield {"jobId": f"{kind}_{number}", "jobType": kind}
 
 
 def _work(rng: random.Random, job: Job, seconds: float, say: Callable[[float], str]) -> Iterator[Step]:
-    """A job's progress in uneven steps over `seconds`, at once from 0; `say` turns the part that is done into words."""
+    """Progress in uneven steps over `seconds`; `say` makes the message from how much is done, 0 to 1."""
     passed = 0.0
     pause = 0.0
     while passed < seconds:
@@ -68,14 +68,14 @@ def _work(rng: random.Random, job: Job, seconds: float, say: Callable[[float], s
 
 
 def _after(seconds: float, steps: Iterator[Step]) -> Iterator[Step]:
-    """`steps`, a little later."""
+    """`steps`, delayed by `seconds`."""
     first = next(steps)
     yield Step(first.pause_seconds + seconds, first.event)
     yield from steps
 
 
 def _together(*streams: Iterator[Step]) -> Iterator[Step]:
-    """Several streams as one that has the steps of each at their time."""
+    """Merge streams by time."""
     now = 0.0
     waiting = []
     for number, stream in enumerate(streams):
@@ -122,7 +122,7 @@ def audio(rng: random.Random) -> Iterator[Step]:
         sentences = [job | {"sentenceId": f"s{number}"} for number in range(1, SENTENCES + 1)]
         for sentence in sentences:
             waiting = _progress(sentence, 0, "waiting")
-            del waiting["nextWithin"]  # it does not know when its turn comes
+            del waiting["nextWithin"]  # nobody knows when its turn comes
             yield Step(2 if sentence is sentences[0] else 0, waiting)
         for number, sentence in enumerate(sentences, 1):
             seconds, text = rng.uniform(3, 6), f"voice {number} of {SENTENCES}"
@@ -143,7 +143,7 @@ def images(rng: random.Random) -> Iterator[Step]:
 
 
 def videos(rng: random.Random) -> Iterator[Step]:
-    """One at a time. Some fall silent and fail; they are tried again, and that attempt succeeds."""
+    """One at a time. Some fall silent and fail; their second attempt succeeds."""
 
     def say(done: float) -> str:
         return f"rendering frame {int(done * FRAMES)} of {FRAMES}"
@@ -182,7 +182,7 @@ KINDS: Mapping[str, Callable[[random.Random], Iterator[Step]]] = {
 
 
 def play(steps: Iterator[Step]) -> None:
-    """Publish the steps at their pace. While Redis is away, the publisher gives each event up after 5 s at most."""
+    """Publish the steps in time. While Redis is away, the publisher gives up each event within 5 s."""
     for step in steps:
         time.sleep(step.pause_seconds)
         broadcast_to_project(PROJECT_ID, step.event)
@@ -191,9 +191,8 @@ def play(steps: Iterator[Step]) -> None:
 class DemoJobs:
     """A process for each kind of job, for as long as the context lasts.
 
-    They hold the read end of a pipe of which only this process has the other, so that they end with it, even if it is
-    killed: the kernel closes a pipe in any case. They are in sessions of their own, so that a Ctrl-C in the terminal
-    reaches this process only, which then ends them.
+    Each reads a pipe that only this process writes, so it ends with this process even after a kill: the kernel closes
+    the pipe. Each has its own session, so that a Ctrl-C in the terminal reaches only this process, which ends them.
     """
 
     def __init__(
@@ -232,10 +231,10 @@ def _end(*_: object) -> NoReturn:
 
 
 def _end_with_parent() -> None:
-    """Wait for the end of standard input: the parent is gone."""
+    """End when standard input does: the parent has ended."""
     while os.read(0, 1024):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)  # the main thread may be asleep; a signal wakes it
+    os.kill(os.getpid(), signal.SIGTERM)  # a signal wakes the main thread
     time.sleep(STOP_SECONDS)
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""What a viewer knows of a project's jobs, from its events alone: no I/O, no clock of its own."""
+"""The state of a project's jobs, computed from its events. No I/O and no clock."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,20 +9,24 @@ from publisher.publication import MAX_JOBS
 
 @dataclass(slots=True)
 class Part:
-    """A job, or one sentence of it, as its last event and those before left it."""
+    """A job's own events, or one sentence: the state after its last event."""
 
     event: Event
+    """The last one."""
     percent: float
     message: str
+    """The last progress message that was not empty."""
     heard_at: float
+    """When `event` arrived, by the caller's clock."""
     order: int
+    """Counts the events of the board, so that the newest part is known."""
 
     @property
     def is_running(self) -> bool:
         return isinstance(self.event, Progress)
 
     def silence(self, listening_since: float | None, now: float) -> float:
-        """Seconds without the event that was promised, counted while it could be heard; 0 if none is overdue."""
+        """Seconds since the last event while we were connected, if its `nextWithin` has passed; else 0."""
         if listening_since is None or not isinstance(self.event, Progress) or self.event.next_within is None:
             return 0.0
         seconds = now - max(self.heard_at, listening_since)
@@ -31,12 +35,14 @@ class Part:
 
 @dataclass(slots=True)
 class Job:
-    """What one job id stands for: a job of its own (key None), its sentences, or both."""
+    """A job: its own part (key None), its sentences, or both."""
 
     id: str
     parts: dict[str | None, Part] = field(default_factory=dict)
-    state: str = ""  # running, complete or failed
-    since: int = 0  # the order of the event that brought it into this state
+    state: str = ""
+    """running, complete or failed."""
+    since: int = 0
+    """The order of the event that brought it into this state."""
 
     @property
     def own(self) -> Part | None:
@@ -60,7 +66,7 @@ class Job:
         return max(part.silence(listening_since, now) for part in self.parts.values())
 
     def update_state(self, order: int) -> None:
-        """A job is what its own events say, or without any, what its sentences add up to."""
+        """The job's own events decide; without any, all its sentences do."""
         parts = [self.own] if self.own else list(self.parts.values())
         if any(part.is_running for part in parts):
             state = "running"
@@ -71,19 +77,19 @@ class Job:
 
 
 def _natural(text: str) -> list[str | int]:
-    """A key that sorts s2 before s10."""
+    """A sort key that puts s2 before s10."""
     return [int(word) if index % 2 else word for index, word in enumerate(re.split(r"(\d+)", text))]
 
 
 class JobBoard:
-    """The jobs of one project. The one that was not heard of for longest comes first, and is forgotten first."""
+    """The jobs of one project, the one with the oldest last event first. Beyond a limit, that one is forgotten."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self._order = 0
 
     def apply(self, event: Event, now: float) -> bool:
-        """Take one event; false, and nothing changes, if it is older than what is known of its job."""
+        """Apply an event; return false and change nothing if it is older than the state of its job."""
         job = self.jobs.get(event.job_id) or Job(event.job_id)
         part = job.parts.get(event.sentence_id)
         if part is not None and not _is_newer(event, part):
@@ -98,28 +104,28 @@ class JobBoard:
         return True
 
     def forget_running(self) -> None:
-        """Something was missed, so what became of the jobs that ran is not known."""
+        """Forget running jobs: events were missed, so they may have ended."""
         self.jobs = {job.id: job for job in self.jobs.values() if job.state != "running"}
 
 
 def _is_newer(event: Event, part: Part) -> bool:
-    """Whether an event comes after what is known. An end is final within its attempt."""
+    """Whether an event is newer than the part. An end is final within its attempt."""
     before = part.event
     knows_attempts = event.attempt is not None and before.attempt is not None
     if knows_attempts and event.attempt != before.attempt:
         return (event.attempt or 0) > (before.attempt or 0)
     is_end = not isinstance(event, Progress)
-    # An end beats a running job even with a lower seq: a Redis that failed over may have a clock that is behind.
+    # An end beats a running job even with a lower seq: after a failover, the new Redis' clock may be behind.
     if event.seq is not None and before.seq is not None and event.seq <= before.seq:
         return is_end and part.is_running
     if part.is_running:
         return True
-    # Where attempts are not numbered, a progress of 0 says that a job that ended begins anew.
+    # Without numbered attempts, a progress of 0 begins an ended job anew.
     return not knows_attempts and (not isinstance(event, Progress) or event.progress == 0)
 
 
 def _advance(part: Part | None, event: Event, now: float, order: int) -> Part:
-    """The part after `event`. A bar never goes backward within an attempt."""
+    """The part after `event`. Percent never falls within an attempt."""
     if part is None or not part.is_running or (event.attempt or 0) > (part.event.attempt or 0):
         percent, message = 0.0, ""
     else:

@@ -1,4 +1,4 @@
-"""`progress-gateway watch`: follows one project over one connection after another, until it is told to stop."""
+"""`progress-gateway watch`: follows one project across connections until it is stopped."""
 
 import asyncio
 import contextlib
@@ -22,44 +22,45 @@ from publisher.events import event_from_json
 from publisher.redaction import redacted_web_url
 
 LEAST_BACKOFF_SECONDS, MOST_BACKOFF_SECONDS = 0.5, 20.0
-STABLE_SECONDS = 5.0  # a connection that held this long starts the back-off anew; one that flaps does not
-SUBSCRIBE_SECONDS = 10.0  # for a new replica to take over from one that goes away
+STABLE_SECONDS = 5.0  # a connection that lasted longer resets the back-off
+SUBSCRIBE_SECONDS = 10.0  # for the next replica to answer, when one goes away
 
-# What goes wrong when a connection is opened; ValueError is for a URL such as ws://host:port.
+# Errors of opening a connection; ValueError comes from a URL such as ws://host:port.
 _OPEN_ERRORS = (OSError, WebSocketException, ValueError)
 
 
 class GivenUp(Exception):
-    """Watching makes no sense any more; the message says why, and what to do."""
+    """Stop watching; the message says why and what to do."""
 
 
 class Link(NamedTuple):
-    """A connection, and what was read from it before it took over."""
+    """A connection, and the messages that were read from it before it took over."""
 
     socket: ClientConnection
     unread: list[str | bytes]
 
 
 class Watcher:
-    """Follows one project for ever: reconnects, resumes after the last event, moves when its replica goes away."""
+    """Follows one project: reconnects, resumes after the last event, moves when its replica goes away."""
 
     def __init__(self, url: str, project_id: str, board: JobBoard, view: View) -> None:
         self._url = url
         self._project_id = project_id
         self._board = board
         self._view = view
-        self._cursor: int | None = None  # the last seq that arrived
-        self._head: int | None = None  # where the project stood at the last `subscribed`
-        self._failures = 0
-        # Of the connection in use: when it began to bring events, or why the gateway would not let it.
-        self._subscribed_at: float | None = None
-        self._refusal = ""
-        # Opens the next connection while this one goes on; `_next` is set when the next one can take over.
+        # Across connections.
+        self._cursor: int | None = None  # seq of the last event that arrived; the next subscribe resumes after it
+        self._head: int | None = None  # seq of the project at the last `subscribed`
+        self._failures = 0  # since the last stable connection; sets the back-off
+        # Of the current connection.
+        self._subscribed_at: float | None = None  # when it was first subscribed, by the monotonic clock
+        self._refusal = ""  # the gateway's error that ended it
+        # While moving to another replica: the task that opens the next connection, and that connection once ready.
         self._move: asyncio.Task[None] | None = None
         self._next: Link | None = None
 
     async def run(self) -> None:
-        """Ends with `GivenUp` only, or by cancellation."""
+        """Run until cancelled; raises `GivenUp` if the first connection fails or the gateway ends it for good."""
         try:
             link = await self._open()
         except _OPEN_ERRORS as error:
@@ -76,7 +77,7 @@ class Watcher:
                 await self._next.socket.close()
 
     async def _open(self) -> Link:
-        """Connect and subscribe, after the last event that was seen."""
+        """Connect, and subscribe from the cursor on."""
         host = urlsplit(self._url).hostname or ""
         socket = await connect(
             self._url,
@@ -85,7 +86,7 @@ class Watcher:
             close_timeout=1,
             ping_timeout=10,
         )
-        with contextlib.suppress(ConnectionClosed):  # whoever reads it sees that, and why
+        with contextlib.suppress(ConnectionClosed):  # the reader sees it, with the reason
             await self._subscribe(socket)
         return Link(socket, [])
 
@@ -94,7 +95,7 @@ class Watcher:
         await socket.send(json.dumps({"type": "subscribe", "projectId": self._project_id, **since}))
 
     async def _read(self, link: Link) -> str:
-        """Take what a connection brings until it ends; returns why, or raises `GivenUp` if we are not to come back."""
+        """Handle messages until the connection ends; return why, or raise `GivenUp` if we must not reconnect."""
         self._subscribed_at, self._refusal = None, ""
         try:
             for text in link.unread:
@@ -110,7 +111,7 @@ class Watcher:
             raise GivenUp(f"the gateway closed the connection: {reason or 'it gave no reason'} ({code})")
         if self._subscribed_at is not None and time.monotonic() - self._subscribed_at > STABLE_SECONDS:
             self._failures = 0
-            if self._cursor is None:  # whatever was replayed has arrived by now; and nothing came since
+            if self._cursor is None:  # the replay has arrived by now, and no event since
                 self._cursor = self._head
         return self._refusal or reason or "connection lost"
 
@@ -119,7 +120,7 @@ class Watcher:
             self._move.cancel()
         while True:
             delay = self._backoff()
-            self._view.on_status("disconnected", f"{reason}, again in {delay:.1f} s")
+            self._view.on_status("disconnected", f"{reason}, reconnecting in {delay:.1f} s")
             await asyncio.sleep(delay)
             self._view.on_status("connecting")
             try:
@@ -128,13 +129,13 @@ class Watcher:
                 continue
 
     def _backoff(self) -> float:
-        """Full jitter: thousands of clients of a replica that died are not to come back at the same moment."""
+        """Full jitter, so that the clients of a replica that died do not all come back at the same moment."""
         most = min(MOST_BACKOFF_SECONDS, 2 * LEAST_BACKOFF_SECONDS * 2**self._failures)
         self._failures = min(self._failures + 1, 10)
         return random.uniform(LEAST_BACKOFF_SECONDS, most)  # noqa: S311
 
     async def _move_within(self, old: ClientConnection, least_ms: float, most_ms: float) -> None:
-        """Open the next connection at a random moment, and leave the old one when the next has subscribed."""
+        """Open the next connection at a random moment, and close the old one once the next is subscribed."""
         await asyncio.sleep(random.uniform(least_ms, most_ms) / 1000)  # noqa: S311
         while True:
             with contextlib.suppress(*_OPEN_ERRORS):
@@ -147,7 +148,7 @@ class Watcher:
                 except BaseException:
                     await link.socket.close()
                     raise
-                self._next = link  # before the old one ends: `run` looks for it then
+                self._next = link  # before `old` closes: `run` looks at it then
                 await old.close()
                 return
             await asyncio.sleep(self._backoff())
@@ -159,7 +160,7 @@ class Watcher:
             case {"type": "subscribed", "seq": int(seq)}:
                 await self._on_subscribed(socket, seq, recovered=message.get("recovered", True))
             case {"type": "stale"}:
-                self._view.on_status("stale", "the gateway lost its feed, what is shown may be old")
+                self._view.on_status("stale", "the gateway lost its feed; this may be out of date")
             case {"type": "live"}:
                 self._view.on_status("connecting" if self._subscribed_at is None else "connected")
             case {"type": "going_away", "reconnectIn": [int(least_ms), int(most_ms)]} if self._move is None:
@@ -174,9 +175,9 @@ class Watcher:
         try:
             event = event_from_json(text.encode() if isinstance(text, str) else text)
         except ValueError:
-            return  # of a later version of the gateway, perhaps
+            return  # perhaps from a newer gateway
         if event.seq is not None:
-            # The last one, not the highest: after a failover of Redis, seq may fall back, and arrival counts.
+            # The last, not the highest: after a failover of Redis, seq may be lower.
             self._cursor = event.seq
         if self._board.apply(event, time.monotonic()):
             self._view.on_event(message, event)
@@ -187,7 +188,7 @@ class Watcher:
         if not recovered:
             note = "some events were missed"
             self._board.forget_running()
-            self._cursor = None  # all that is remembered, not what is newer than a cursor with a gap behind it
+            self._cursor = None  # there is a gap before it: subscribe to everything that is remembered
             await socket.send(json.dumps({"type": "unsubscribe", "projectId": self._project_id}))
             await self._subscribe(socket)
         if self._subscribed_at is None or note:
@@ -204,9 +205,9 @@ def _read_message(text: str | bytes) -> dict[str, Any]:
 
 
 def _explain(url: str, error: Exception) -> str:
-    """Why a first connection failed, and what to do, in one line."""
+    """Why the first connection failed and what to do, in one line."""
     where = redacted_web_url(url)
-    if isinstance(error, InvalidURI | SecurityError | ValueError):  # their words repeat the URL, or where it leads to
+    if isinstance(error, InvalidURI | SecurityError | ValueError):  # their texts repeat the URL or a redirect
         return f"{where} is not the URL of a gateway; one is ws://127.0.0.1:3001/ws"
     if isinstance(error, InvalidStatus):
         lines = (error.response.body or b"").decode(errors="replace").splitlines() or ["is this a gateway's /ws?"]
@@ -220,13 +221,13 @@ def _explain(url: str, error: Exception) -> str:
 async def watch(
     url: str, project_id: str, *, as_json: bool = False, stdout: TextIO | None = None, stderr: TextIO | None = None
 ) -> int:
-    """Show a project's jobs until SIGINT, SIGTERM or the end of whoever reads the output; returns the exit status.
+    """Show a project's jobs until SIGINT, SIGTERM or the reader of the output ends; return the exit status.
 
-    1 if the first connection fails or the gateway says not to come back, in one line on standard error; 0 otherwise.
+    It is 1, with a line on standard error, if the first connection fails or the gateway forbids to reconnect; else 0.
     """
     stdout, stderr = stdout or sys.stdout, stderr or sys.stderr
     if isinstance(stdout, io.TextIOWrapper):
-        stdout.reconfigure(errors="replace")  # a terminal that knows no bars is to show question marks, not a traceback
+        stdout.reconfigure(errors="replace")  # a terminal without these characters shows question marks
     board = JobBoard()
     console = Console(file=stdout, highlight=False, markup=False)
     view: View
@@ -273,7 +274,7 @@ async def _tick(view: View) -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let what is still buffered go nowhere, or Python complains about the closed pipe when it exits."""
+    """Discard what is still buffered; else Python reports the closed pipe when it exits."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

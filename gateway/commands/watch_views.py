@@ -1,4 +1,4 @@
-"""How `progress-gateway watch` shows what it knows: lines for programs and logs, live bars for a terminal."""
+"""The output of `progress-gateway watch`: lines for programs and logs, live bars for a terminal."""
 
 import contextlib
 import json
@@ -19,11 +19,11 @@ from publisher.events import Event, JobComplete, JobFailed, Progress, Result
 
 
 class OutputClosed(Exception):
-    """Nobody reads our output any more."""
+    """The reader of our output has ended."""
 
 
 class View(Protocol):
-    """Shows what happens. `status` is a key of STATUS_STYLES, `note` says more; `on_tick` comes at each tick."""
+    """Shows events and the connection's status, a key of STATUS_STYLES. `on_tick` is called every `tick_seconds`."""
 
     tick_seconds: float
 
@@ -35,7 +35,7 @@ class View(Protocol):
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal would obey instead of show: escapes, controls, direction marks."""
+    """`text` without characters that a terminal obeys instead of showing: escapes, controls, direction marks."""
     return text if text.isprintable() else "".join(filter(str.isprintable, text))
 
 
@@ -51,7 +51,7 @@ def _outcome(result: Result) -> str:
 
 
 def _describe(part: Part) -> str:
-    """How a job goes, or how it ended, in words."""
+    """The message of a running job, or how it ended."""
     event = part.event
     if isinstance(event, JobFailed):
         return event.error or "failed"
@@ -59,7 +59,7 @@ def _describe(part: Part) -> str:
 
 
 class LineView:
-    """A line for each event on standard output, for pipes and files; notes about the connection on standard error."""
+    """For pipes and files: a line per event on standard output; the connection's status on standard error."""
 
     tick_seconds = 0.25
 
@@ -67,7 +67,7 @@ class LineView:
         self._stdout = stdout
         self._stderr = stderr
         self._as_json = as_json
-        self._reader = _poll(stdout)
+        self._reader = _poll(stdout)  # tells whether the reader has ended; None if stdout cannot be polled
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +76,7 @@ class LineView:
         pass
 
     def on_event(self, message: dict[str, Any], event: Event) -> None:
-        # json.dumps escapes what is not ASCII, and all controls but DEL.
+        # json.dumps escapes everything but ASCII, and all controls but DEL.
         line = json.dumps(message).replace("\x7f", "\\u007f") if self._as_json else _line(event)
         try:
             print(line, file=self._stdout, flush=True)
@@ -85,13 +85,13 @@ class LineView:
 
     def on_status(self, status: str, note: str = "") -> None:
         if status == "connecting":
-            return  # `disconnected` has said that it is tried again
+            return  # the line `disconnected` has announced it
         with contextlib.suppress(OSError):
             words = ": ".join(word for word in (status, printable(note)) if word)
             print(f"progress-gateway: {words}", file=self._stderr, flush=True)
 
     def on_tick(self) -> None:
-        """Notice that `head` or a like reader ended, even if no event comes that could not be written."""
+        """Notice that a reader such as `head` ended, even if no event comes to fail on."""
         if self._reader is not None and any(
             flags & (select.POLLERR | select.POLLHUP) for _, flags in self._reader.poll(0)
         ):
@@ -108,7 +108,7 @@ def _poll(stream: TextIO) -> "select.poll | None":
 
 
 def _line(event: Event) -> str:
-    """An event for people who read a log: its time (seq is a clock in microseconds), its job, what it says."""
+    """An event as a log line. Its time comes from seq, a timestamp in microseconds."""
     at = datetime.now() if event.seq is None else datetime.fromtimestamp(event.seq / 1e6)
     if isinstance(event, Progress):
         state, text = f"{event.progress:3.0f} %", event.message or ""
@@ -124,11 +124,11 @@ def _line(event: Event) -> str:
 TYPE_STYLES = {"script": "magenta", "audio": "cyan", "image": "yellow", "video": "blue", "export": "bright_magenta"}
 STATE_MARKS = {"running": ("●", "bold"), "complete": ("✓", "green"), "failed": ("✗", "red")}
 STATUS_STYLES = {"connected": "green", "connecting": "yellow", "stale": "yellow", "disconnected": "red"}
-MOST_ENDED = 10  # ended jobs that are shown below the running ones
+MAX_ENDED = 10  # ended jobs shown below the running ones
 
 
 class BarsView:
-    """Live bars on a terminal. Redraws at a tick, not at an event: an event costs it nothing but a mark."""
+    """Live bars on a terminal. Events only mark it as changed; a tick redraws it."""
 
     tick_seconds = 0.1
 
@@ -137,8 +137,8 @@ class BarsView:
         self._project_id = project_id
         self._console = console
         self._status, self._note = "connecting", ""
-        self._listening_since: float | None = None
-        self._is_changed = True
+        self._listening_since: float | None = None  # while connected; silence counts from here on
+        self._is_changed = True  # since it was drawn
         self._drawn_at = 0.0
         self._live: Final = Live(console=console, auto_refresh=False, get_renderable=self.render)
 
@@ -147,7 +147,7 @@ class BarsView:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._live.stop()  # draws once more, and gives the cursor back
+        self._live.stop()  # draws once more and restores the cursor
 
     def on_event(self, message: dict[str, Any], event: Event) -> None:
         self._is_changed = True
@@ -160,24 +160,24 @@ class BarsView:
             self._listening_since = time.monotonic()
 
     def on_tick(self) -> None:
-        if self._is_changed or time.monotonic() - self._drawn_at > 1:  # silence shows by time alone
+        if self._is_changed or time.monotonic() - self._drawn_at > 1:  # silence grows without events
             self._is_changed, self._drawn_at = False, time.monotonic()
             self._live.refresh()
 
     def render(self) -> RenderableType:
-        """What is known, as high as the terminal at most: running jobs first, then what ended last."""
+        """Running jobs, then the last ended ones, cut to the height of the terminal."""
         jobs = self._board.jobs.values()
         running = sorted((job for job in jobs if job.state == "running"), key=lambda job: job.since)
         ended = sorted((job for job in jobs if job.state != "running"), key=lambda job: -job.since)
         rows = [row for job in running for row in self._job_rows(job)]
-        rows += [row for job in ended[:MOST_ENDED] for row in self._job_rows(job)]
+        rows += [row for job in ended[:MAX_ENDED] for row in self._job_rows(job)]
         room = max(1, self._console.height - 3)
         table = Table.grid(padding=(0, 1), expand=True)
         for ratio in (None, None, None, None, None, 1):
             table.add_column(no_wrap=True, overflow="ellipsis", ratio=ratio, max_width=28 if ratio is None else None)
         for row in rows[:room]:
             table.add_row(*row)
-        counts = f"{len(running)} running, {len(ended)} ended" + ("" if len(rows) <= room else " (not all are shown)")
+        counts = f"{len(running)} running, {len(ended)} ended" + ("" if len(rows) <= room else " (some are not shown)")
         style = STATUS_STYLES[self._status]
         status = Text.assemble(
             (self._project_id, "bold"), "  ", (f"● {self._status}", style), "  ", (counts, "dim"), no_wrap=True
@@ -187,7 +187,7 @@ class BarsView:
         return Group(status, table)
 
     def _job_rows(self, job: Job) -> Iterator[tuple[RenderableType, ...]]:
-        """A row for the job, and one for each of its sentences while it runs."""
+        """A row for the job and, while it runs, one per sentence."""
         kind = job.newest.event.job_type
         silence = job.silence(self._listening_since, time.monotonic())
         mark = ("?", "yellow") if silence else STATE_MARKS[job.state]

@@ -75,7 +75,7 @@ def test_the_url_of_redis_may_be_in_a_file_as_for_serve(
 
 def test_another_redis_than_the_gateways_is_1(replica: Replica, own_redis: RedisServer) -> None:
     said = lost(canary("--seconds", "1", redis_url=own_redis.url, GATEWAY_PORT=replica.port))
-    assert "published and did not come" in said
+    assert "published but did not arrive" in said
 
 
 def test_a_namespace_that_is_not_the_gateways_is_1(replica: Replica, redis_server: RedisServer) -> None:

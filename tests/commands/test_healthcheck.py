@@ -137,7 +137,7 @@ def test_one_that_is_silent_is_1_in_time() -> None:
 
 @pytest.mark.parametrize("url", ["", "h", "ftp://h", "http://", "http://h:port", "http://[", "http://h:99999"])
 def test_what_is_no_url_is_1(url: str) -> None:
-    assert "is no URL" in fails("--url", url)
+    assert "is not an HTTP URL" in fails("--url", url)
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_bars_fit_the_terminal() -> None:
     shown = bars(board, width=40, height=10, note="some events were missed")
     assert len(shown.splitlines()) <= 10
     assert all(len(line) <= 40 for line in shown.splitlines())
-    assert "(not all are shown)" in bars(board, height=10)
+    assert "(some are not shown)" in bars(board, height=10)
 
 
 # --- The connection ---------------------------------------------------------------------------------------------------

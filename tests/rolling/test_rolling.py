@@ -119,7 +119,7 @@ async def test_the_watch_command_moves_without_a_word(tmp_path: Path) -> None:
             await made.end_jobs()
             await eventually(lambda: all(job in watcher.log for job in made.ended["p0"]), "every job to be shown")
             assert watcher.running()
-            assert "again in" not in watcher.log
+            assert "reconnecting in" not in watcher.log
             assert "missed" not in watcher.log
         finally:
             watcher.end()
