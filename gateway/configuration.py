@@ -150,6 +150,8 @@ def _problem(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
     field = next(field for field in Settings.model_fields if place in (field, variable_of(field)))
     is_flag = given.get(field) is not None
     name = f"{flag_of(field)} ({variable_of(field)})" if is_flag else f"{variable_of(field)} ({flag_of(field)})"
+    if message.startswith(f"{variable_of(field)} "):  # the publisher's own errors name the variable
+        return name + message.removeprefix(variable_of(field))
     if field in SECRET or details["type"] == "value_error":
         return f"{name}: {message}"
     if not is_flag and _is_link(variable_of(field), str(details["input"])):

@@ -20,7 +20,7 @@ PATIENCE = 10.0
 
 
 class Viewer:
-    """A client of `/ws`. It waits for no message that may not come: it asks for a pong and looks what came before."""
+    """A client of `/ws`. It waits for no message that may not come: it pings, and reads what came before the pong."""
 
     def __init__(self, socket: WebSocketTestSession) -> None:
         self.socket = socket
@@ -29,7 +29,7 @@ class Viewer:
         self.socket.send_json({"type": kind} | fields)
 
     def told(self) -> list[dict[str, Any]]:
-        """All that the server had written before it read this ping."""
+        """Everything that the server wrote before it read this ping."""
         self.say("ping")
         messages = []
         while (message := self.socket.receive_json())["type"] != "pong":

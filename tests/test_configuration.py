@@ -1,4 +1,4 @@
-"""What was configured: everything wrong at once, variables that are no settings, and where each value comes from."""
+"""Configuration: all problems at once, variables that are not settings, and the source of each value."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from publisher.settings import PublisherSettings
 from tests.test_settings import BAD, KEY, variable_of
 
 LINKS = {
-    # Of a Service named `gateway-redis`, as a pod of its namespace sees it.
+    # What Kubernetes sets in a pod for a Service named `gateway-redis`.
     "GATEWAY_REDIS_SERVICE_HOST": "10.0.0.7",
     "GATEWAY_REDIS_SERVICE_PORT": "6379",
     "GATEWAY_REDIS_SERVICE_PORT_REDIS": "6379",
@@ -22,7 +22,7 @@ LINKS = {
     "GATEWAY_REDIS_PORT_6379_TCP_PROTO": "tcp",
     "GATEWAY_REDIS_PORT_6379_TCP_PORT": "6379",
     "GATEWAY_REDIS_PORT_6379_TCP_ADDR": "10.0.0.7",
-    # Of `gateway`, but for GATEWAY_PORT.
+    # For a Service named `gateway`, except GATEWAY_PORT.
     "GATEWAY_SERVICE_HOST": "10.0.0.8",
     "GATEWAY_SERVICE_PORT": "3001",
     "GATEWAY_PORT_3001_TCP": "tcp://10.0.0.8:3001",
@@ -84,7 +84,7 @@ def test_a_value_cannot_forge_a_line_and_is_not_repeated_without_end(monkeypatch
     assert "1\\n12:00" in problem
 
 
-# Variables that are no settings
+# Variables that are not settings
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_setting_in_other_letters_is_none_and_the_right_one_is_named(
 def test_shared_variables_in_lower_case_are_passed_over_as_publishers_do(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A gateway that obeyed them listened to another Redis than its publishers."""
+    """A gateway that obeyed them would use another Redis than its publishers."""
     monkeypatch.setenv(name, "nonsense")
     assert configure({}).settings == Settings()
     assert PublisherSettings.from_environment() == PublisherSettings()

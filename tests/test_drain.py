@@ -1,4 +1,4 @@
-"""The end of a replica's service: the plan without a clock, and the drain itself on simulated sockets."""
+"""The drain: its plan without a clock, and the drain itself on simulated sockets."""
 
 import asyncio
 import logging
@@ -170,7 +170,7 @@ async def test_many_are_told_in_batches_with_a_window_that_ends_for_all_at_once(
 
 
 async def test_who_is_behind_is_told_once_it_reads_again() -> None:
-    """Writing to it would break its cursor; waiting for it would hold up the others."""
+    """Writing to it would break its cursor; waiting for it would delay the others."""
     hub, (slow, quick) = stage(2, drain_rate=2)
     slow.socket.fill(1)
     slow.say("ping")
@@ -187,7 +187,7 @@ async def test_who_is_behind_is_told_once_it_reads_again() -> None:
 
 
 async def test_who_became_a_client_after_the_signal_is_told_and_closed_like_the_others() -> None:
-    """Its upgrade was under way."""
+    """Its upgrade was in progress."""
     hub, clients = stage(1)
     task = asyncio.create_task(draining(hub, seconds=4).run())  # a second to move
     await asyncio.sleep(0.02)

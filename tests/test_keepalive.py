@@ -21,7 +21,7 @@ def turns_of(hub: Hub) -> int:
 
 
 def sweep_once_round(keepalive: Keepalive, hub: Hub) -> None:
-    """As many sweeps as one ping interval has."""
+    """All sweeps of one ping interval."""
     for turn in range(turns_of(hub)):
         keepalive.sweep(turn, NOW)
 

@@ -150,7 +150,7 @@ async def test_sent_bytes_are_all_that_is_said_to_clients(hub: Hub) -> None:
 async def test_a_delivery_is_timed_by_a_seq_that_is_a_clock(
     hub: Hub, seq: object, counted: int, seconds: float
 ) -> None:
-    """None of a plain PUBLISH, one that somebody made up, and one of a server whose clock is ahead of ours."""
+    """No seq (a plain PUBLISH), a made-up seq, and one of a server whose clock is ahead of ours."""
     FakeClient(hub).subscribe("p")
     hub.on_loaded("project:p", {})
     hub.on_events({b"project:p": [progress("a", 1, now_us() + 9_000_000 if seq == "future" else seq)]})  # type: ignore[arg-type]

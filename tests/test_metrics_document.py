@@ -1,4 +1,4 @@
-"""docs/operating.md lists the metrics as a replica shows them; `python -m tests.test_metrics_document` mends it."""
+"""docs/operating.md lists the metrics as a replica shows them; `python -m tests.test_metrics_document` updates it."""
 
 from pathlib import Path
 

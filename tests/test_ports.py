@@ -1,4 +1,4 @@
-"""The ports: taken before anything else, silent until somebody answers there."""
+"""The ports: bound first, listening last."""
 
 import socket
 
@@ -61,7 +61,7 @@ def test_a_port_can_be_used_again_right_after_the_end() -> None:
         listen(again)
 
 
-# What can be a host
+# Valid hosts
 
 
 @pytest.mark.parametrize(

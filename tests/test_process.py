@@ -54,7 +54,7 @@ def handled(process: Process, mask_of: str = "SigCgt") -> set[int]:
 
 
 def has_begun(process: Process) -> None:
-    """Python itself is up: no signal can be handled earlier."""
+    """Python itself has started: no signal can be handled earlier."""
     while handled(process) != set(ENDING):
         assert process.running(), process.log
 
@@ -68,7 +68,7 @@ def ended_in_order(process: Process) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("number", ENDING)
 def test_a_signal_is_obeyed_before_anything_is_loaded_that_takes_time(serve: Serve, number: signal.Signals) -> None:
-    """As the first process of a container, it would else not even hear it."""
+    """The first process of a container gets no signal that it does not handle."""
     process = serve()
     has_begun(process)
     loaded = Path(f"/proc/{process.popen.pid}/maps").read_text()

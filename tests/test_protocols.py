@@ -1,4 +1,4 @@
-"""Our two protocols in a real replica: whatever bytes arrive, it answers or lets go, and no traceback is logged."""
+"""Our two protocols in a real replica: whatever bytes arrive, it answers or closes, and logs no traceback."""
 
 import asyncio
 import logging
@@ -107,7 +107,7 @@ def bad_requests(replica: Replica) -> float:
     ids=["TLS", "version", "long", "early", "h2c"],
 )
 def test_a_bad_request_is_counted_and_not_logged(replica: Replica, request_: bytes, answer: int, count: int) -> None:
-    """uvicorn warns of each, so that any client could fill the disk."""
+    """uvicorn logs a warning for each, so any client could fill the disk."""
     logged, before = replica.log, bad_requests(replica)
     for _ in range(5):
         assert status(ask(replica.port, request_)) == answer
@@ -127,7 +127,7 @@ def test_an_unfinished_request_is_dropped_in_time(port: int, begun: bytes) -> No
     before = time.monotonic()
     answer = ask(port, begun)
     took = time.monotonic() - before
-    assert b" 408 " in answer or status(answer) == 405  # a body that is not needed need not have come
+    assert b" 408 " in answer or status(answer) == 405  # an answer need not wait for a body that it does not need
     assert took < REQUEST_SECONDS + 3
 
 
@@ -244,7 +244,7 @@ def test_a_page_is_not_written_to(port: int, method: str) -> None:
         assert client.request(method, f"http://127.0.0.1:{port}/").status_code == 405
 
 
-# Upgrades that are none
+# Bad upgrades
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`POST /projects/<id>/events`: every answer it has, without our server, with a real Redis where one is needed."""
+"""`POST /projects/<id>/events`: each of its answers, without our server, with a real Redis where needed."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ MAX_BYTES, MAX_EVENTS = 10_000, 50
 
 
 class Api:
-    """An app under no server, and what a job says to it."""
+    """An app without a server, and the requests of a job."""
 
     def __init__(self, redis_url: str, **settings: Any) -> None:
         given: dict[str, Any] = {
@@ -75,7 +75,7 @@ class Api:
 
 
 def error(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The body of a refusal, which has the one form."""
+    """The body of a refusal; all have one form."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     body: dict[str, Any] = answer.json()
@@ -106,7 +106,7 @@ def api(api_of: Callable[..., Api]) -> Api:
 
 
 class FakeRedis:
-    """Stands in for `publish`: keeps what is sent, and answers, fails or hangs as it is told."""
+    """Replaces `publish`: records what is sent, and answers, fails or hangs as told."""
 
     def __init__(self) -> None:
         self.sent: list[list[Publication]] = []
@@ -225,7 +225,7 @@ async def test_the_namespace_of_the_replica_is_that_of_its_events(
 
 
 async def test_many_events_are_sent_in_parts_and_answered_in_order(api_of: Callable[..., Api], fake: FakeRedis) -> None:
-    """So that viewers do not wait for a thousand; each part has what is left of the time."""
+    """So that viewers do not wait for a thousand events; each part gets the time that is left."""
     api = api_of(publish_max_events=1_000, publish_max_bytes=1_000_000)
     events = [progress(f"job_{number}") for number in range(2 * SLICE + 5)]
     assert await api.seqs(events) == [*range(1, SLICE + 1), *range(1, SLICE + 1), 1, 2, 3, 4, 5]
@@ -375,7 +375,7 @@ async def test_a_body_that_is_announced_too_long_is_not_read(api: Api, length: s
 
 @pytest.mark.parametrize("length", ["", "-1", "x", "²", "0"])
 async def test_a_length_that_lies_or_is_none_changes_nothing(api: Api, fake: FakeRedis, length: str) -> None:
-    """A server of another make may let it through."""
+    """Another server may let it through."""
     headers = {b"Content-Length": length.encode()}
     assert (await api.post(content=pieces(padded(MAX_BYTES), 999), headers=headers)).status_code == 202
     error(await api.post(content=pieces(padded(MAX_BYTES + 1), 999), headers=headers), 413, "body_too_big")
@@ -613,7 +613,7 @@ async def test_while_it_drains_it_is_503(api: Api, fake: FakeRedis) -> None:
 
 
 async def test_what_still_waits_at_the_end_of_the_replica_is_answered(api: Api, fake: FakeRedis) -> None:
-    """A server that ends cancels its tasks; a job is to hear that it may send again."""
+    """A server that shuts down cancels its tasks; the job must learn that it may retry."""
     fake.gate = asyncio.Event()
     waiting = asyncio.create_task(api.post(EVENT))
     await until(lambda: bool(fake.seconds))

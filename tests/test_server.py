@@ -1,4 +1,4 @@
-"""The end in order: signals, and what clients are told."""
+"""The orderly shutdown: signals, and what clients are told."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""Every knob of a replica: each has a variable and a flag, each has an effect, and each is documented by one class."""
+"""The settings: each has a variable and a flag, each has an effect, and one class documents them all."""
 
 import ast
 from pathlib import Path
@@ -98,7 +98,10 @@ BAD: dict[str, list[str]] = {
         "https://a.example:99999",
     ],
 }
-FILES = {"redis_url_file": "redis_url", "publish_keys_file": "publish_keys"}  # by what they hold; tested on their own
+FILES = {
+    "redis_url_file": "redis_url",
+    "publish_keys_file": "publish_keys",
+}  # file setting to the setting that it fills; tested separately
 
 
 def variable_of(field: str) -> str:
@@ -116,7 +119,7 @@ def flag_of(field: str) -> str:
 
 
 def by_flags(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Settings:
-    """The settings with which `serve` would begin."""
+    """The settings that `serve` would use."""
     read: list[Settings] = []
     monkeypatch.setattr(cli, "_serve", lambda settings, remarks, **_: read.append(settings))
     result = CliRunner().invoke(cli.main, ["serve", *arguments])
@@ -185,6 +188,13 @@ def test_a_key_is_never_printed_whatever_is_wrong(monkeypatch: pytest.MonkeyPatc
         Settings()
     for text in (result.output, str(caught.value), repr(caught.value)):
         assert [secret for secret in secrets if secret in text] == []
+
+
+def test_an_error_of_the_publishers_own_names_its_variable_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROGRESS_REPLAY", "maybe")
+    result = CliRunner().invoke(cli.main, ["serve", "--check-config", "--namespace", "a b"])
+    assert "  --namespace (PROGRESS_NAMESPACE) is 'a b'; use 1 to 128 characters of " in result.stderr
+    assert "  PROGRESS_REPLAY (--replay) is 'maybe'; use on or off\n" in result.stderr
 
 
 @pytest.mark.parametrize(

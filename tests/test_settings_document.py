@@ -1,4 +1,4 @@
-"""docs/operating.md lists the settings as the class has them; `python -m tests.test_settings_document` mends it."""
+"""docs/operating.md lists the settings as the class has them; `python -m tests.test_settings_document` updates it."""
 
 from pathlib import Path
 

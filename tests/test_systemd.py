@@ -1,4 +1,4 @@
-"""What systemd is told, read from a real datagram socket, as systemd reads it."""
+"""Notifications to systemd, read from a real datagram socket."""
 
 import asyncio
 import os

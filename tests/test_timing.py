@@ -1,4 +1,4 @@
-"""Times of different files that must fit: pings and idle times, the drain and who ends the process by force."""
+"""Times in different files that must fit: pings and idle timeouts, the drain and the time until a kill."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def setting(name: str, text: str, default: float) -> float:
 
 
 class End(NamedTuple):
-    """How a process is ended: the time until it is killed, of which a part is over before the signal."""
+    """How a process is stopped: the time until it is killed, some of which passes before the signal."""
 
     place: str
     grace: float
@@ -88,7 +88,7 @@ def test_nobody_kills_a_replica_before_its_longest_drain_is_over(end: End) -> No
 
 
 def test_the_documents_name_the_longest_end() -> None:
-    """The drain, and what the process does after it: who sets a grace reads one of these."""
+    """The documents that say how long the drain and the rest of the shutdown take."""
     text = read("docs/operating.md")
     (short, long) = re.findall(r"`([\d.]+) . GATEWAY_DRAIN_SECONDS \+ (\d+)`", text)
     for (factor, constant), drains in ((short, (1, 10, 20)), (long, (20, 60, 3_600))):

@@ -1,4 +1,4 @@
-"""Traces: an event carries the trace of its publisher, and a replica goes on with it; nothing where there are none."""
+"""Tracing: an event carries its publisher's trace and a replica continues it; without a provider nothing happens."""
 
 import json
 import subprocess

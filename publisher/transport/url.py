@@ -84,7 +84,7 @@ class RedisUrl(NamedTuple):
         authority = _authority(rest)
         split = urlsplit(f"//host{rest.removeprefix(authority)}")
         if "@" in split.path + split.fragment and "@" not in authority:
-            raise ValueError("user or password: percent-encode / ? # @ as %2F %3F %23 %40")
+            raise ValueError("the user or password contains / ? # or @: percent-encode them as %2F %3F %23 %40")
         if split.fragment:
             raise ValueError("a # ends a URL; percent-encode it as %23")
         user, at, hosts = authority.rpartition("@")
@@ -158,7 +158,8 @@ def _check_user(user: str) -> None:
         is_wrong = "[" in user or "]" in user  # some versions of Python take some of them
     if is_wrong:
         raise ValueError(
-            "user or password: percent-encode [ ] as %5B %5D, and other than ASCII as the %XX of its UTF-8 bytes"
+            "the user or password contains [ ] or a character beyond ASCII: percent-encode [ ] as %5B %5D, others as "
+            "the %XX of their UTF-8 bytes"
         )
 
 

@@ -1,4 +1,4 @@
-"""`progress-gateway canary`: an event's whole way, and where it was lost."""
+"""`progress-gateway canary`: the path of an event, and where it was lost."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The command line: what it prints, and the one line and the exit status of whatever goes wrong."""
+"""The command line: its output, and the one line and exit status of each error."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ def gateway(*arguments: str, stdin: str | None = None) -> Result:
 
 
 def fails(status: int, *arguments: str, stdin: str | None = None) -> str:
-    """The one line that it says."""
+    """The one line that it prints."""
     result = gateway(*arguments, stdin=stdin)
     assert result.exit_code == status, result.output
     assert result.stdout == ""
@@ -250,7 +250,7 @@ def test_a_wrong_variable_is_exit_2(monkeypatch: pytest.MonkeyPatch, variables: 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Settings, str]]]:
-    """What would be served, and with which demo jobs; the logging and the signals of this process stay as they are."""
+    """What would be served, with which demo jobs; logging and signals of this process are not changed."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     served: list[tuple[Settings, str]] = []
     jobs: list[str] = []

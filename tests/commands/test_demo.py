@@ -1,4 +1,4 @@
-"""The demo jobs: what they say, and that their processes end with the one that started them."""
+"""The demo jobs: their events, and that their processes end with the one that started them."""
 
 import contextlib
 import os
@@ -144,7 +144,7 @@ def test_without_redis_the_jobs_go_on(monkeypatch: pytest.MonkeyPatch, unused_tc
 
 @contextlib.contextmanager
 def listening(redis_url: str, namespace: str) -> Iterator[Callable[..., None]]:
-    """Hears what the jobs publish; gives a function that waits until those kinds did, which are then set up."""
+    """Subscribes to the project; returns a function that waits until jobs of the given kinds have published."""
     with redis.Redis.from_url(redis_url) as client, client.pubsub() as pubsub:
         pubsub.subscribe(f"{namespace}:project:demo")
         kinds: set[str] = set()

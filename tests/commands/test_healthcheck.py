@@ -16,7 +16,7 @@ from tests.contract.processes import free_port
 
 @contextmanager
 def answering(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """A port where each connection is given the next answer after its request; and the requests."""
+    """A port that gives each connection the next answer; and the requests that came."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         asked: list[bytes] = []
 
@@ -42,7 +42,7 @@ def healthcheck(*arguments: str) -> Result:
 
 
 def fails(*arguments: str) -> str:
-    """The one line that it says."""
+    """The one line that it prints."""
     result = healthcheck(*arguments)
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
@@ -69,7 +69,7 @@ def test_200_is_0_and_says_nothing(arguments: list[str], path: str) -> None:
 def test_the_replica_is_that_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, variables: list[str], host: str
 ) -> None:
-    """The operators' port, if there is one."""
+    """The admin port, if there is one."""
     monkeypatch.setenv("GATEWAY_PORT", str(free_port()))
     monkeypatch.setenv("GATEWAY_HOST", host)
     with answering(http("200 OK")) as (port, _):

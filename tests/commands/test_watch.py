@@ -96,7 +96,7 @@ def test_what_is_older_is_dropped() -> None:
 
 
 def test_an_end_is_taken_even_if_its_seq_is_lower() -> None:
-    """A Redis that failed over to a server whose clock is behind: without this the bar would stand for ever."""
+    """After a failover to a Redis whose clock is behind, the bar would otherwise never end."""
     assert picture(board_of(progress(50, seq=10), complete(seq=9))) == ("complete", 100)
 
 

@@ -1,4 +1,4 @@
-"""The operators' port: what is on it, what is no longer on the other, and how long it stays."""
+"""The admin port: what is on it, what is no longer on the public port, and how long it stays open."""
 
 import asyncio
 import json
@@ -88,9 +88,9 @@ def test_no_websocket_is_there(with_admin: tuple[Replica, Operators]) -> None:
 
 
 async def test_it_answers_until_the_replica_has_drained(with_admin: tuple[Replica, Operators]) -> None:
-    """The last scrape is to see the drain."""
+    """The last scrape must see the drain."""
     replica, operators = with_admin
-    async with raw_connect(replica.port) as client:  # which never answers the close, and so holds the end up
+    async with raw_connect(replica.port) as client:  # which never answers the close, and so delays the end
         replica.signal(signal.SIGTERM)
         assert await client.close_code() == 1012
         for _ in range(3):
@@ -106,7 +106,7 @@ async def test_it_answers_until_the_replica_has_drained(with_admin: tuple[Replic
 
 @contextmanager
 def unfinished(port: int) -> Iterator[socket.socket]:
-    """A request whose body never comes; it is under way when the context begins."""
+    """A request whose body never comes; it is in progress when the context begins."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plug:
         head = f"POST {PUBLISH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nexpect: 100-continue\r\n"
         plug.sendall(f"{head}content-length: 9\r\n\r\n".encode())
@@ -166,7 +166,7 @@ def test_what_is_asked_there_in_a_wrong_way_is_counted_and_not_logged(with_admin
 
 
 async def test_the_operators_see_a_replica_that_waits_for_redis(launch: Launch) -> None:
-    """Under an ASGI server the replica starts without Redis; what it lacks can be seen from the first moment."""
+    """Under an ASGI server the replica starts without Redis; what is missing is visible from the first moment."""
     app = create_app(Settings(admin_port=0, redis_url="redis://127.0.0.1:1"))
     transport = httpx.ASGITransport(app=app.state.admin)
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:

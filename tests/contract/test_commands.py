@@ -1,4 +1,4 @@
-"""The command line: `serve`, `publish`, `watch`, `demo`, and the one line that each says when it cannot."""
+"""The command line: `serve`, `publish`, `watch`, `demo`, and the one line of each error."""
 
 import json
 import re
@@ -34,7 +34,7 @@ EVENT = json.dumps(progress("job"))
 
 
 def one_line(done: Finished, *statuses: int) -> str:
-    """What it said to whoever called it: a line, no traceback, and an exit status that scripts can tell."""
+    """Check that it printed one line and no traceback, with one of `statuses`; return the line."""
     assert done.returncode in (statuses or (1, 2)), f"status {done.returncode}: {done.stderr}"
     assert "Traceback" not in done.stderr + done.stdout
     lines = [line for line in done.stderr.splitlines() if line.strip()]

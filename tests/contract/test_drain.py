@@ -1,4 +1,4 @@
-"""A replica that ends: new clients go elsewhere at once, those who are here are served until they have moved."""
+"""A replica that shuts down: it refuses new clients at once and serves the others until they have moved."""
 
 import asyncio
 import json
@@ -139,7 +139,7 @@ async def test_a_second_signal_ends_it_at_once_and_says_why(
 async def test_a_client_that_never_reads_is_ended_by_the_bound_and_counted(
     launch: Launch, publisher: PublisherProcess, project: str
 ) -> None:
-    """One whose socket is full, and one that reads and never answers; a third one, which behaves, is not held up."""
+    """One has a full socket, one reads but never answers; a third one, which behaves, is not delayed."""
     replica = launch(drain_seconds=0.4)
     async with reader(replica.port, small=True) as stuck, raw_connect(replica.port) as mute:
         await eventually(lambda: stuck.texts > 0, "the client to be greeted")

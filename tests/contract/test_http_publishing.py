@@ -1,4 +1,4 @@
-"""Events by HTTP: from a job in any language, through any replica, to the viewers of all; and whatever else is sent."""
+"""Events by HTTP: from a job in any language, through any replica, to the viewers of all; and bad requests."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ EXAMPLES = dict(re.findall(r"^```(sh|js)\n((?:curl|async function).*?)^```", DOC
 
 @pytest.fixture(scope="module")
 def pair(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Replica, Replica]]:
-    """Two replicas that take events, and tell everything."""
+    """Two replicas that take events, at log level debug."""
     logs = tmp_path_factory.mktemp("publishing")
     settings: dict[str, Any] = {"publish_keys": KEYS, "request_seconds": REQUEST_SECONDS, "log_level": "debug"}
     replicas = (
@@ -209,7 +209,7 @@ async def test_a_body_that_is_announced_too_long_is_refused_before_it_is_sent(re
 async def test_curl_and_others_that_send_it_anyway_read_the_answer(
     http: httpx.AsyncClient, replica: Replica, project: str
 ) -> None:
-    for _ in range(3):  # on one connection: the body that nobody wants does not disturb the next request
+    for _ in range(3):  # on one connection: an unwanted body does not disturb the next request
         answer = await post(http, replica, project, progress("job", message="x" * 2 * MAX_BYTES))
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_big")
     assert len(await seqs(http, replica, project, progress("job"))) == 1
@@ -262,7 +262,7 @@ async def drip(send: Any, piece: bytes) -> None:
 async def test_as_many_dripping_bodies_as_may_wait_are_gone_in_time_too(
     http: httpx.AsyncClient, replica: Replica, project: str
 ) -> None:
-    """Who has a key can keep others out with them, for as long as a request may take."""
+    """The owner of a key can block others with them, for as long as a request may take."""
     sockets = [await asyncio.open_connection("127.0.0.1", replica.port) for _ in range(IN_HAND)]
     try:
         for _, writer in sockets:

@@ -1,4 +1,4 @@
-"""What one client, one page or one connection may ask for, and what it is told above that."""
+"""The limits of a client, a page or a connection, and the answer beyond them."""
 
 import asyncio
 import json
@@ -272,7 +272,7 @@ async def test_an_idle_client_is_pinged_and_one_that_never_answers_is_let_go(lau
 
 
 async def test_who_was_let_go_no_longer_watches(launch: Launch, redis_server: RedisServer, project: str) -> None:
-    """The limit of connections counts those that are there, not those that were."""
+    """The limit counts open connections, not past ones."""
     replica = launch(max_connections=3, ping_seconds=0.5, linger_seconds=0.1)
     async with raw_connect(replica.port) as one, raw_connect(replica.port) as two, raw_connect(replica.port) as three:
         for dead in (one, two, three):

@@ -81,7 +81,7 @@ async def test_a_log_cannot_be_forged_and_shows_no_secret(
 
 @pytest.mark.parametrize("how", ["flag", "variable"])
 def test_the_demo_jobs_write_records_too(own_redis: RedisServer, tmp_path: Path, how: str) -> None:
-    """They lose their Redis, of which each of them tells."""
+    """They lose their Redis, and each logs it."""
     env = environment(own_redis.url, GATEWAY_PORT=0) | ({} if how == "flag" else {"GATEWAY_LOG_FORMAT": "json"})
     flags = ["--log-format=json"] if how == "flag" else []
     demo = Process([sys.executable, "-m", "gateway", "demo", *flags], env, tmp_path / "log")

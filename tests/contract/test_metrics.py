@@ -1,4 +1,4 @@
-"""A live `/metrics`, compared with what was done: by the clients' own count."""
+"""A live `/metrics`, compared with what the clients counted."""
 
 import asyncio
 import contextlib
@@ -175,7 +175,7 @@ def lost(launch: Launch, own_redis: RedisServer) -> Replica:
     return launch(own_redis.url)
 
 
-async def test_an_outage_is_in_the_figures(lost: Replica, own_redis: RedisServer, project: str) -> None:
+async def test_an_outage_is_in_the_metrics(lost: Replica, own_redis: RedisServer, project: str) -> None:
     async with watching(lost.ws, project) as client:
         before = await asyncio.to_thread(scrape, lost.port)
         own_redis.kill()

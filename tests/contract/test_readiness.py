@@ -1,4 +1,4 @@
-"""`/readyz`: 200 while events are proven to arrive, and for a grace after that; it says at once what is wrong."""
+"""`/readyz`: 200 while the feed is proven alive and for a grace after; it says at once what is wrong."""
 
 import time
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The start of a replica: what its ports answer while it waits for Redis, and what a signal does then."""
+"""The start of a replica: its ports while it waits for Redis, and signals."""
 
 import json
 import signal
