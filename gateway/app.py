@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket
 
 from gateway.asgi_connection import AsgiConnection
 from gateway.connection import Connection
+from gateway.feed.kinds import feed_for
 from gateway.feed.observer import FeedState
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive, watch_loop
@@ -82,7 +83,10 @@ class Replica:
     """A replica's parts, and a method for each endpoint. Lives as long as its applications; used by one event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self.hub = Hub(settings, settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8))
+        redis_url, replica_id = settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8)
+        self.hub = Hub(
+            settings, lambda hub: feed_for(redis_url, hub, replica_id=replica_id, namespace=settings.namespace)
+        )
         self.publishing = Publishing(settings, lambda: self.hub.is_draining) if settings.publish_keys else None
         self._exposition = Exposition(registry(self.hub, self.publishing))
 

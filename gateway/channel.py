@@ -1,19 +1,21 @@
-"""One project's last events: what a client that missed something is given. No I/O, no clock.
+"""One project's last events, and what a client that missed some is given. No I/O, no clock.
 
-The stream of a job can be conflated: only its last event matters. So the state of a project is the last event of each
-of its jobs, and everybody who missed something, for whatever reason, is given the part of it that is newer than a
-cursor: `since`.
+Only the last event of a job matters. So the state of a project is the last event of each of its jobs, and a client that
+missed something, for whatever reason, is given the part of the state that is newer than its cursor.
 
-There are two kinds of cursor. Clients and Redis know `seq`. Inside a replica the order of arrival counts, since on one
-live feed the order of arrival is the order, even for an event without a seq (published by a plain PUBLISH), or with a
-lower one than the last (after a failover to a server whose clock is behind). So each event that arrives also gets a
-`position` in its channel, 1, 2, 3, and a slow client's cursor is a position; `position_of` translates a seq.
+There are two kinds of cursor. Clients and Redis know `seq`. Inside a replica the order of arrival counts: it is right
+even for an event without a seq (a plain PUBLISH), or with a lower one than the last (after a failover to a server whose
+clock is behind). So each event that arrives also gets a `position` in its channel: 1, 2, 3. A slow client's cursor is a
+position.
+
+The outline: `receive` takes live events, `load` merges what Redis remembers. `since` and `catch_up` serve positions,
+`replay` and `recovers` serve seqs.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.frames import text_frame
 from gateway.messages import subscribed
@@ -21,12 +23,14 @@ from publisher.events import MAX_SEQ, Event, Progress, event_from_json, event_to
 from publisher.names import job_field
 from publisher.publication import MAX_JOBS, TIME_TO_LIVE_SECONDS
 
-_TIME_TO_LIVE = TIME_TO_LIVE_SECONDS * 1_000_000  # as a difference of seqs
-MAX_PAYLOAD_BYTES = 1 << 20  # far above any event; what is longer is not even parsed
+MAX_PAYLOAD_BYTES = 1 << 20  # far above any event; a longer payload is not even parsed
+# How long Redis remembers an event at least, as a difference of two seqs (microseconds): publish.lua renews the time to
+# live with the first event of a minute only.
+_REMEMBERED_FOR = (TIME_TO_LIVE_SECONDS - 60) * 1_000_000
 
 
 class Entry:
-    """A job's last event, framed for the wire. Never changed once made."""
+    """A job's last event as a text frame. Never changed once made."""
 
     __slots__ = ("attempt", "ended", "frame", "is_terminal", "position", "seen_before", "seq")
 
@@ -36,17 +40,31 @@ class Entry:
         self.seq: Final = event.seq
         self.attempt: Final = event.attempt
         self.is_terminal: Final = not isinstance(event, Progress)
-        # The seq of the last end of this job that was seen, its own or one of an earlier run.
         self.ended: Final[int] = (event.seq if self.is_terminal else before.ended if before is not None else 0) or 0
-        # The highest cursor of a client that has surely not seen this event. An event whose seq is below the newest one
-        # (a failover, see above) came after the newest all the same, so who has seen that one may lack this one.
+        """The seq of the last end of this job that was seen, in this run or an earlier one; 0 for none."""
+        # After a failover an event may have a lower seq than one that arrived before it. A client that has seen the
+        # higher one may still lack this one.
         self.seen_before: Final = event.seq - 1 if event.seq is not None and event.seq > newest else newest
+        """The highest cursor of a client that has surely not seen this event."""
+
+
+class Memory(NamedTuple):
+    """What Redis remembers of a project: the hash that publish.lua keeps, as it was read."""
+
+    events: list[tuple[int, str, Event]]
+    """The newest events as (seq, job, event), in order of seq."""
+    seq: int
+    """The project's newest seq; 0 if Redis names none."""
+    complete_from: int
+    """The seq from which on `events` is complete; 0 for an empty hash."""
+    is_trimmed: bool
+    """True if an event since `complete_from` may be missing or forgotten: the hash was full, or says no beginning."""
 
 
 class ChannelState(Enum):
     """Whether what a channel holds can be relied on."""
 
-    LOADING = "loading"  # its Redis subscription or its remembered state is awaited; nothing is given to clients
+    LOADING = "loading"  # the subscription or the remembered state has not come yet; clients are given nothing
     LIVE = "live"  # every event published from now on arrives
 
 
@@ -64,31 +82,42 @@ class Channel:
         self.seq = 0
         """The newest seq that was seen."""
         self.position = 0
-        """How many events have arrived."""
+        """The number of events that have arrived."""
         self.batch_seq: int | None = None
         """The seq of the oldest event of the last batch that `receive` returned."""
         self.bad_payloads = 0
-        # The seq from which on `_last` is complete, and the position from which on clients have been given everything.
+        """The number of payloads that were not events."""
+
+        # What is complete: seqs for clients that come, positions for those that are here.
         self._from = 0
+        """The seq from which on `_last` is complete."""
         self._complete_since = 0
-        self._was_loaded = False
-        self.is_kept: bool | None = None
-        """Whether Redis had, when this was last loaded again, what was known here; None where that cannot be told."""
-        self._from_if_emptied = 0
+        """The position from which on clients have been given everything."""
+
+        # The events.
         self._last: dict[str, Entry] = {}
-        # Newest events that have no seq. They are kept for this replica's own slow clients, and not replayed to others.
+        """The last event of each job that has a seq."""
         self._unsequenced: dict[str, Entry] = {}
-        # What arrived while LOADING, conflated by job. It is merged after the state, which is older.
+        """Newest events without a seq. They serve this replica's slow clients and are never replayed to others."""
         self._arrived: dict[str, Event] = {}
+        """The last event of each job that arrived while LOADING. `load` puts them behind the state, which is older."""
         self._head = b'{"projectId":' + json.dumps(project_id).encode() + b","
+
+        # What the last load was, to judge the next one.
+        self._was_loaded = False
+        """True after the first `load`."""
+        self._memory_id: bytes | None = None
+        """The id that Redis' memory had at the last load; None: unknown."""
+        self._lost_at: int | None = None
+        """When the feed was lost, as a seq; None while it is not lost."""
 
     # What comes from Redis
 
     def receive(self, payloads: Iterable[bytes]) -> bytes:
-        """Take events as they arrive; return their joined frames, to be sent to those who keep up.
+        """Take events as they arrive; return their joined frames, for the clients that keep up.
 
-        While the state loads, nothing is returned: the events are kept and merged by `load`. A payload that is no event
-        is counted and dropped.
+        While LOADING, the events are kept for `load`, and nothing is returned: a client must not get a cursor above
+        something that it missed. A payload that is not an event is counted and dropped.
         """
         frames: list[bytes] = []
         for payload in payloads:
@@ -99,7 +128,7 @@ class Channel:
             except ValueError:
                 self.bad_payloads += 1
                 continue
-            if event.seq is not None and not _is_scripts(payload):
+            if event.seq is not None and not _is_written_by_script(payload):
                 event = event.model_copy(update={"seq": None})
             job = job_field(event.job_id, event.sentence_id)
             if self.state is ChannelState.LOADING:
@@ -113,74 +142,36 @@ class Channel:
             frames.append(self._remember(job, event).frame)
         return b"".join(frames)
 
-    def begin_load(self) -> None:
-        """The feed was lost: hold back what arrives, until `load` brings what was missed meanwhile."""
+    def begin_load(self, *, lost_at: int | None = None) -> None:
+        """Hold back what arrives, until `load` brings what was missed.
+
+        `lost_at` is when the feed was lost, in microseconds as a seq. Without it the project only moves to another
+        shard, and takes its state along.
+        """
         self.state = ChannelState.LOADING
-        # What arrived while an earlier load was under way is older than what the next one brings, but for the events
-        # that Redis does not remember.
+        if self._lost_at is None:  # a second loss before the load makes the break longer, not shorter
+            self._lost_at = lost_at
+        # The next load brings newer events than those that arrived before it began, but none without a seq.
         self._arrived = {job: event for job, event in self._arrived.items() if event.seq is None}
 
-    def load(self, remembered: Mapping[bytes, bytes], *, now: int = 0, outage: int = 0) -> None:
+    def load(self, remembered: Mapping[bytes, bytes], *, memory_id: bytes | None = None, now: int = 0) -> None:
         """Merge the project's remembered state (the hash of publish.lua) and what arrived while it was read.
 
-        Never replaces newer by older: after an emptied or failed-over Redis this replica may know more than Redis does.
-        `now`, in microseconds as a seq, tells a state that expired from one that was lost; `outage`, in microseconds,
-        is how long events may not have arrived.
+        Never replaces newer by older: after a Redis was emptied or failed over, this replica may know more than it.
+        `memory_id` is the random id that Redis keeps for as long as it forgets nothing, None if unknown; `now` is in
+        microseconds, as a seq. Both tell a state that expired from one that was lost.
         """
+        memory = self._read(remembered)
+        may_lack = self._may_lack(memory, memory_id, now)
+        self._set_beginning(memory, may_lack=may_lack)
+        if may_lack or self._unsequenced:  # events without a seq are not remembered: some may have been missed
+            self._complete_since = self.position + 1
+        self._merge(memory)
+        self.position = max(self.position, self._complete_since)  # a gap counts as an arrival, even if nothing came
         self.state = ChannelState.LIVE
-        events = self._read_remembered(remembered)
-        trimmed = events[:-MAX_JOBS]
-        remembered_seq = _whole_number(remembered.get(b"seq"))
-        beginning = _whole_number(remembered.get(b"from"))
-        remembered_from = max(beginning, trimmed[-1][0] if trimmed else 0)
-        if events and not beginning:  # an event could not be remembered, and it was the newest; or somebody spoilt it
-            remembered_from = events[-1][0] + 1
-        is_whole = 0 < remembered_from <= self.seq <= remembered_seq
-        is_recent = self.seq > 0 and (remembered_from or now) - self.seq < _TIME_TO_LIVE
-        before, was_loaded, self._was_loaded = self.seq, self._was_loaded, True
-        self.is_kept, self._from_if_emptied = None, 0
-        if not before:
-            self._from = remembered_from
-        if self._knows_newer(events) or (was_loaded and not is_whole and (is_recent or outage >= _TIME_TO_LIVE)):
-            # What Redis remembers begins after the last event that was seen here, or ends before it, or has an older
-            # event of a job: it was emptied, or trimmed while nobody listened, or came back from an older copy, or
-            # another server took over that had not heard everything. Something may be missing, for everybody who is not
-            # newer than that.
-            self.is_kept = False
-            self._complete_since = self.position + 1
-            self._from = max(remembered_from, before + 1)
-        elif was_loaded and is_whole:
-            self.is_kept = True
-        elif was_loaded:  # it expired long ago, or never was; or Redis was emptied, which other projects can tell
-            self._from_if_emptied = max(remembered_from, before + 1)
-        if self._unsequenced:  # such events are not remembered, so some may have been missed
-            self._complete_since = self.position + 1
-        for _, job, event in events[-MAX_JOBS:]:
-            if self._is_news(job, event):
-                self._remember(job, event)
-        arrived, self._arrived = self._arrived, {}
-        for job, event in arrived.items():
-            # Live events win by arrival; most are what the state has already.
-            known = self._last.get(job)
-            if event.seq is None or known is None or event.seq != known.seq:
-                self._remember(job, event)
-        self.seq = max(self.seq, remembered_seq)
-        if self._complete_since > self.position:  # nothing came: the gap is still told, to those who were here before
-            self.position = self._complete_since
+        self._was_loaded, self._memory_id, self._lost_at = True, memory_id, None
 
-    def doubt(self, *, is_sure: bool) -> bool:
-        """Say, to who is here, that something may be missing, where the last `load` could not tell; false elsewhere.
-
-        `is_sure`: that Redis was emptied. A project that never had an event is not in doubt for less.
-        """
-        if not self._from_if_emptied or (self._from_if_emptied == 1 and not is_sure):
-            return False
-        self._from, self._from_if_emptied = max(self._from, self._from_if_emptied), 0
-        self.position += 1
-        self._complete_since = self.position
-        return True
-
-    def _read_remembered(self, remembered: Mapping[bytes, bytes]) -> list[tuple[int, str, Event]]:
+    def _read(self, remembered: Mapping[bytes, bytes]) -> Memory:
         events = []
         for field, payload in remembered.items():
             if b"\n" not in field:  # seq and from
@@ -191,19 +182,68 @@ class Channel:
                 self.bad_payloads += 1
                 continue
             events.append((event.seq or 0, job_field(event.job_id, event.sentence_id), event))
-        return sorted(events, key=lambda item: item[0])
+        events.sort(key=lambda item: item[0])
+        trimmed, events = events[:-MAX_JOBS], events[-MAX_JOBS:]
+        seq, beginning = _whole_number(remembered.get(b"seq")), _whole_number(remembered.get(b"from"))
+        if events and not beginning:  # the newest event could not be remembered, or somebody else wrote to the hash
+            return Memory(events, seq, events[-1][0] + 1, is_trimmed=True)
+        complete_from = max(beginning, trimmed[-1][0] if trimmed else 0)
+        return Memory(events, seq, complete_from, is_trimmed=len(events) == MAX_JOBS)
+
+    def _may_lack(self, memory: Memory, memory_id: bytes | None, now: int) -> bool:
+        """Whether an event that still matters may be in neither this channel nor `memory`.
+
+        It is so if Redis lost something since the last load: it was emptied or trimmed, came back from an older copy,
+        or a server took over that had not heard everything.
+        """
+        if not self._was_loaded:
+            return False
+        if self._knows_newer(memory.events):
+            return True
+        if 0 < memory.complete_from <= self.seq <= memory.seq:  # what is remembered joins what was seen here
+            return False
+        if memory.is_trimmed or 0 < memory.seq < self.seq:
+            return True
+        # The state is gone, or began anew after the last event that was seen here. That is right if the state expired,
+        # or if there was none. Redis forgot everything that is older than this:
+        forgotten_before = memory.complete_from or now
+        if self.seq and forgotten_before - self.seq < _REMEMBERED_FOR:  # too early to have expired: it was evicted, say
+            return True
+        if self._lost_at is None:  # a slot takes its keys along when it moves
+            return False
+        # An event of the break may be gone if Redis was emptied, or if the break was long enough for it to expire.
+        is_same_memory = memory_id is not None and memory_id == self._memory_id
+        return not is_same_memory or forgotten_before - self._lost_at >= _REMEMBERED_FOR
+
+    def _set_beginning(self, memory: Memory, *, may_lack: bool) -> None:
+        if may_lack:  # complete only for clients that have seen everything known here, and what Redis begins with
+            self._from = max(memory.complete_from, self.seq + 1)
+        elif not self.seq:
+            self._from = memory.complete_from
+
+    def _merge(self, memory: Memory) -> None:
+        for _, job, event in memory.events:
+            if self._is_news(job, event):
+                self._remember(job, event)
+        arrived, self._arrived = self._arrived, {}
+        for job, event in arrived.items():
+            # Live events win by arrival. Most of them are in the state already.
+            known = self._last.get(job)
+            if event.seq is None or known is None or event.seq != known.seq:
+                self._remember(job, event)
+        self.seq = max(self.seq, memory.seq)
 
     def _knows_newer(self, events: Iterable[tuple[int, str, Event]]) -> bool:
-        """Whether Redis has forgotten what it had accepted of a job."""
+        """Whether Redis forgot an event that it had accepted."""
         known = self._last
         return any(job in known and (known[job].seq or 0) > seq > 0 for seq, job, _ in events)
 
     def _is_news(self, job: str, event: Event) -> bool:
-        """Whether a remembered event is newer than what is known here of its job.
+        """Whether a remembered event is newer than the last one known here of its job.
 
-        By seq; but an end that Redis remembers beats a progress known here whose seq is higher: that progress was lost
-        by a failover to a server whose clock is behind. Not so if the progress belongs to a later attempt, or to a run
-        that began after that very end.
+        The seq decides, with one exception: an end in Redis beats a progress here that has a higher seq. A failover to
+        a server whose clock is behind lost that progress. The progress wins if it belongs to a later attempt, or to a
+        run that began after that very end.
         """
         known = self._last.get(job)
         if known is None or known.seq is None or event.seq is None or event.seq > known.seq:
@@ -213,7 +253,7 @@ class Channel:
 
     def _remember(self, job: str, event: Event) -> Entry:
         self.position += 1
-        # The fields of an event are checked and put in order anew: nothing else of the payload reaches a client.
+        # Written anew from the checked fields: nothing else of the payload reaches a client.
         frame = text_frame(self._head + event_to_json(event)[1:])
         entry = Entry(event, frame, self.position, self.seq, self._last.get(job))
         if event.seq is None:
@@ -239,10 +279,10 @@ class Channel:
         self._from = max(self._from, oldest.seq or 0)
         self._complete_since = max(self._complete_since, oldest.position)
 
-    # What clients are given
+    # What clients get
 
     def since(self, position: int) -> bytes:
-        """The joined frames of all last events that arrived after `position`, in order of arrival."""
+        """Return the joined frames of all last events that arrived after `position`, in order of arrival."""
         entries = _newer(self._last, position)
         if self._unsequenced:
             unsequenced = _newer(self._unsequenced, position)
@@ -254,9 +294,9 @@ class Channel:
         return b"".join([entry.frame for entry in entries])
 
     def catch_up(self, position: int) -> bytes:
-        """What a client needs that was given everything up to `position`, and nothing after.
+        """Return the frames for a client that has everything up to `position`, and nothing after it.
 
-        Where something may be missing for good, `subscribed` says so again, with `recovered` false.
+        If something may be missing for good, they begin with another `subscribed`, with `recovered` false.
         """
         missed = self.since(position)
         if position >= self._complete_since:
@@ -264,9 +304,9 @@ class Channel:
         return text_frame(subscribed(self.project_id, self.seq, recovered=False)) + missed
 
     def replay(self, since: int) -> bytes:
-        """The joined frames of the last events that are newer than the seq `since`; those without a seq are left out.
+        """Return the joined frames of the last events that are newer than the seq `since`, in order of seq.
 
-        All of them for a cursor that this project never gave.
+        A cursor that this project never gave gets all of them. Events without a seq are left out.
         """
         if since > self.seq:
             since = 0
@@ -279,17 +319,17 @@ class Channel:
         return b"".join([entry.frame for entry in newer])
 
     def recovers(self, since: int) -> bool:
-        """True when nothing that still matters was missed since the seq `since`; always for 0, a beginner's cursor."""
+        """Whether a client with the cursor `since` gets everything that still matters. 0 is a new client's cursor."""
         return since == 0 or self._from <= since <= self.seq
 
 
-def _is_scripts(payload: bytes) -> bool:
-    """Whether publish.lua wrote it, which begins with the seq that it gave; what others number is no cursor here."""
+def _is_written_by_script(payload: bytes) -> bool:
+    """Whether publish.lua wrote the payload: it puts the seq first. A seq from elsewhere is not a cursor."""
     return payload.startswith(b'{"seq":') and payload[7:8].isdigit()
 
 
 def _newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:
-    """The entries after `position`, found from the end: those who catch up are mostly not far behind."""
+    """Return the entries after `position`. Looks from the end: a client that catches up is mostly not far behind."""
     newer = []
     for entry in reversed(entries.values()):  # type: ignore[call-overload]
         if entry.position <= position:
@@ -300,6 +340,6 @@ def _newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:
 
 
 def _whole_number(text: bytes | None) -> int:
-    """A number of the hash that can be a seq, or 0 for none: somebody else may have written there."""
+    """Read a number of the hash that can be a seq; 0 for anything else, since others can write to the hash."""
     number = int(text) if text is not None and text.isdigit() and len(text) < 17 else 0
     return number if number <= MAX_SEQ else 0

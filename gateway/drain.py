@@ -146,7 +146,6 @@ class Drain:
         )  # before the connection's own timer, so that we count it
         for viewer in list(islice(self._hub.viewers, max(0, count))):
             self._closed += 1
-            self._hub.drain_closes += 1
             self._closing.append((answers_until, viewer.connection))
             viewer.connection.close(CloseCode.RESTART, "this replica is shutting down; reconnect")
 

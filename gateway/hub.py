@@ -5,25 +5,24 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from gateway.channel import Channel, ChannelState
 from gateway.connection import Outgoing
 from gateway.counters import Counters
-from gateway.feed.kinds import feed_for
-from gateway.feed.observer import Remembered
+from gateway.feed.observer import Feed, FeedObserver, Remembered
 from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.names import redis_channel_of
 
 logger = logging.getLogger("gateway.hub")
 
-# Of cursors, which are clocks: from the earliest moment that the new server may have taken events, to the latest at
-# which another replica has left the old one.
+# Cursors are timestamps. One from this window around a failover may belong to either primary: the new one may have
+# taken events this long before, and another replica may have left the old one this long after.
 DOUBT_BEFORE_US = 6_000_000
 DOUBT_AFTER_US = 3_000_000
-MOST_HANDOVERS = 64  # that are remembered
+MAX_HANDOVERS = 64  # failovers that are kept in mind
 
 
 class Viewer(Protocol):
@@ -35,29 +34,31 @@ class Viewer(Protocol):
     client_id: str
 
     def on_ready(self, project: "Project") -> None:
-        """A project that was waited for is loaded."""
+        """A project that this viewer waits for is loaded."""
 
     def on_refused(self, project: "Project") -> None:
-        """A project that is waited for, or was watched until the feed was lost, cannot be watched."""
+        """A project that this viewer watches, or waits for, cannot be watched."""
 
     def on_feed_changed(self) -> None:
         """`Hub.is_stale` changed."""
 
 
 class Project:
-    """One project with local viewers: its channel, their sockets, and who waits for it to be loaded.
+    """One project with local viewers. Lives from the first viewer to a little after the last (`linger`)."""
 
-    Lives from the first viewer to a little after the last (`linger`).
-    """
+    __slots__ = ("channel", "linger", "redis_channel", "viewers", "waiting")
 
-    __slots__ = ("channel", "linger", "name", "viewers", "waiting")
-
-    def __init__(self, project_id: str, name: str) -> None:
-        self.name = name  # of the Redis channel
+    def __init__(self, project_id: str, redis_channel: str) -> None:
+        self.redis_channel = redis_channel
+        """The name of its Redis channel."""
         self.channel = Channel(project_id)
-        self.viewers: dict[Outgoing, Viewer] = {}  # by socket: those who were told `subscribed`
-        self.waiting: set[Viewer] = set()  # those who will be
+        """Its last events."""
+        self.viewers: dict[Outgoing, Viewer] = {}
+        """Those who were told `subscribed`, by socket."""
+        self.waiting: set[Viewer] = set()
+        """Those who will be, once the project is loaded."""
         self.linger: asyncio.TimerHandle | None = None
+        """The timer that lets go of Redis. Set while nobody watches or waits."""
 
     @property
     def is_loaded(self) -> bool:
@@ -67,54 +68,67 @@ class Project:
 class Hub:
     """All projects and viewers of this replica. Lives as long as the replica; used by one event loop only.
 
-    It is the feed's observer. Each method runs in one step, with no `await` in it: between `subscribed` and the first
-    live event nothing else can run, so nothing can fall between.
+    It is the observer of its feed. No method awaits anything: between `subscribed` and the first live event nothing
+    else can run, so no event can fall between.
     """
 
-    def __init__(self, settings: Settings, redis_url: str, replica_id: str) -> None:
+    def __init__(self, settings: Settings, new_feed: Callable[[FeedObserver], Feed]) -> None:
         self.settings = settings
-        # `~` begins no project id, and a user with rights to `project:*` has them to this channel too.
-        probe_channel = redis_channel_of(f"~probe:{replica_id}", settings.namespace)
-        self.feed = feed_for(redis_url, self, probe_channel)
+        self.feed = new_feed(self)
+        """What brings the events; made once, with this hub as its observer."""
         self.is_stale = True
+        """True while events may be missed; each client is told `stale` and `live`."""
         self.is_draining = False
+        """True from the signal to end on: no handshake is granted any more."""
         self.viewers: set[Viewer] = set()
-        self._projects: dict[bytes, Project] = {}  # by Redis channel, as Redis names it
-        self._handovers: deque[tuple[int, int]] = deque(maxlen=MOST_HANDOVERS)  # as cursors, which are clocks
+        """All sessions, whatever they watch."""
+        self._projects: dict[bytes, Project] = {}
+        """All projects that somebody watches, waits for, or left a moment ago; by Redis channel, as Redis sends it."""
+        self._handovers: deque[tuple[int, int]] = deque(maxlen=MAX_HANDOVERS)
+        """The windows of cursors that may belong to either primary of a failover: first and last."""
         self._tracing = tracing()
         # Counted for each batch, never for each delivery.
         self.counters = Counters()
         self.accepted = 0
+        """The number of sessions so far."""
         self.events_received = 0
+        """The number of payloads that Redis brought for watched projects."""
         self.payloads_dropped = 0
+        """The number of bad payloads of projects that were let go."""
         self.catch_ups = 0
-        # Since the feed was lost: when that was, and whether projects that were loaded again were whole.
-        self._lost_us = time.time_ns() // 1_000
-        self._kept: set[bool | None] = set()
-        self._stale_seconds = 0.0  # that are over
+        """The number of times that a project or a client was given what it had missed."""
+        self._stale_seconds = 0.0
+        """The length of all past times in which clients were told `stale`."""
         self._stale_since = time.monotonic()
+        """When the present one began."""
+
         # Counted by gateway.drain.
         self.drains = 0
-        self.drain_due_at = math.inf  # by the monotonic clock; no drain takes longer
-        self.drain_closes = 0  # clients that had not moved when their time was over: told 1012
-        self.drain_forced_closes = 0  # of those, the ones that did not answer
+        """1 once this replica drains."""
+        self.drain_due_at = math.inf
+        """When the drain must have ended, by the monotonic clock."""
+        self.drain_forced_closes = 0
+        """The number of clients that did not answer the drain's close frame."""
 
     # What sessions ask for
 
     def watch(self, project_id: str) -> Project:
-        """The project, which begins to be loaded if it is new here."""
-        name = redis_channel_of(project_id, self.settings.namespace)
-        project = self._projects.get(name.encode())
+        """Return the project. One that is new here begins to load."""
+        redis_channel = redis_channel_of(project_id, self.settings.namespace)
+        project = self._project_at(redis_channel)
         if project is None:
-            project = self._projects[name.encode()] = Project(project_id, name)
-            self.feed.subscribe(name)
+            project = self._projects[redis_channel.encode()] = Project(project_id, redis_channel)
+            self.feed.subscribe(redis_channel)
         elif project.linger is not None:
             project.linger.cancel()
             project.linger = None
         return project
 
+    def _project_at(self, redis_channel: str) -> Project | None:
+        return self._projects.get(redis_channel.encode())
+
     def leave(self, project: Project, viewer: Viewer) -> None:
-        """Forget the viewer in this project; after the last one, and a linger, let go of Redis."""
+        """Forget the viewer in this project. Some seconds after the last one has left, let go of Redis."""
         project.viewers.pop(viewer.connection, None)
         project.waiting.discard(viewer)
         if not project.viewers and not project.waiting and project.linger is None:
@@ -123,16 +137,16 @@ class Hub:
 
     def _let_go(self, project: Project) -> None:
         # `watch` cancels this timer, so the project is still unwatched here.
-        del self._projects[project.name.encode()]
+        del self._projects[project.redis_channel.encode()]
         self.payloads_dropped += project.channel.bad_payloads
-        self.feed.unsubscribe(project.name)
+        self.feed.unsubscribe(project.redis_channel)
 
     # What the feed brings
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
-        """The hot path: what one read from Redis brought is framed once, and each socket is given it in one write."""
-        for name, payloads in events.items():
-            project = self._projects.get(name)
+        """The hot path: frame once what one read from Redis brought, and give it to each socket in one write."""
+        for redis_channel, payloads in events.items():
+            project = self._projects.get(redis_channel)
             if project is None:
                 continue
             try:
@@ -157,125 +171,113 @@ class Hub:
             if self._tracing is not None:
                 self._tracing.on_delivered(payloads, len(keeping_up), started_ns)
 
-    def on_loaded(self, name: str, remembered: Remembered) -> None:
-        project = self._projects.get(name.encode())
-        if project is None:
-            return
-        try:
-            self._load(project, remembered)
-        except Exception as error:
-            self.give_up(project, error)
+    def on_loaded(self, redis_channel: str, remembered: Remembered, memory_id: bytes | None = None) -> None:
+        if (project := self._project_at(redis_channel)) is not None:
+            try:
+                self._load(project, remembered, memory_id)
+            except Exception as error:
+                self.give_up(project, error)
 
-    def _load(self, project: Project, remembered: Remembered) -> None:
+    def _load(self, project: Project, remembered: Remembered, memory_id: bytes | None) -> None:
         channel = project.channel
         position = channel.position
-        now_us = time.time_ns() // 1_000
-        channel.load(remembered, now=now_us, outage=now_us - self._lost_us if self.is_stale else 0)
-        self._kept.add(channel.is_kept)
-        self._catch_up(project, position)
-        for viewer in list(project.waiting):
-            viewer.on_ready(project)
-
-    def _catch_up(self, project: Project, position: int) -> None:
-        """Give those who keep up, and have everything up to `position`, what follows."""
-        if project.viewers and (frames := project.channel.catch_up(position)):
+        channel.load(remembered, memory_id=memory_id, now=_now())
+        if project.viewers and (frames := channel.catch_up(position)):
             self.catch_ups += 1
             for socket in project.viewers:
                 if not socket.is_behind:
                     self.counters.sent_bytes += len(frames)
                     socket.write(frames)
+        for viewer in list(project.waiting):
+            viewer.on_ready(project)
 
-    def on_refused(self, name: str) -> None:
-        if (project := self._projects.get(name.encode())) is not None:
+    def on_refused(self, redis_channel: str) -> None:
+        if (project := self._project_at(redis_channel)) is not None:
             self._refuse(project)
 
     def _refuse(self, project: Project) -> None:
         for viewer in {*project.waiting, *project.viewers.values()}:
             try:
                 viewer.on_refused(project)
-            except Exception:  # it has left the project by then, and the others are to be told
+            except Exception:  # this viewer has left the project already, and the others must be told
                 logger.debug("Unexpected", exc_info=True)
-        if project.linger is not None:  # a later subscribe is to ask Redis again, not to wait for this one
+        if project.linger is not None:  # so that the next subscribe asks Redis again
             project.linger.cancel()
             self._let_go(project)
 
     def give_up(self, project: Project, error: Exception) -> None:
-        """A bug, met by what one project brought: it costs that project, not the feed, which is everybody's."""
+        """Refuse a project that met a bug. The bug must not cost the feed, which all projects share."""
         text = " ".join(str(error).split())
         name = type(error).__name__
         logger.error("Project %s is given up, its viewers are told: %s: %.200s", project.channel.project_id, name, text)
         logger.debug("Unexpected", exc_info=error)
         self._refuse(project)
 
-    def on_lost(self, names: Iterable[str]) -> None:
+    def on_lost(self, redis_channels: Iterable[str]) -> None:
+        self._begin_load(redis_channels, lost_at=_now())
         if not self.is_stale:
             self._stale_since = time.monotonic()
-            self._lost_us = time.time_ns() // 1_000
-            self._kept.clear()
         self.is_stale = True
-        self.on_moved(names)
         self._tell_all()
 
-    def on_moved(self, names: Iterable[str]) -> None:
-        for name in names:
-            if (project := self._projects.get(name.encode())) is not None:
-                project.channel.begin_load()
+    def on_moved(self, redis_channels: Iterable[str]) -> None:
+        self._begin_load(redis_channels, lost_at=None)
 
-    def on_replaced(self, first: float, last: float) -> None:
-        now_us = time.time_ns() // 1_000
-        begin, end = now_us - int(first * 1_000_000), now_us - int(last * 1_000_000)
-        self._handovers.append((begin - DOUBT_BEFORE_US, end + DOUBT_AFTER_US))
-
-    def is_doubtful(self, cursor: int) -> bool:
-        """Whether a client's cursor may be of a server that another one was replacing.
-
-        For a moment both take events, replicas leave the old one a little before or after each other, and seq says
-        nothing of what the client has seen of the other server's.
-        """
-        return any(begin < cursor < end for begin, end in self._handovers)
-
-    def is_before_handover(self, cursor: int) -> bool:
-        """Whether a client's cursor is older than that a server was replaced: then it is given the whole picture.
-
-        There may have been more such moments than are known here: Sentinels tell of the last only.
-        """
-        return bool(self._handovers) and cursor < max(end for _, end in self._handovers)
+    def _begin_load(self, redis_channels: Iterable[str], *, lost_at: int | None) -> None:
+        for redis_channel in redis_channels:
+            if (project := self._project_at(redis_channel)) is not None:
+                project.channel.begin_load(lost_at=lost_at)
 
     def on_live(self) -> None:
         self._stale_seconds = self.stale_seconds
         self.is_stale = False
-        if False in self._kept or True not in self._kept:
-            self._doubt_the_rest()
         self._tell_all()
-
-    def _doubt_the_rest(self) -> None:
-        """Redis was emptied, or lost something, or nobody can tell: so may it have of projects that were idle long."""
-        for project in self._projects.values():
-            position = project.channel.position
-            if project.channel.doubt(is_sure=False in self._kept):
-                self._catch_up(project, position)
 
     def _tell_all(self) -> None:
         for viewer in list(self.viewers):
             viewer.on_feed_changed()
 
+    # A failover, as cursors see it
+
+    def on_replaced(self, first: float, last: float) -> None:
+        begin, end = _now() - int(first * 1_000_000), _now() - int(last * 1_000_000)
+        self._handovers.append((begin - DOUBT_BEFORE_US, end + DOUBT_AFTER_US))
+
+    def is_doubtful(self, cursor: int) -> bool:
+        """Whether a cursor may belong to either primary of a failover.
+
+        For a moment both take events, and replicas leave the old one a little before or after each other. Such a
+        cursor does not tell which events of the other primary its client has seen.
+        """
+        return any(begin < cursor < end for begin, end in self._handovers)
+
+    def is_before_handover(self, cursor: int) -> bool:
+        """Whether a cursor is older than a failover. Its client is given the whole picture.
+
+        There may have been more failovers than this replica knows: Sentinels tell of the last one only.
+        """
+        return bool(self._handovers) and cursor < max(end for _, end in self._handovers)
+
     # What operators see
 
     @property
     def is_ready(self) -> bool:
-        """Not so when the feed was lost longer ago than the grace: all replicas lose a Redis at the same moment, and a
-        load balancer that takes all of them out for a blip would end the service for it."""
+        """False while draining, and when the feed has been lost for longer than the grace.
+
+        All replicas lose a Redis at the same moment. Without the grace, a load balancer would take all of them out for
+        a blip.
+        """
         lost = self.feed.lost_seconds
         return not self.is_draining and lost is not None and lost <= self.settings.redis_grace_seconds
 
     @property
     def stale_seconds(self) -> float:
-        """For how long, in all, clients were told `stale`; also before the first `live`."""
+        """How long, in all, clients have been told `stale`. The time before the first `live` counts."""
         return self._stale_seconds + (time.monotonic() - self._stale_since if self.is_stale else 0.0)
 
     @property
     def drain_overdue_seconds(self) -> float:
-        """By how much a drain is beyond its bound; it goes on rising until the process has ended."""
+        """By how much a drain exceeds its bound. It rises until the process has ended."""
         return max(0.0, time.monotonic() - self.drain_due_at)
 
     @property
@@ -289,3 +291,8 @@ class Hub:
     @property
     def bad_payloads(self) -> int:
         return self.payloads_dropped + sum(project.channel.bad_payloads for project in self._projects.values())
+
+
+def _now() -> int:
+    """The clock as a seq: microseconds since the epoch."""
+    return time.time_ns() // 1_000

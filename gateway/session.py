@@ -126,7 +126,7 @@ class Session:
         if max(self._subscribing[project]) > project.channel.seq:
             # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
             # everything that was published until now is here, and the cursor can be judged.
-            self._hub.feed.after_round_trip(project.name, lambda: self._attempt(self._begin, project))
+            self._hub.feed.after_round_trip(project.redis_channel, lambda: self._attempt(self._begin, project))
         else:
             self._begin(project)
 

@@ -28,6 +28,11 @@ def redis_channel_of(project_id: str, namespace: str = "") -> str:
     return f"{namespace}:project:{project_id}" if namespace else f"project:{project_id}"
 
 
+def own_channel(name: str, namespace: str = "") -> str:
+    """A Redis channel of the gateway's own. `~` begins no project id, and rights to `project:*` cover it."""
+    return redis_channel_of(f"~{name}", namespace)
+
+
 def jobs_key(redis_channel: str) -> str:
     """The Redis key of what is remembered of a project; its hash tag keeps it in the Redis channel's Cluster slot."""
     return f"{{{redis_channel}}}:jobs"

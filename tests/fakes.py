@@ -115,7 +115,6 @@ class FakeFeed:
         self.round_trips: list[Callable[[], None]] = []
         self.lost_seconds: float | None = 0.0
         self.trouble: Trouble | None = None
-        self.is_proven = True
         self.state = FeedState.DOWN
         self.counters = FeedCounters()
 
@@ -133,16 +132,15 @@ class FakeFeed:
 
 def new_hub(**settings: Any) -> tuple[Hub, FakeFeed]:
     """A hub that is live, on a fake feed."""
-    hub = Hub(Settings(**settings), "redis://unused", "test")
     feed = FakeFeed()
-    hub.feed = feed
+    hub = Hub(Settings(**settings), lambda hub: feed)
     hub.on_live()
     return hub, feed
 
 
 def lose(hub: Hub) -> None:
     """The feed is lost, with all that it was asked for."""
-    hub.on_lost([project.name for project in hub._projects.values()])
+    hub.on_lost([project.redis_channel for project in hub._projects.values()])
 
 
 class FakeClient:

@@ -14,6 +14,7 @@ class RecordingObserver:
         self.batches: list[dict[bytes, list[bytes]]] = []
         self.told: list[str] = []
         self.states: dict[str, Remembered] = {}
+        self.memory_ids: list[bytes | None] = []  # of all loads, in order
         self.log: list[tuple[str, Any]] = []  # events and states of one channel in order
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
@@ -21,7 +22,8 @@ class RecordingObserver:
             self.batches.append(dict(events))
             self.log += [("event", payload) for payloads in events.values() for payload in payloads]
 
-    def on_loaded(self, redis_channel: str, remembered: Remembered) -> None:
+    def on_loaded(self, redis_channel: str, remembered: Remembered, memory_id: bytes | None = None) -> None:
+        self.memory_ids.append(memory_id)
         self.told.append(f"loaded {redis_channel}")
         self.states[redis_channel] = remembered
         self.log.append(("state", remembered))

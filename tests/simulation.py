@@ -6,9 +6,12 @@ one does on a connection; the test decides when the wire is read. A socket can b
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from gateway.counters import FeedCounters
+from gateway.feed.observer import FeedObserver, FeedState
 from gateway.frames import payloads
 from gateway.hub import Hub
 from gateway.session import Session
@@ -28,13 +31,26 @@ def as_published(event: bytes) -> bytes:
 
 
 class SimulatedRedis:
-    """One project's hash and channel, and the wires of the replicas that are connected."""
+    """One project's hash and Redis channel, the memory's id, and the wires of the replicas that are connected."""
 
     def __init__(self) -> None:
-        self.clock = 1_000
+        self.clock = time.time_ns() // 1_000
         self.hash: dict[bytes, bytes] = {}
+        self.memory_id: bytes | None = None
+        self._memories = 0
         self.published: list[tuple[str, str]] = []  # (job, what) in order
         self.feeds: list[SimulatedFeed] = []
+
+    def read_memory(self) -> bytes:
+        """The memory's id, which is written where there is none, as a feed does when it connects."""
+        if self.memory_id is None:
+            self._memories += 1
+            self.memory_id = b"memory %d" % self._memories
+        return self.memory_id
+
+    def flush(self) -> None:
+        self.hash.clear()
+        self.memory_id = None
 
     def publish(self, job: str, what: str, *, raw: bool = False) -> None:
         """`what` is unique; it comes back in the event's text, so that a client's view can be compared."""
@@ -59,27 +75,34 @@ class SimulatedRedis:
 class SimulatedFeed:
     """Stands in for gateway.feed.server_feed.ServerFeed."""
 
-    def __init__(self, redis: SimulatedRedis, hub: Hub) -> None:
+    lost_seconds, trouble = 0.0, None
+
+    def __init__(self, redis: SimulatedRedis, hub: FeedObserver) -> None:
         self.redis = redis
         self.hub = hub
         self.is_connected = False
         self.is_wanted = False  # kept while there is no connection, as the real feed does
         self.is_subscribed = False
+        self.memory_id: bytes | None = None  # as it was read at the last connect
         self.wire: list[tuple[str, Any]] = []
+        self.state = FeedState.DOWN
+        self.counters = FeedCounters()
         redis.feeds.append(self)
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(self, redis_channel: str) -> None:
         self.is_wanted = True
         if self.is_connected:
             self.is_subscribed = True
-            self.wire.append(("load", dict(self.redis.hash)))
+            self.wire.append(("load", (dict(self.redis.hash), self.memory_id)))
 
-    def unsubscribe(self, channel: str) -> None:
+    async def run(self) -> None: ...
+
+    def unsubscribe(self, redis_channel: str) -> None:
         # The real feed ignores a load that was on its way.
         self.wire = [item for item in self.wire if item[0] != "load"]
         self.is_wanted = self.is_subscribed = False
 
-    def after_round_trip(self, channel: str, then: Callable[[], None]) -> None:
+    def after_round_trip(self, redis_channel: str, then: Callable[[], None]) -> None:
         if self.is_connected:
             self.wire.append(("pong", then))
 
@@ -92,6 +115,7 @@ class SimulatedFeed:
     def connect(self) -> None:
         if not self.is_connected:
             self.is_connected = True
+            self.memory_id = self.redis.read_memory()
             if self.is_wanted:
                 self.subscribe(CHANNEL)
             self.wire.append(("live", None))
@@ -108,7 +132,7 @@ class SimulatedFeed:
                 self.hub.on_events({CHANNEL.encode(): events})
                 events = []
             if kind == "load":
-                self.hub.on_loaded(CHANNEL, value)
+                self.hub.on_loaded(CHANNEL, *value)
             elif kind == "pong":
                 value()
             elif kind == "live":
@@ -179,6 +203,11 @@ class Client:
         self._read = 0
         self.say({"type": "subscribe", "projectId": PROJECT} | ({"since": self.since} if self.since else {}))
 
+    @property
+    def is_subscribed(self) -> bool:
+        assert self.socket is not None
+        return any(message["type"] == "subscribed" for message in self.socket.written)
+
     def say(self, message: dict[str, Any]) -> None:
         assert self.socket is not None
         assert self.socket.session is not None
@@ -214,10 +243,9 @@ class Client:
 
 
 def new_replica(redis: SimulatedRedis, **settings: Any) -> tuple[Hub, SimulatedFeed]:
-    hub = Hub(Settings(linger_seconds=0, **settings), "redis://unused", "test")
-    feed = SimulatedFeed(redis, hub)
-    hub.feed = feed  # type: ignore[assignment]
-    return hub, feed
+    hub = Hub(Settings(linger_seconds=0, **settings), lambda hub: SimulatedFeed(redis, hub))
+    assert isinstance(hub.feed, SimulatedFeed)
+    return hub, hub.feed
 
 
 def in_a_loop(test: Callable[[], None]) -> None:

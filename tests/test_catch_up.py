@@ -17,18 +17,32 @@ CLIENTS = range(3)
 REPLICAS = range(2)
 
 Step = tuple[str, int, int]
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.sampled_from(["progress", "progress", "end", "raw"]), st.integers(0, len(JOBS) - 1), st.just(0)),
-        st.tuples(st.just("read"), st.sampled_from(REPLICAS), st.integers(1, 5)),
-        st.tuples(st.just("connect"), st.sampled_from(CLIENTS), st.sampled_from(REPLICAS)),
-        st.tuples(st.just("disconnect"), st.sampled_from(CLIENTS), st.just(0)),
-        st.tuples(st.just("again"), st.sampled_from(CLIENTS), st.just(0)),
-        st.tuples(st.just("fill"), st.sampled_from(CLIENTS), st.integers(0, 3)),
-        st.tuples(st.just("drain"), st.sampled_from(CLIENTS), st.just(0)),
-        st.tuples(st.sampled_from(["lose", "restore"]), st.sampled_from(REPLICAS), st.just(0)),
-    ),
-    max_size=60,
+step = st.one_of(
+    st.tuples(st.sampled_from(["progress", "progress", "end", "raw"]), st.integers(0, len(JOBS) - 1), st.just(0)),
+    st.tuples(st.just("read"), st.sampled_from(REPLICAS), st.integers(1, 5)),
+    st.tuples(st.just("connect"), st.sampled_from(CLIENTS), st.sampled_from(REPLICAS)),
+    st.tuples(st.just("disconnect"), st.sampled_from(CLIENTS), st.just(0)),
+    st.tuples(st.just("again"), st.sampled_from(CLIENTS), st.just(0)),
+    st.tuples(st.just("fill"), st.sampled_from(CLIENTS), st.integers(0, 3)),
+    st.tuples(st.just("drain"), st.sampled_from(CLIENTS), st.just(0)),
+    st.tuples(st.sampled_from(["lose", "restore"]), st.sampled_from(REPLICAS), st.just(0)),
+)
+steps = st.lists(step, max_size=60)
+# A break of the feed in which Redis is emptied, with anything between its steps.
+EMPTIED: list[Step] = [
+    ("connect", 0, 0),
+    ("read", 0, 9),
+    ("lose", 0, 0),
+    ("end", 0, 0),
+    ("flush", 0, 0),
+    ("restore", 0, 0),
+]
+few_steps = st.lists(st.one_of(step, st.just(("flush", 0, 0))), max_size=4)
+emptied_steps = st.tuples(*[few_steps] * (len(EMPTIED) + 1)).map(
+    lambda between: [
+        *between[0],
+        *(step for one, more in zip(EMPTIED, between[1:], strict=True) for step in (one, *more)),
+    ]
 )
 
 
@@ -41,6 +55,8 @@ class Play:
         self.replicas = [new_replica(self.redis) for _ in REPLICAS]
         self.clients = [Client() for _ in CLIENTS]
         self.names = names()
+        # How many events were published when a client began: from then on `recovered` is a promise to it.
+        self.began_at: dict[Client, int] = {}
         for _, feed in self.replicas:
             feed.connect()
             feed.read(1)
@@ -56,15 +72,17 @@ class Play:
             self.replicas[who][1].lose()
         elif kind == "restore":
             self.replicas[who][1].connect()
+        elif kind == "flush":
+            self.redis.flush()
         else:
             self.client_step(kind, self.clients[who], how)
 
     def client_step(self, kind: str, client: Client, how: int) -> None:
         if kind == "connect":
-            client.disconnect()
+            self.leave(client)
             client.connect(self.replicas[how][0])
         elif kind == "disconnect":
-            client.disconnect()
+            self.leave(client)
         elif client.socket is not None:
             if kind == "fill":
                 client.socket.fill(how)
@@ -72,6 +90,16 @@ class Play:
                 client.socket.drain()
             elif kind == "again":
                 client.say({"type": "subscribe", "projectId": "p"})
+
+    def leave(self, client: Client) -> None:
+        client.disconnect()
+        if client.since is None:  # without a cursor it comes back as a new client
+            self.began_at.pop(client, None)
+
+    def look(self) -> None:
+        for client in self.clients:
+            if client.socket is not None and client.is_subscribed:
+                self.began_at.setdefault(client, len(self.redis.published))
 
     def settle(self) -> None:
         """Everybody is connected, everything is read, every socket drains."""
@@ -92,6 +120,7 @@ def play(script: list[Step], *, raw: bool = False) -> Play:
     stage = Play(raw=raw)
     for step in script:
         stage.step(*step)
+        stage.look()
     stage.settle()
     return stage
 
@@ -151,6 +180,50 @@ def test_recovered_is_true_while_redis_forgets_nothing(script: list[Step]) -> No
         for client in play(script).clients:
             client.read()
             assert all(client.recovered)
+
+    in_a_loop(check)
+
+
+@settings(max_examples=400, deadline=None)
+@given(emptied_steps)
+def test_a_client_that_was_always_told_recovered_lacks_nothing_even_if_redis_was_emptied(script: list[Step]) -> None:
+    """What was published before it began may be gone: a new client is told `recovered` in any case."""
+
+    def check() -> None:
+        stage = play(script)
+        for client, began_at in stage.began_at.items():
+            lacks = dict(stage.redis.published[began_at:]).items() - client.last().items()
+            assert not lacks or not all(client.recovered)
+
+    in_a_loop(check)
+
+
+FIRST_EVENT_IN_THE_BREAK: list[Step] = [("connect", 0, 0), ("read", 0, 9), ("lose", 0, 0), ("end", 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("script", "recovered"),
+    [
+        ([*FIRST_EVENT_IN_THE_BREAK, ("restore", 0, 0)], [True]),
+        ([*FIRST_EVENT_IN_THE_BREAK, ("flush", 0, 0), ("restore", 0, 0)], [True, False]),
+        ([*FIRST_EVENT_IN_THE_BREAK, ("flush", 0, 0), ("end", 1, 0), ("restore", 0, 0)], [True, False]),
+        # The other replica has given the emptied Redis a new id before this one is back.
+        (
+            [*FIRST_EVENT_IN_THE_BREAK, ("flush", 0, 0), ("lose", 1, 0), ("restore", 1, 0), ("restore", 0, 0)],
+            [True, False],
+        ),
+        # The break is lost again while it loads: it is one break.
+        (
+            [*FIRST_EVENT_IN_THE_BREAK, ("flush", 0, 0), ("restore", 0, 0), ("lose", 0, 0), ("restore", 0, 0)],
+            [True, False],
+        ),
+    ],
+)
+def test_a_projects_first_event_falls_into_a_break(script: list[Step], recovered: list[bool]) -> None:
+    def check() -> None:
+        client = play(script).clients[0]
+        client.read()
+        assert client.recovered == recovered
 
     in_a_loop(check)
 

@@ -251,25 +251,119 @@ def test_a_reload_of_a_state_that_began_anew_tells_the_gap_and_what_is_there() -
     assert channel.recovers(50)
 
 
-def test_a_state_that_expired_while_the_project_was_idle_is_no_gap() -> None:
-    hour = 3_600 * 1_000_000
-    for state in ({}, remembered(event("b", 5 + hour))):
-        channel = loaded(event("a", 5))
-        position = channel.position
-        channel.begin_load()
-        channel.load(state, now=5 + hour)
-        assert "subscribed" not in dict(seen(channel.catch_up(position)))
-        assert channel.recovers(5)
+HOUR = 3_600 * 1_000_000
+MINUTE = 60 * 1_000_000
+LOST_AT = 10 * HOUR
 
 
-def test_after_an_outage_of_longer_than_a_states_life_nothing_is_sure() -> None:
-    """An end may have been published, and have expired."""
-    hour = 3_600 * 1_000_000
-    for channel, seq in ((loaded(event("a", 5)), 5), (loaded(), 0)):
-        position = channel.position
-        channel.begin_load()
-        channel.load({}, now=5 + 2 * hour, outage=hour)
-        assert seen(channel.catch_up(position)) == [("subscribed", seq)]
+def reloaded(
+    channel: Channel,
+    remembered: dict[bytes, bytes],
+    *,
+    before: bytes | None = b"same",
+    after: bytes | None = b"same",
+    lost_for: int | None = MINUTE,
+) -> bool:
+    """Whether a break of the feed recovers everything: what a client that is here is told."""
+    channel._memory_id = before
+    position = channel.position
+    channel.begin_load(lost_at=None if lost_for is None else LOST_AT)
+    channel.load(remembered, memory_id=after, now=LOST_AT + (lost_for or 0))
+    return "subscribed" not in dict(seen(channel.catch_up(position)))
+
+
+NEW_STATE = remembered(event("b", LOST_AT + 5), event("c", LOST_AT + 6))
+FULL_STATE = remembered(*[event(str(number), LOST_AT + number) for number in range(1, MAX_JOBS + 1)])
+
+
+@pytest.mark.parametrize("state", [{}, NEW_STATE], ids=["gone", "anew"])
+@pytest.mark.parametrize("seen_ago", [None, HOUR, 5 * HOUR], ids=["never", "an hour", "five hours"])
+@pytest.mark.parametrize(
+    ("before", "after", "recovers"),
+    [
+        (b"same", b"same", True),
+        (b"one", b"another", False),
+        (None, b"one", False),
+        (b"one", None, False),
+        (None, None, False),
+    ],
+)
+def test_redis_memory_tells_a_state_that_expired_or_never_was_from_one_that_was_lost(
+    state: dict[bytes, bytes], seen_ago: int | None, before: bytes | None, after: bytes | None, recovers: bool
+) -> None:
+    channel = loaded() if seen_ago is None else loaded(event("a", LOST_AT - seen_ago))
+    cursor = channel.seq
+    assert reloaded(channel, state, before=before, after=after) is recovers
+    if cursor:
+        assert channel.recovers(cursor) is recovers
+    if state:
+        assert channel.recovers(LOST_AT + 5)
+        assert [job for job, _ in seen(channel.replay(0))][-2:] == ["b", "c"]
+
+
+@pytest.mark.parametrize("state", [{}, NEW_STATE], ids=["gone", "anew"])
+def test_a_state_that_went_before_its_time_is_a_gap_in_the_same_memory_too(state: dict[bytes, bytes]) -> None:
+    """It was evicted or deleted: Redis lost events that still matter."""
+    assert not reloaded(loaded(event("a", LOST_AT - 50 * MINUTE)), state)
+
+
+def test_a_state_lives_up_to_a_minute_less_than_an_hour() -> None:
+    """Its time to live is renewed once a minute."""
+    assert reloaded(loaded(event("a", LOST_AT - 58 * MINUTE)), {}, lost_for=MINUTE)
+
+
+@pytest.mark.parametrize("seen_ago", [None, 2 * HOUR])
+def test_after_a_break_as_long_as_a_states_life_an_end_may_have_come_and_expired(seen_ago: int | None) -> None:
+    def channel() -> Channel:
+        return loaded() if seen_ago is None else loaded(event("a", LOST_AT - seen_ago))
+
+    assert reloaded(channel(), {}, lost_for=58 * MINUTE)
+    assert not reloaded(channel(), {}, lost_for=59 * MINUTE)
+    late = remembered(event("b", LOST_AT + 59 * MINUTE))
+    assert not reloaded(channel(), late, lost_for=60 * MINUTE), "nothing may be remembered from before that"
+    early = remembered(event("b", LOST_AT + MINUTE))
+    assert reloaded(channel(), early, lost_for=60 * MINUTE), "it has lived on since the break began"
+
+
+@pytest.mark.parametrize("seen_ago", [None, 2 * HOUR])
+def test_a_state_that_began_in_the_break_and_is_full_may_have_been_trimmed(seen_ago: int | None) -> None:
+    channel = loaded() if seen_ago is None else loaded(event("a", LOST_AT - seen_ago))
+    assert not reloaded(channel, FULL_STATE)
+
+
+def test_a_state_that_began_in_the_break_and_lost_its_beginning_is_a_gap() -> None:
+    state = dict(NEW_STATE)
+    del state[b"from"]
+    assert not reloaded(loaded(), state)
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"same", b"same"), (b"one", b"another"), (None, None)])
+def test_a_state_that_joins_what_was_seen_here_is_whole_whatever_the_memory_is_called(
+    before: bytes | None, after: bytes | None
+) -> None:
+    """A user without a right to the memory's id recovers wherever the state itself proves that it can."""
+    first = event("a", LOST_AT - HOUR)
+    state = remembered(first, event("b", LOST_AT + 5))
+    assert reloaded(loaded(first), state, before=before, after=after, lost_for=5 * HOUR)
+
+
+@pytest.mark.parametrize("seen_ago", [None, 2 * HOUR])
+def test_a_slot_takes_its_keys_along_to_a_shard_with_another_memory(seen_ago: int | None) -> None:
+    channel = loaded() if seen_ago is None else loaded(event("a", LOST_AT - seen_ago))
+    assert reloaded(channel, {}, before=b"one", after=b"another", lost_for=None)
+    assert reloaded(channel, {}, before=b"another", after=b"another"), "the new shard's memory counts from then on"
+
+
+def test_a_move_within_a_break_is_part_of_the_break() -> None:
+    channel = loaded()
+    channel.begin_load(lost_at=LOST_AT)
+    assert not reloaded(channel, {}, before=b"one", after=b"another", lost_for=None)
+
+
+def test_a_break_that_is_lost_again_while_it_loads_is_one_break() -> None:
+    channel = loaded()
+    channel.begin_load(lost_at=LOST_AT - HOUR)
+    assert not reloaded(channel, {}), "it is longer than a state lives"
 
 
 def test_after_a_failover_what_arrives_while_the_state_loads_wins_with_a_lower_seq_too() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.channel import ChannelState
 from tests.contract.deadlines import eventually
-from tests.fakes import FakeClient, lose, new_hub, progress, state
+from tests.fakes import FakeClient, FakeFeed, lose, new_hub, progress, state
 
 NAME = b"project:p"
 
@@ -253,7 +253,7 @@ async def test_a_lost_feed_is_stale_until_it_is_live_again() -> None:
 
 async def test_a_hub_is_stale_before_its_first_connection() -> None:
     hub, _ = new_hub()
-    assert type(hub)(hub.settings, "redis://unused", "other").is_stale
+    assert type(hub)(hub.settings, lambda hub: FakeFeed()).is_stale
 
 
 async def test_all_projects_are_asked_for_again_those_that_linger_too() -> None:
@@ -379,41 +379,30 @@ async def test_an_emptied_redis_is_told_as_not_recovered_and_takes_nothing_away(
     assert late.kinds() == ["connected", "subscribed", "progress"]
 
 
-@pytest.mark.parametrize(
-    ("others", "expired", "empty"),
-    [
-        ("whole", [], []),
-        ("lost", ["subscribed"], ["subscribed"]),
-        ("none", ["subscribed"], []),  # a project that never had an event is not in doubt without a reason
-    ],
-)
-async def test_whether_a_state_that_is_gone_had_expired_is_known_by_others(
-    others: str, expired: list[str], empty: list[str]
+@pytest.mark.parametrize(("memory_id", "gap"), [(b"same", []), (b"another", ["subscribed"]), (None, ["subscribed"])])
+async def test_redis_memory_tells_whether_a_project_without_a_state_lacks_something(
+    memory_id: bytes | None, gap: list[str]
 ) -> None:
-    """Its hour is over, or it was never there; but what was published during the outage may have been lost with it."""
+    """Its hour is over, or it never was; but what was published during the break may be gone with the memory."""
     hub, _ = new_hub()
     now = time.time_ns() // 1_000
-    old, new, other = FakeClient(hub), FakeClient(hub), FakeClient(hub)
+    old, new = FakeClient(hub), FakeClient(hub)
     old.subscribe("p")
     new.subscribe("q")
-    hub.on_loaded("project:p", state(progress("a", 1, now - 3_601 * 1_000_000)))
-    hub.on_loaded("project:q", {})
-    if others != "none":
-        other.subscribe("r")
-        hub.on_loaded("project:r", state(progress("b", 1, now)))
+    hub.on_loaded("project:p", state(progress("a", 1, now - 3_601 * 1_000_000)), b"same")
+    hub.on_loaded("project:q", {}, b"same")
     hub.on_live()
     old.told(), new.told()
     lose(hub)
-    hub.on_loaded("project:p", {})
-    hub.on_loaded("project:q", {})
-    hub.on_loaded("project:r", state(progress("b", 1, now)) if others == "whole" else {})
+    hub.on_loaded("project:p", {}, memory_id)
+    hub.on_loaded("project:q", {}, memory_id)
     hub.on_live()
-    assert old.kinds() == ["stale", *expired, "live"]
-    assert new.kinds() == ["stale", *empty, "live"]
+    assert old.kinds() == ["stale", *gap, "live"]
+    assert new.kinds() == ["stale", *gap, "live"]
     late = FakeClient(hub)
     late.told()
     late.subscribe("p", since=now - 3_601 * 1_000_000)
-    assert late.told()[0]["recovered"] is (not expired)
+    assert late.told()[0]["recovered"] is (not gap)
 
 
 async def test_a_viewer_that_goes_while_all_are_told_disturbs_nobody() -> None:

@@ -49,8 +49,7 @@ HISTOGRAMS = {"gateway_delivery_seconds", "gateway_redis_probe_seconds", "gatewa
 @pytest.fixture
 async def hub() -> Hub:
     """A hub with a feed that is down."""
-    hub = Hub(Settings(max_connections=77), "redis://unused", "test")
-    hub.feed = FakeFeed()
+    hub = Hub(Settings(max_connections=77), lambda hub: FakeFeed())
     hub.on_live()
     return hub
 
@@ -248,7 +247,7 @@ async def test_who_asks_again_and_again_is_shown_what_was_made_a_moment_ago(hub:
 
 
 async def test_two_replicas_in_one_process_do_not_share_figures(hub: Hub) -> None:
-    other = Hub(Settings(), "redis://unused", "other")
+    other = Hub(Settings(), lambda hub: FakeFeed())
     FakeClient(hub)
     assert shown(hub)["gateway_connections"] == 1
     assert shown(other)["gateway_connections"] == 0

@@ -7,6 +7,7 @@ from prometheus_client.metrics_core import Metric
 from gateway.hub import Hub
 from gateway.metrics import registry
 from gateway.settings import Settings
+from tests.fakes import FakeFeed
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "operating.md"
 BEGIN, END = (
@@ -31,7 +32,7 @@ def labels(family: Metric) -> str:
 
 def table() -> str:
     lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    for family in registry(Hub(Settings(), "redis://unused", "test")).collect():
+    for family in registry(Hub(Settings(), lambda hub: FakeFeed())).collect():
         if family.name.startswith("gateway_"):
             name = f"{family.name}_total" if family.type == "counter" else family.name
             lines.append(f"| `{name}` | {family.type} | {labels(family)} | {family.documentation} |")

@@ -1,4 +1,4 @@
-"""One connection to Redis: how it is opened, what is said on it, and which answers are owed."""
+"""One connection to Redis: how it is opened, the words it uses, and the answers it waits for."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ CONNECT_SECONDS = 3.0
 
 
 class Verbs(NamedTuple):
-    """How one subscribes and publishes: in a Cluster, on the shard that owns the channel's slot."""
+    """The commands of pub/sub: in a Cluster, those of the shard that owns the slot of the Redis channel."""
 
     subscribe: str = "SUBSCRIBE"
     unsubscribe: str = "UNSUBSCRIBE"
@@ -25,18 +25,21 @@ class Verbs(NamedTuple):
 PLAIN = Verbs()
 SHARDED = Verbs("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", b"smessage")
 
-# Errors that concern one project; all others, such as LOADING, concern the whole link.
+# Errors that concern one key or Redis channel. All others, such as LOADING, concern the whole link.
 REFUSALS = ("NOPERM", "WRONGTYPE")
-# In a Cluster: the project belongs to another shard, or to none at the moment.
+# In a Cluster: another shard has the slot, or none has it at the moment.
 MOVES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 
 
 class Expected(NamedTuple):
-    """An answer that Redis owes; answers come in the order of the commands."""
+    """An answer that Redis owes. Answers come in the order of the commands."""
 
     kind: str
+    """What was asked: a command of pub/sub, or one of `ServerFeed`'s and `Shard`'s own words."""
     redis_channel: str = ""
+    """The Redis channel that it is about, if any."""
     then: Callable[[Any], None] | None = None
+    """What to call with the answer, if anything."""
 
 
 def pack(*words: str) -> bytes:
@@ -45,25 +48,25 @@ def pack(*words: str) -> bytes:
 
 
 def connection_to(url: str) -> AbstractConnection:
-    """A connection of redis-py that is not open yet; raises `ValueError` for a URL that is none."""
+    """A connection of redis-py that is not open yet. Raises `ValueError` for a bad URL."""
     pool = ConnectionPool.from_url(
         url,
         protocol=3,
         socket_timeout=CONNECT_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
-        driver_info=None,  # nobody reads it, and CLIENT would be one more right
+        driver_info=None,  # it would need a right to CLIENT, and nobody reads it
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     return cast(AbstractConnection, pool.make_connection())  # type: ignore[no-untyped-call]
 
 
 def is_replica(hello: Any) -> bool:
-    """What the answer to HELLO tells of the server."""
+    """Read the role of the server from its answer to HELLO."""
     return isinstance(hello, dict) and hello.get(b"role") in (b"replica", b"slave")
 
 
 def read_state(answer: Any) -> Remembered:
-    """The answer to HGETALL; raises `hiredis.ProtocolError` for what is none: taken for empty, it would hide events."""
+    """Check the answer to HGETALL. Raises `hiredis.ProtocolError`: a bad answer taken for empty would hide events."""
     if not isinstance(answer, dict) or not {*map(type, answer), *map(type, answer.values())} <= {bytes}:
         raise hiredis.ProtocolError(f"HGETALL gives a map of texts, not {answer!r:.80}")
     return answer

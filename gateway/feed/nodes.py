@@ -1,4 +1,4 @@
-"""Questions to the nodes of a Cluster: over the links of its shards, or connections of their own."""
+"""Questions to the nodes of a Cluster, over the links of its shards or over connections of their own."""
 
 import asyncio
 import contextlib
@@ -17,14 +17,15 @@ from publisher.names import jobs_key
 from publisher.transport.url import RedisUrl
 
 NODE_SECONDS = 1.0
-MOST_ASKED = 5  # shards that are asked for the whole map while all is well
+MAX_ASKED = 5  # shards that are asked for the whole map while all is well
 
 
 async def views_of(url: RedisUrl, shards: list[Shard], most: int) -> tuple[list[View], frozenset[int]]:
-    """What nodes say of all slots, and those that any of them is giving away; raises what the last of them raised.
+    """Return what nodes say about all slots, and the slots that any of them is giving away.
 
-    Each shard is asked on its own link, or else the nodes that the URL names and those that were known. `most` shards
-    are asked for all slots, and the others, in a large Cluster, for their own moves only.
+    Asks each shard on its own link: `most` of them for all slots, the others (in a large Cluster) for their own moves
+    only. If none answers, asks the nodes that the URL names and those that were known, and raises the last one's error
+    if none of these answers either.
     """
     live = [shard for shard in shards if shard.is_live]
     random.shuffle(live)
@@ -33,9 +34,9 @@ async def views_of(url: RedisUrl, shards: list[Shard], most: int) -> tuple[list[
     migrating = frozenset[int]().union(*(answer for answer in answers if isinstance(answer, frozenset)))
     if views := [answer for answer in answers if isinstance(answer, View)]:
         return views, migrating.union(*(view.migrating for view in views))
-    # Those that the URL names may all be gone by now, and one that was taken out of the Cluster answers all the same.
+    # The nodes that the URL names may all be gone by now. One that left the Cluster still answers, without slots.
     known = [place for place in map(host_and_port, (shard.address for shard in shards)) if place not in url.hosts]
-    places = [*url.hosts, *random.sample(known, min(MOST_ASKED, len(known)))]
+    places = [*url.hosts, *random.sample(known, min(MAX_ASKED, len(known)))]
     answers = await asyncio.gather(*(_view_of(url, *place) for place in places), return_exceptions=True)
     if views := [answer for answer in answers if isinstance(answer, View) and answer.spans]:
         return views, frozenset[int]().union(*(view.migrating for view in views))
@@ -53,7 +54,7 @@ async def _migrating_of(shard: Shard) -> frozenset[int]:
 
 
 async def _view_of(url: RedisUrl, host: str, port: int) -> View:
-    """What a node knows of its Cluster."""
+    """Ask one node on a connection of its own."""
     async with _connected(url, host, port) as connection:
         slots = await _ask(connection, "CLUSTER", "SLOTS")
         nodes = await _ask(connection, "CLUSTER", "NODES")
@@ -61,7 +62,7 @@ async def _view_of(url: RedisUrl, host: str, port: int) -> View:
 
 
 async def migrated_states(url: RedisUrl, address: str, redis_channels: list[str]) -> dict[str, Remembered]:
-    """The states of channels at a node to which their slots are being migrated; without those it does not give."""
+    """Read states at the node to which their slots migrate. Leaves out those that it does not give."""
     states: dict[str, Remembered] = {}
     async with _connected(url, *host_and_port(address)) as connection:
         for redis_channel in redis_channels:

@@ -1,4 +1,4 @@
-"""What a feed tells, and whom: the words that the hub and every kind of feed share."""
+"""What the hub asks of a feed, and what a feed tells the hub: the protocols between them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -12,38 +12,44 @@ Remembered = Mapping[bytes, bytes]
 
 
 class FeedState(Enum):
-    """Where a feed stands."""
+    """Whether events arrive."""
 
-    DOWN = "down"  # no connection; the next try is waited for or under way
+    DOWN = "down"  # no connection; the next try is under way or waits
     LOADING = "loading"  # connected; projects are being subscribed and loaded again
     LIVE = "live"  # every event of every watched project arrives
     CLOSED = "closed"
 
 
 class FeedObserver(Protocol):
-    """Who is told what the feed brings; all calls come from the event loop, none may block."""
+    """The hub, as a feed sees it. All calls come from the event loop; none may block."""
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
-        """All payloads that one read from Redis brought, by Redis channel."""
+        """One read from Redis brought these payloads, by Redis channel."""
 
-    def on_loaded(self, redis_channel: str, remembered: Remembered) -> None:
-        """Redis confirmed the subscription, and this was remembered at that moment."""
+    def on_loaded(self, redis_channel: str, remembered: Remembered, memory_id: bytes | None = None) -> None:
+        """Redis confirmed the subscription, and remembered this at that moment.
+
+        `memory_id` is a random value that Redis keeps without expiry, so another value means that Redis was emptied, or
+        that this is another Redis. None: unknown.
+        """
 
     def on_refused(self, redis_channel: str) -> None:
-        """Redis will not let this replica subscribe to the channel."""
+        """Redis does not let this replica subscribe."""
 
     def on_lost(self, redis_channels: Iterable[str]) -> None:
-        """The feed is lost: events of these channels may be missed, until they are loaded again."""
+        """The feed is lost: events of these may be missed until they are loaded again."""
 
     def on_moved(self, redis_channels: Iterable[str]) -> None:
-        """These channels go over to another connection, and are loaded again; the feed as a whole goes on."""
+        """These go to another connection and are loaded again there. The feed as a whole goes on."""
 
     def on_live(self) -> None:
-        """All channels were loaded; what is shown is current again."""
+        """Everything is loaded; what viewers see is current again."""
 
     def on_replaced(self, first: float, last: float) -> None:
-        """The server that is listened to took over from another one, `first` seconds ago; both may have taken events
-        for a moment, and this replica may have heard those of the other one until `last` seconds ago."""
+        """Another server became the primary `first` seconds ago; this replica left the old one `last` seconds ago.
+
+        Both may have taken events for a moment.
+        """
 
 
 class Feed(Protocol):
@@ -52,28 +58,23 @@ class Feed(Protocol):
     @property
     def state(self) -> FeedState: ...
     @property
-    def is_proven(self) -> bool:
-        """True if an event or a probe was received within the last few seconds."""
-
-    @property
     def counters(self) -> FeedCounters: ...
     @property
     def lost_seconds(self) -> float | None:
-        """For how long it is not sure that events arrive: 0 while it is, None if they never did."""
+        """How long events have surely not arrived: 0 while they arrive, None if they never did."""
 
     @property
     def trouble(self) -> Trouble | None:
-        """What an operator is to know now; None if all is well."""
+        """What an operator should know now; None if all is well."""
 
     def subscribe(self, redis_channel: str) -> None:
-        """Subscribe and load; `on_loaded` or `on_refused` follows, from a feed that is down later."""
+        """Subscribe and load. `on_loaded` or `on_refused` follows, on a feed that is down once it is back."""
 
     def unsubscribe(self, redis_channel: str) -> None:
-        """Let go of a channel."""
+        """Let go of a Redis channel. Nothing more of it is handed on."""
 
     def after_round_trip(self, redis_channel: str, then: Callable[[], None]) -> None:
-        """Call `then` once all that was published to the channel before now has been handed on; never, if it is loaded
-        anew before that."""
+        """Call `then` once all that was published before now has been handed on; never, if the link is lost first."""
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until it is cancelled."""

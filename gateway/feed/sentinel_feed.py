@@ -1,4 +1,4 @@
-"""The feed of a primary that Sentinels know, which may be another server after a failover."""
+"""The feed of a primary that Sentinels know. After a failover it is another server."""
 
 import asyncio
 import logging
@@ -13,30 +13,29 @@ from publisher.transport.url import RedisUrl
 
 logger = logging.getLogger("gateway.feed")
 
-LOCATE_SECONDS = 1.0  # between two questions where the primary is
-# From the answer that it is another one until it is left: publishers find that out themselves within half a second, and
-# what they said to the old one until then is thrown away, and so heard here or never.
+LOCATE_SECONDS = 1.0  # between two questions to the Sentinels
+# How long the old primary is still listened to. Publishers leave it within half a second. What they sent to it until
+# then is lost in Redis, so viewers get it here or never.
 LEAVE_SECONDS = 1.0
 
 
 class SentinelFeed(ServerFeed):
-    """Asks for each connection where the primary is, and goes on asking while there is one.
+    """Asks the Sentinels where the primary is, before each connection and while it lasts.
 
-    A primary that was cut off from its Sentinels, or that they have not told yet, answers on, and hears nothing of what
-    the new one publishes.
+    An old primary that was cut off from its Sentinels goes on answering, and gets no event of the new one.
     """
 
-    def __init__(self, url: RedisUrl, observer: FeedObserver, *, probe_channel: str) -> None:
-        super().__init__(url.url, observer, probe_channel=probe_channel)
+    def __init__(self, url: RedisUrl, observer: FeedObserver, *, probe_channel: str, memory_channel: str) -> None:
+        super().__init__(url.url, observer, probe_channel=probe_channel, memory_channel=memory_channel)
         self._sentinels = url
         self._place_now: Address | None = None
 
     async def _place(self) -> str:
         known = await ask_all(self._sentinels)
         before, self._place_now = self._place_now, known.place
-        if before is None:  # another replica may have left an older one a moment ago
+        if before is None:  # other replicas may have left an older primary a moment ago
             self._observer.on_replaced(known.seconds, known.seconds)
-        elif before != known.place:  # maybe long ago: this replica may have been frozen, or cut off
+        elif before != known.place:  # this replica may have been frozen, and listened to the old one until now
             self._observer.on_replaced(known.seconds, 0.0)
         return self._sentinels.at(*known.place)
 
@@ -56,8 +55,8 @@ class SentinelFeed(ServerFeed):
                 async with asyncio.timeout(PROBE_SECONDS):
                     place = (await ask_all(self._sentinels)).place
             except (RedisError, OSError, TimeoutError):
-                pass  # who cannot be asked says nothing against this server
-            except Exception:  # a bug, or what no Sentinel says: who does not ask on would miss the next failover
+                pass  # Sentinels that do not answer are no reason to leave this server
+            except Exception:  # a bug, or an odd answer: to stop asking would be to miss the next failover
                 logger.debug("Unexpected", exc_info=True)
             end_if_cancelled()
         await asyncio.sleep(LEAVE_SECONDS)

@@ -1,13 +1,14 @@
-"""The Redis side of a replica: one connection that subscribes, loads remembered states, and is proven to be alive.
+"""The feed of one server: a connection that subscribes, loads remembered states, and is probed to be alive.
 
-Everything goes over one RESP3 connection, on which Redis answers in the order in which it executes. So when the answer
-to `HGETALL` comes, everything published before it has come too, and everything after it is newer: a project's state is
-read right behind its SUBSCRIBE, in the same write, with nothing to be merged but what has no seq.
+Redis answers on a RESP3 connection in the order in which it executes. A project's state is read right behind its
+SUBSCRIBE, in the same write. So when the state comes, everything published before it has come too, and everything that
+follows is newer.
 """
 
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -37,69 +38,97 @@ from publisher.transport.slot_map import decoded
 
 logger = logging.getLogger("gateway.feed")
 
-MOST_LOADS_AT_ONCE = 64  # states that are asked for before their answers have come
-LOAD_BYTES_AT_ONCE = 4 << 20
-FIRST_LOAD_BYTES = 512 << 10  # the guess before the first state has come
-SILENCE_SECONDS = 1.0  # without an event; then the link is asked to prove itself
-ROLE_SECONDS = 2.0  # also while events come: a primary that was made a replica repeats those of its primary, with holes
+MOST_LOADS_AT_ONCE = 64  # states on their way at the same time
+LOAD_BYTES_AT_ONCE = 4 << 20  # the same in bytes
+FIRST_LOAD_BYTES = 512 << 10  # the guess at a state's size before the first one has come
+SILENCE_SECONDS = 1.0  # after that long without an event, the link is probed
+ROLE_SECONDS = 2.0  # and while events come: a primary that became a replica repeats its new primary's, with holes
 PROBE_SECONDS = 3.0  # a probe that takes longer means that the link is dead
 TICK_SECONDS = 0.25
 PROVEN_SECONDS = 5.0  # SILENCE + PROBE + a few ticks: a live link is never silent for longer
 RECONNECT_MIN_SECONDS = 0.05
 RECONNECT_MAX_SECONDS = 2.0
 
-_NOTHING = object()  # what the reader returns when no whole reply is there
+MEMORY_FIELD = "id"  # the field of the memory's id in its hash
+
+_NOTHING = object()  # the reader returns it while no reply is complete
 
 
 class ServerFeed(asyncio.Protocol):
     """The supervised connection to one server. Lives as long as the replica; used by one event loop only.
 
-    `SentinelFeed` and `ShardFeed` are for a server that may be another one tomorrow, and for one that may lose channels
-    to another.
+    Subclasses: `SentinelFeed`, for a primary that can fail over, and `Shard`, for one that can lose slots.
     """
 
-    def __init__(self, url: str, observer: FeedObserver, *, probe_channel: str, verbs: Verbs = PLAIN) -> None:
+    def __init__(
+        self, url: str, observer: FeedObserver, *, probe_channel: str, memory_channel: str, verbs: Verbs = PLAIN
+    ) -> None:
         self._url = url
         self._observer = observer
         self._verbs = verbs
         self.probe_channel = probe_channel
+        """The Redis channel of this replica's own, to which it publishes its probes."""
         self._probe_name = probe_channel.encode()
-        self._channels: dict[str, None] = {}  # what is asked for, whether there is a connection or not
-        self.state = FeedState.DOWN  # only `_enter` changes it
+        self.memory_channel = memory_channel
+        """The id of Redis' memory stands in the hash of this name, as if it were a project's."""
+        self._channels: dict[str, None] = {}
+        """The Redis channels that the hub wants, with or without a connection. A set that keeps its order."""
+        self.state = FeedState.DOWN
+        """Changed by `_enter` only."""
         self.counters = FeedCounters()
         self._outage_log = OutageLog(url)
-        self._live_until: float | None = None  # when events last came for sure, before the feed was lost
+        self._live_until: float | None = None
+        """When events last came for sure, before the feed was lost."""
+
         # The connection, while there is one.
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._expected: deque[Expected] = deque()
+        """The answers that Redis owes, in the order of the commands."""
         self._lost = asyncio.Event()
-        # Channels that are to be subscribed, and those whose state is on its way. A channel that was let go and wanted
-        # again has two answers coming: only the one that stands here counts, since the first belongs to a subscription
-        # that has ended.
+        """Set once the link is given up; `run` does the rest."""
+        self.memory_id: bytes | None = None
+        """The id of Redis' memory, read at each connect before any state. None: unknown."""
+        self._memory_refusal: hiredis.ReplyError | None = None
+        """Why Redis did not write the id, until it is read."""
+
+        # Redis channels on their way in or out.
         self._wanted: dict[str, None] = {}
+        """Those still to be subscribed."""
         self._loads: dict[str, Expected] = {}
-        self._load_bytes = FIRST_LOAD_BYTES  # a guess at the size of the next state: the largest of late
+        """Those whose state is on its way, with the one answer that counts.
+
+        If a Redis channel was let go and wanted again, two answers come. The first belongs to a subscription that has
+        ended.
+        """
+        self._load_bytes = FIRST_LOAD_BYTES
+        """A guess at the size of the next state: the largest of late."""
         self._unwanted: list[str] = []
+        """Those still to be unsubscribed."""
         self._flush_scheduled = False
-        # Proof of life: when an event or a probe came last, and when the probe was sent that has not come back.
+
+        # Proof of life, by the loop's clock.
         self._proven_at = float("-inf")
+        """When the last event or probe came."""
         self._probe_sent_at: float | None = None
+        """When the probe on its way was sent; None if there is none."""
         self._probed_at = float("-inf")
-        self._probe_clock = 0.0  # the same moment by a finer clock
+        """When the last probe was sent."""
+        self._probe_clock = 0.0
+        """The same moment by a finer clock."""
 
     # What the hub asks for
 
     def subscribe(self, redis_channel: str) -> None:
-        """Subscribe and load; `on_loaded` or `on_refused` follows, from a feed that is down later."""
+        """Subscribe and load. `on_loaded` or `on_refused` follows, on a feed that is down once it is back."""
         self._channels[redis_channel] = None
         if self._transport is not None:
             self._wanted[redis_channel] = None
             self._schedule_flush()
 
     def unsubscribe(self, redis_channel: str) -> None:
-        """Let go of a channel; nothing more of it is handed on."""
+        """Let go of a Redis channel. Nothing more of it is handed on."""
         self._channels.pop(redis_channel, None)
         self._loads.pop(redis_channel, None)
         if self._wanted.pop(redis_channel, "sent") == "sent" and self._transport is not None:
@@ -107,7 +136,7 @@ class ServerFeed(asyncio.Protocol):
             self._schedule_flush()
 
     def after_round_trip(self, redis_channel: str, then: Callable[[], None]) -> None:
-        """Call `then` once all that was published before now has been handed on; never, if the link is lost before."""
+        """Call `then` once all that was published before now has been handed on; never, if the link is lost first."""
         if self._transport is not None:
             self._write(self._command(Expected("ping", then=lambda _: then()), "PING"))
 
@@ -118,7 +147,7 @@ class ServerFeed(asyncio.Protocol):
 
     @property
     def lost_seconds(self) -> float | None:
-        """For how long it is not sure that events arrive: 0 while it is, None if they never did."""
+        """How long events have surely not arrived: 0 while they arrive, None if they never did."""
         if self.is_proven:
             return 0.0
         until = self._proven_at if self.state is FeedState.LIVE else self._live_until
@@ -126,13 +155,13 @@ class ServerFeed(asyncio.Protocol):
 
     @property
     def trouble(self) -> Trouble | None:
-        """What an operator is to know now; None if all is well."""
+        """What an operator should know now; None if all is well."""
         return self._outage_log.trouble(is_lost=not self.is_proven, now=asyncio.get_running_loop().time())
 
     # Supervision
 
     async def run(self) -> None:
-        """Connect, watch, and connect again, for ever; ends by cancellation."""
+        """Connect, watch, and connect again, until cancelled."""
         try:
             while True:
                 try:
@@ -142,7 +171,7 @@ class ServerFeed(asyncio.Protocol):
                 except (RedisError, OSError, TimeoutError) as error:
                     self._fail(error)
                 except Exception as error:
-                    # redis-py's, of a server that is no Redis, or a bug: the replica must come back from both.
+                    # A bug, or redis-py's about a server that is not a Redis. The replica must survive both.
                     self._fail(error)
                     logger.debug("Unexpected", exc_info=True)
                 end_if_cancelled()
@@ -156,7 +185,7 @@ class ServerFeed(asyncio.Protocol):
             self._enter(FeedState.CLOSED)
 
     async def _connect(self) -> None:
-        """Let redis-py open the connection (TLS, passwords, version), then take its transport over."""
+        """Let redis-py open the connection (TLS, password, protocol), then take over its transport."""
         connection = connection_to(await self._place())
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -170,14 +199,16 @@ class ServerFeed(asyncio.Protocol):
         self._begin(self._transport)
 
     def _begin(self, transport: asyncio.Transport) -> None:
-        """Ask on a new link for all that is asked for."""
+        """Ask on a new link for everything that the hub wants."""
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._expected.clear()
         self._loads.clear()
         self._unwanted.clear()
         self._lost.clear()
+        self.memory_id = None
         transport.set_protocol(self)
         self._enter(FeedState.LOADING)
+        self._read_memory()
         self._subscribe_to_probe()
         self._wanted = dict.fromkeys(self._channels)
         self._flush()
@@ -187,7 +218,7 @@ class ServerFeed(asyncio.Protocol):
         return self._url
 
     async def _watch(self) -> None:
-        """Return when the link is lost, or when it was silent and did not bring a probe back."""
+        """Return when the link is lost, or when it was silent and a probe did not come back."""
         while not self._lost.is_set():
             try:
                 async with asyncio.timeout(TICK_SECONDS):
@@ -199,33 +230,37 @@ class ServerFeed(asyncio.Protocol):
         if self._probe_sent_at is not None:
             if now - self._probe_sent_at > PROBE_SECONDS:
                 self._fail(TimeoutError(f"no probe came back within {PROBE_SECONDS:g} s"))
-        # A link may bring events and take no commands any more: then who subscribes would wait for ever.
+        # Also while an answer is owed: a link that brings events but takes no commands would keep subscribers waiting.
         elif self._expected or now - self._proven_at > SILENCE_SECONDS or now - self._probed_at > ROLE_SECONDS:
             self._send_probe()
 
     def _subscribe_to_probe(self) -> None:
         subscribe = self._verbs.subscribe
         self._write(self._command(Expected(subscribe, self.probe_channel), subscribe, self.probe_channel))
-        self._look()
         self._send_probe()
 
-    def _look(self) -> None:
-        """Read what is nowhere: a server that still loads its data is found out before it is called live."""
-        self._write(self._command(Expected("look", self.probe_channel), "HGETALL", jobs_key(self.probe_channel)))
+    def _read_memory(self) -> None:
+        """Read the id of Redis' memory, and write a random one first where there is none.
+
+        All states are read after it. A server that still loads its data answers with an error, and is not called live.
+        """
+        key, value = jobs_key(self.memory_channel), (self.memory_id or secrets.token_hex(8).encode()).decode()
+        self._write(self._command(Expected("write memory", key), "HSETNX", key, MEMORY_FIELD, value))
+        self._write(self._command(Expected("read memory", key), "HGETALL", key))
 
     def _send_probe(self) -> None:
-        """Publish to a channel of our own: its return proves that events arrive, which a PING would not.
+        """Publish to our own Redis channel. The event's return proves that events arrive, which a PING would not.
 
-        Not so at a server that was made a replica: it brings its own, and nothing else once its primary is out of
-        reach. HELLO tells, which every user may say.
+        A server that was made a replica brings its own events back too, and no others once its primary is out of reach.
+        The answer to HELLO tells the role, and every user may send it.
         """
         self._probe_sent_at = self._probed_at = asyncio.get_running_loop().time()
         self._probe_clock = time.perf_counter()
         self._write(self._command(Expected("hello"), "HELLO", "3"))
-        self._write(self._command(Expected("publish", self.probe_channel), self._verbs.publish, self.probe_channel, ""))
+        self._write(self._command(Expected("probe", self.probe_channel), self._verbs.publish, self.probe_channel, ""))
 
     def _fail(self, error: Exception) -> None:
-        """Give the link up; `run` does the rest."""
+        """Give up the link; `run` does the rest."""
         self._outage_log.failed(error, asyncio.get_running_loop().time())
         self._lost.set()
 
@@ -233,7 +268,7 @@ class ServerFeed(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         if self._connection is not None:
-            # It opened the connection for us; its own way to close would wait for the reader that we replaced.
+            # redis-py's own way to close would wait for the reader that we replaced.
             self._connection._reader = self._connection._writer = None
         self._transport = self._connection = None
 
@@ -255,13 +290,13 @@ class ServerFeed(asyncio.Protocol):
         return pack(*words)
 
     def _write(self, commands: bytes) -> None:
-        # Until `run` has its turn, a connection that was lost is still here; uvloop's raises when it is written to, and
-        # a client that subscribes in that moment would pay for it.
+        # Until `run` has its turn, a lost connection is still here. uvloop's transport raises when it is written to,
+        # and a client that subscribes at that moment would get the error.
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(commands)
 
     def _schedule_flush(self) -> None:
-        """All that is asked for in one turn of the loop goes out in one write."""
+        """Everything that is asked for in one turn of the loop goes out in one write."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -269,8 +304,8 @@ class ServerFeed(asyncio.Protocol):
     def _flush(self) -> None:
         self._flush_scheduled = False
         subscribe, commands = self._verbs.subscribe, self._unsubscribe_commands()
-        # Answers that are not read yet count against Redis' limit for a pub/sub client (32 MB by default), above
-        # which it would cut us off; and live events wait behind them.
+        # Answers that we have not read count against Redis' limit for a pub/sub client (32 MB by default); above it,
+        # Redis cuts us off. And live events wait behind them.
         most = max(1, min(MOST_LOADS_AT_ONCE, LOAD_BYTES_AT_ONCE // self._load_bytes))
         while self._wanted and len(self._loads) < most:
             redis_channel = next(iter(self._wanted))
@@ -294,8 +329,8 @@ class ServerFeed(asyncio.Protocol):
             self._read_replies()
         except hiredis.HiredisError as error:
             self._fail(error)
-        except Exception as error:  # a word of a type that no Redis says there: asked for each, events would cost more
-            self._fail(hiredis.ProtocolError(f"what came makes no sense: {error!r:.80}"))
+        except Exception as error:  # an answer of an odd type. To check each would make events cost more
+            self._fail(hiredis.ProtocolError(f"the answer makes no sense: {error!r:.80}"))
             logger.debug("Unexpected", exc_info=True)
         if self._wanted and not self._lost.is_set():
             self._flush()
@@ -304,7 +339,7 @@ class ServerFeed(asyncio.Protocol):
             self._enter(FeedState.LIVE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # The call for a connection that was given up already comes late, when another may be in use.
+        # For a connection that was given up, this call comes late: another may be in use.
         if self._transport is not None and self._transport.is_closing() and not self._lost.is_set():
             self._fail(exc or ConnectionResetError("it closed the connection"))
 
@@ -318,7 +353,7 @@ class ServerFeed(asyncio.Protocol):
                 if kind == message and type(payload) is bytes:
                     events.setdefault(name, []).append(payload)
                     continue
-            # Answers and events are handled in the order in which Redis gave them: a state holds what came before it.
+            # Keep the order in which Redis sent events and answers: a state holds every event before it.
             self._hand_on(events)
             events = {}
             if is_push:
@@ -326,7 +361,7 @@ class ServerFeed(asyncio.Protocol):
             else:
                 self._on_answer(reply)
             if self._lost.is_set():
-                return  # what follows belongs to a link that was given up
+                return  # the rest belongs to a link that was given up
         self._hand_on(events)
 
     def _hand_on(self, events: dict[bytes, list[bytes]]) -> None:
@@ -338,18 +373,20 @@ class ServerFeed(asyncio.Protocol):
             self._observer.on_events(events)
 
     def _on_push(self, push: list[Any]) -> None:
-        """SUBSCRIBE and UNSUBSCRIBE have no answer but this."""
+        """The answer to SUBSCRIBE and UNSUBSCRIBE is a push."""
         if len(push) != 3 or not self._expected or self._expected.popleft().kind != decoded(push[0]).upper():
-            raise hiredis.ProtocolError(f"a push that was not asked for: {push!r:.80}")
+            raise hiredis.ProtocolError(f"an unexpected push: {push!r:.80}")
 
     def _on_answer(self, answer: Any) -> None:
         if not self._expected:
-            raise hiredis.ProtocolError(f"an answer that was not asked for: {answer!r:.80}")
+            raise hiredis.ProtocolError(f"an unexpected answer: {answer!r:.80}")
         expected = self._expected.popleft()
         if isinstance(answer, hiredis.ReplyError):
             self._on_error(expected, answer)
         elif expected.kind == "load":
             self._on_state(expected, read_state(answer))
+        elif expected.kind == "read memory":
+            self._on_memory(read_state(answer))
         elif expected.kind == "hello" and is_replica(answer):
             self._on_replica()
         elif expected.then is not None:
@@ -359,23 +396,42 @@ class ServerFeed(asyncio.Protocol):
         self._fail(ConnectionResetError("it is a replica"))
 
     def _on_error(self, expected: Expected, error: hiredis.ReplyError) -> None:
-        """A Redis that refuses one project goes on with the others; for any other error the link is given up."""
-        is_of_one = expected.kind == "look" or expected.redis_channel not in ("", self.probe_channel)
-        if not is_of_one or not str(error).startswith(REFUSALS):
+        """Go on with the other projects if Redis refuses one; give up the link for any other error."""
+        is_refusal = str(error).startswith(REFUSALS)
+        if expected.kind == "write memory":
+            self._on_memory_refused(error)
+        elif expected.kind == "read memory" and is_refusal:
+            self._on_memory({}, error)
+        elif not is_refusal or expected.redis_channel in ("", self.probe_channel):
             self._fail(error)
-            return
-        if expected.kind == "look":  # the projects' own states may be another matter
-            return
-        self._outage_log.refused(
-            expected.kind.lower(), expected.redis_channel, error, asyncio.get_running_loop().time()
-        )
-        if expected.kind == "load":
-            self._on_state(expected, {})  # live events can be had all the same
-        elif expected.kind == self._verbs.subscribe and self._loads.pop(expected.redis_channel, None) is not None:
-            self._observer.on_refused(expected.redis_channel)
+        else:
+            self._refused(expected.kind.lower(), expected.redis_channel, error)
+            if expected.kind == "load":
+                self._on_state(expected, {})  # live events arrive all the same
+            elif expected.kind == self._verbs.subscribe and self._loads.pop(expected.redis_channel, None) is not None:
+                self._observer.on_refused(expected.redis_channel)
+
+    def _refused(self, what: str, name: str, error: hiredis.ReplyError) -> None:
+        self._outage_log.refused(what, name, error, asyncio.get_running_loop().time())
+
+    def _on_memory_refused(self, error: hiredis.ReplyError) -> None:
+        if str(error).startswith("READONLY"):
+            self._on_replica()
+        self._memory_refusal = error
+
+    def _on_memory(self, state: Remembered, refusal: hiredis.ReplyError | None = None) -> None:
+        """Take the id of Redis' memory. Without a right to write it, one that another replica wrote serves as well.
+
+        Not if Redis' memory is full: publish.lua then sends events that it cannot remember.
+        """
+        refusal, self._memory_refusal = self._memory_refusal or refusal, None
+        is_full = refusal is not None and str(refusal).startswith("OOM")
+        self.memory_id = None if is_full else state.get(MEMORY_FIELD.encode())
+        if self.memory_id is None and refusal is not None:
+            self._refused("keep", jobs_key(self.memory_channel), refusal)
 
     def _on_state(self, expected: Expected, state: Remembered) -> None:
         if self._loads.get(expected.redis_channel) is expected:
             del self._loads[expected.redis_channel]
             self._load_bytes = max(sum(map(len, state.values())), self._load_bytes * 3 // 4, 1)
-            self._observer.on_loaded(expected.redis_channel, state)
+            self._observer.on_loaded(expected.redis_channel, state, self.memory_id)

@@ -1,4 +1,4 @@
-"""Who owns which slots of a Cluster, put together from what several nodes say. No I/O."""
+"""Who owns which slots of a Cluster, from the answers of several nodes. No I/O."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,21 +8,21 @@ from publisher.transport.slot_map import Span, decoded, read_slots
 
 
 class View(NamedTuple):
-    """What one node knows."""
+    """What one node says."""
 
     spans: tuple[Span, ...]
     epochs: Mapping[str, int]
-    """By the id of a node: how new its claim to its slots is."""
+    """How new each node's claim to its slots is, by the id of the node."""
     node: str
     """Its own id."""
     migrating: frozenset[int]
-    """Slots of this node that are on their way to another: the keys go first, one by one."""
+    """The slots that this node is giving away. The keys go first, one by one."""
 
     @classmethod
     def of(cls, host: str, slots: Any, nodes: Any) -> "View":
         """Read the answers to CLUSTER SLOTS and CLUSTER NODES, from a node that was reached at `host`.
 
-        Raises `ValueError` for what are no such answers.
+        Raises `ValueError` for any other answers.
         """
         epochs: dict[str, int] = {}
         node = ""
@@ -37,16 +37,16 @@ class View(NamedTuple):
 
 
 def read_migrating(nodes: Any) -> frozenset[int]:
-    """The slots that a node is giving away, from its answer to CLUSTER NODES: the rest of that may be very long."""
+    """Read the slots that a node is giving away from its answer to CLUSTER NODES, which may be very long."""
     own = re.search(r"^\S+ \S+ \S*myself.*", decoded(nodes), re.MULTILINE)
     return frozenset(int(slot) for slot in re.findall(r"\[(\d{1,5})->-", own[0])) if own else frozenset()
 
 
 def owners(views: Iterable[View]) -> dict[int, str]:
-    """The address of the primary of each slot; where nodes disagree, the newest claim counts, as among themselves.
+    """Return the address of the primary of each slot. Where nodes disagree the newest claim counts, as among them.
 
-    A primary that was cut off from the others goes on saying that its slots are its own. But what others say of a node
-    that says otherwise itself is hearsay: a slot that moves twice in a moment may be said to be where it is no more.
+    A primary that was cut off goes on claiming its slots, with an old claim. But a node's own view of its slots beats
+    what others report about it: their report may be late when a slot moves twice within a moment.
     """
     views = list(views)
     own = {view.node: _slots_of(view, view.node) for view in views}
@@ -63,6 +63,6 @@ def _slots_of(view: View, node: str) -> frozenset[int]:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Take `host:port` apart; the host may be an IPv6 address."""
+    """Split `host:port`. The host may be an IPv6 address."""
     host, _, port = address.rpartition(":")
     return host, int(port)

@@ -21,10 +21,12 @@ def without_reload() -> None:
     """After an outage the remembered state is not looked at: live events only."""
     load = Channel.load
 
-    def load_once(self: Channel, remembered: Mapping[bytes, bytes], *, now: int = 0, outage: int = 0) -> None:
+    def load_once(
+        self: Channel, remembered: Mapping[bytes, bytes], *, memory_id: bytes | None = None, now: int = 0
+    ) -> None:
         if self.seq:
             remembered = {b"seq": b"%d" % self.seq, b"from": b"%d" % self._from}
-        load(self, remembered, now=now)
+        load(self, remembered, memory_id=memory_id, now=now)
 
     Channel.load = load_once  # type: ignore[method-assign]
 

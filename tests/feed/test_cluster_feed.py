@@ -31,7 +31,12 @@ class Stage:
     def __init__(self, cluster: SmallCluster, url: str) -> None:
         self.cluster = cluster
         self.observer = RecordingObserver()
-        self.feed = ClusterFeed(RedisUrl.parse(url), self.observer, f"project:~probe:{uuid4().hex}")
+        self.feed = ClusterFeed(
+            RedisUrl.parse(url),
+            self.observer,
+            probe_channel=f"project:~probe:{uuid4().hex}",
+            memory_channel="project:~memory",
+        )
         self.first, self.second = (self.channel_at(node) for node in cluster.nodes)
 
     def channel_at(self, node: Node) -> str:
@@ -104,7 +109,6 @@ async def test_channels_of_every_shard_are_loaded_and_heard(stage: Stage) -> Non
         assert stage.observer.states[redis_channel] == {b"job\n": f"remembered of {redis_channel}".encode()}
         await stage.hears(redis_channel, "an event")
     assert stage.observer.count("live") == 1
-    assert stage.feed.is_proven
     assert stage.feed.lost_seconds == 0
     assert stage.feed.trouble is None
 
@@ -161,7 +165,7 @@ async def test_what_is_published_while_a_slot_is_half_moved_comes_with_its_state
 async def test_in_a_large_cluster_a_slot_that_is_half_moved_is_noticed_at_a_shard_that_is_not_asked_for_all(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_ASKED", 1)
+    monkeypatch.setattr(module, "MAX_ASKED", 1)
     for redis_channel in (stage.first, stage.second):
         stage.cluster.remember(redis_channel, "before")
         await stage.watch(redis_channel)
@@ -202,11 +206,11 @@ async def test_a_probe_whose_slot_moves_is_replaced(stage: Stage) -> None:
     await stage.watch(stage.first)
     shard = stage.feed._homes[stage.first]
     assert shard is not None
-    probe = shard.feed.probe_channel
+    probe = shard.probe_channel
     await asyncio.to_thread(stage.cluster.move, probe)
-    await eventually(lambda: shard.feed.probe_channel != probe, "another probe")
-    proven = shard.feed._proven_at
-    await eventually(lambda: shard.feed._proven_at > proven + 1, "its return")
+    await eventually(lambda: shard.probe_channel != probe, "another probe")
+    proven = shard._proven_at
+    await eventually(lambda: shard._proven_at > proven + 1, "its return")
     assert stage.observer.count("lost") == 0
 
 
@@ -216,7 +220,6 @@ async def test_a_shard_that_is_gone_costs_the_others_nothing(own_stage: Stage) -
     second.kill()
     await eventually(lambda: stage.observer.count("lost") == 1, "the loss")
     assert stage.observer.lost == [[stage.second]]
-    assert not stage.feed.is_proven
     assert stage.feed.state is not FeedState.LIVE
     assert stage.feed.trouble is not None
     assert stage.feed.trouble.error.startswith(f"{second.address}: ")
@@ -325,7 +328,7 @@ async def test_a_probe_whose_slot_left_and_came_back_is_heard_again(stage: Stage
     shard = stage.feed._homes[stage.first]
     assert shard is not None
     for _ in range(2):
-        await asyncio.to_thread(stage.cluster.move, shard.feed.probe_channel)
+        await asyncio.to_thread(stage.cluster.move, shard.probe_channel)
     await asyncio.sleep(4)
     assert stage.observer.count("lost") == 0
 
@@ -382,7 +385,7 @@ async def test_what_no_redis_says_costs_a_connection_at_most(
     await stage.watch(stage.first)
     shard = stage.feed._homes[stage.first]
     assert shard is not None
-    shard.feed.data_received(answer)
+    shard.data_received(answer)
     await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live again")
     await stage.hears(stage.first, "news")
     assert "Traceback" not in caplog.text
@@ -393,12 +396,12 @@ async def test_what_is_no_state_is_none_where_a_channel_is_checked(stage: Stage)
     await stage.watch(stage.first)
     shard = stage.feed._homes[stage.first]
     assert shard is not None
-    await eventually(lambda: not shard.feed._expected, "all answers")
+    await eventually(lambda: not shard._expected, "all answers")
     shard.check(stage.first)
-    assert [expected.kind for expected in shard.feed._expected] == ["check"]
+    assert [expected.kind for expected in shard._expected] == ["check"]
     stage.feed._await([stage.first])
     loads = stage.loads(stage.first)
-    shard.feed.data_received(b"%1\r\n:1\r\n:2\r\n")
+    shard.data_received(b"%1\r\n:1\r\n:2\r\n")
     assert stage.loads(stage.first) == loads
     await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live again")
     await stage.hears(stage.first, "news")
@@ -413,7 +416,7 @@ async def test_a_state_that_is_nobody_knows_where_is_looked_up_anew_and_no_other
     shard = stage.feed._homes[stage.first]
     assert shard is not None
     loads = stage.loads(stage.first)
-    shard.feed._on_error(Expected("check", stage.first), hiredis.ReplyError(f"ASK 12 {place}"))
+    shard._on_error(Expected("check", stage.first), hiredis.ReplyError(f"ASK 12 {place}"))
     assert stage.feed._asked == {}
     await eventually(lambda: stage.loads(stage.first) > loads, "the state, from who owns the slot")
     await stage.hears(stage.first, "news")
@@ -458,7 +461,7 @@ async def test_a_cluster_that_cannot_be_reached_is_said_once_and_tried_again(
 async def test_control_without_an_ear_for_moves_a_channel_is_lost(
     cluster: SmallCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Shard, "on_moved", lambda *arguments: None)
+    monkeypatch.setattr(Shard, "_move", lambda *arguments: None)
     arrange = ClusterFeed._arrange
     monkeypatch.setattr(ClusterFeed, "_arrange", lambda feed, slots: None if feed._shards else arrange(feed, slots))
     async with running(cluster) as stage:

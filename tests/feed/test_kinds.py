@@ -22,7 +22,7 @@ from tests.recording_observer import RecordingObserver
     ],
 )
 async def test_each_kind_of_url_has_its_feed(url: str, kind: type) -> None:
-    assert type(feed_for(url, RecordingObserver(), "project:~probe")) is kind
+    assert type(feed_for(url, RecordingObserver(), replica_id="a")) is kind
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Place:
 @asynccontextmanager
 async def running(*, live: bool = True) -> AsyncIterator[tuple[SentinelFeed, RecordingObserver]]:
     observer = RecordingObserver()
-    feed = SentinelFeed(URL, observer, probe_channel=f"project:~probe:{uuid4().hex}")
+    feed = SentinelFeed(URL, observer, probe_channel=f"project:~probe:{uuid4().hex}", memory_channel="project:~memory")
     task = asyncio.create_task(feed.run())
     try:
         if live:

@@ -23,13 +23,15 @@ from tests.contract.deadlines import eventually
 from tests.contract.processes import RedisServer, free_port
 from tests.recording_observer import RecordingObserver
 
+MEMORY = "project:~memory"
+
 
 class Stage:
     """A feed that runs, its observer, and a client of the same server."""
 
     def __init__(self, url: str) -> None:
         self.observer = RecordingObserver()
-        self.feed = ServerFeed(url, self.observer, probe_channel=f"project:~probe:{uuid4().hex}")
+        self.feed = ServerFeed(url, self.observer, probe_channel=f"project:~probe:{uuid4().hex}", memory_channel=MEMORY)
         self.client: Any = redis.asyncio.Redis.from_url(url)
         self.redis_channel = f"project:{uuid4().hex}"
 
@@ -630,7 +632,7 @@ async def test_control_without_a_look_at_the_role_a_replica_is_taken_for_alive(
 @pytest.fixture
 def unreadable(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
     """Lets everybody in and answers MASTERDOWN to a read, as one that loads answers LOADING."""
-    monkeypatch.setattr(module, "is_replica", lambda hello: False)
+    monkeypatch.setattr(ServerFeed, "_on_replica", lambda feed: None)
     own_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
     own_redis.command("REPLICAOF", "127.0.0.1", free_port())
     return own_redis
@@ -642,19 +644,78 @@ async def test_a_server_that_cannot_be_read_is_not_called_live(unreadable: Redis
         assert "live" not in stage.observer.told
 
 
-async def test_control_without_a_look_a_server_that_cannot_be_read_is_called_live(
+async def test_control_without_the_memory_a_server_that_cannot_be_read_is_called_live(
     unreadable: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ServerFeed, "_look", lambda feed: None)
+    monkeypatch.setattr(ServerFeed, "_read_memory", lambda feed: None)
     async with running(unreadable.url):
         pass
+
+
+# The memory's id
+
+
+async def memory_of(stage: Stage) -> bytes | None:
+    """The id that the next state comes with."""
+    await stage.watch(f"project:{uuid4().hex}")
+    return stage.observer.memory_ids[-1]
+
+
+async def test_the_memory_has_one_id_for_all_replicas_and_keeps_it(own_stage: Stage, own_redis: RedisServer) -> None:
+    before = await memory_of(own_stage)
+    assert before
+    assert await own_stage.client.ttl(jobs_key(MEMORY)) == -1, "it does not expire"
+    await own_stage.kill()
+    await eventually(lambda: own_stage.observer.count("live") == 2, "the feed to be live again")
+    assert await memory_of(own_stage) == before
+    async with running(own_redis.url) as other:
+        assert await memory_of(other) == before, "one for all replicas"
+
+
+async def test_an_emptied_redis_gets_another_id_at_the_next_connect(own_stage: Stage, own_redis: RedisServer) -> None:
+    before = await memory_of(own_stage)
+    own_redis.command("FLUSHALL")
+    async with running(own_redis.url) as other:
+        after = await memory_of(other)
+    assert None is not after != before
+    assert await memory_of(own_stage) == before, "this one heard all that was published until now"
+    await own_stage.kill()
+    await eventually(lambda: own_stage.observer.count("live") == 2, "the feed to be live again")
+    assert await memory_of(own_stage) == after
+
+
+READER = ["resetkeys", "%R~{project:*}:jobs"]
+
+
+async def test_a_user_that_may_not_write_the_id_uses_that_of_another_replica(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with user(own_redis, "allchannels", *READER) as url:
+        async with running(url) as stage:
+            assert await memory_of(stage) is None
+            assert "NOPERM" in error_of(stage.feed)
+        [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert "refuses to keep {project:~memory}:jobs" in line
+        async with running(own_redis.url) as owner, running(url) as stage:
+            assert await memory_of(stage) == await memory_of(owner) is not None
+            assert error_of(stage.feed) == ""
+
+
+async def test_a_redis_whose_memory_is_full_may_have_forgotten_what_it_sent(
+    own_stage: Stage, own_redis: RedisServer
+) -> None:
+    own_redis.command("CONFIG", "SET", "maxmemory", "1")
+    await own_stage.kill()
+    await eventually(lambda: own_stage.observer.count("live") == 2, "the feed to be live again")
+    assert await memory_of(own_stage) is None
+    assert "OOM" in error_of(own_stage.feed)
 
 
 # For how long
 
 
 async def test_a_feed_that_never_was_live_has_not_been_lost_for_any_time() -> None:
-    assert ServerFeed("redis://unused", RecordingObserver(), probe_channel="x").lost_seconds is None
+    assert ServerFeed("redis://unused", RecordingObserver(), probe_channel="x", memory_channel="y").lost_seconds is None
 
 
 async def test_a_feed_is_lost_from_its_last_proof_on_until_it_is_live_again(
@@ -702,7 +763,9 @@ async def test_a_round_trip_on_a_link_that_is_lost_never_ends(own_stage: Stage) 
 
 async def test_a_round_trip_without_a_link_never_ends() -> None:
     called: list[int] = []
-    ServerFeed("redis://unused", RecordingObserver(), probe_channel="x").after_round_trip("p", lambda: called.append(1))
+    ServerFeed("redis://unused", RecordingObserver(), probe_channel="x", memory_channel="y").after_round_trip(
+        "p", lambda: called.append(1)
+    )
     assert called == []
 
 
@@ -710,7 +773,7 @@ async def test_a_round_trip_without_a_link_never_ends() -> None:
 
 
 async def test_a_feed_that_has_not_begun_is_down_and_not_proven() -> None:
-    feed = ServerFeed("redis://unused", RecordingObserver(), probe_channel="x")
+    feed = ServerFeed("redis://unused", RecordingObserver(), probe_channel="x", memory_channel="y")
     assert feed.state is FeedState.DOWN
     assert not feed.is_proven
 
@@ -732,7 +795,10 @@ async def test_a_feed_that_is_ended_while_it_connects_ends(redis_server: RedisSe
     told = []
     for turns in range(18):
         feed = ServerFeed(
-            f"redis://{user}127.0.0.1:{redis_server.port}", RecordingObserver(), probe_channel="project:~probe:x"
+            f"redis://{user}127.0.0.1:{redis_server.port}",
+            RecordingObserver(),
+            probe_channel="project:~probe:x",
+            memory_channel=MEMORY,
         )
         task = asyncio.create_task(feed.run())
         for _ in range(turns):
