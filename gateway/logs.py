@@ -1,5 +1,7 @@
-"""The log: text for people at a terminal, one JSON object a line for programs; in both a record is one that nobody
-can forge, and no secret is in it."""
+"""The log: text for a terminal, or one JSON object per line for programs.
+
+No logged text can forge a record in either form, and no record contains a secret.
+"""
 
 import json
 import logging
@@ -19,10 +21,10 @@ logger = logging.getLogger("gateway")
 
 LogFormat = Literal["text", "json"]
 
-LONGEST_LINE = 16_000  # bytes: container runtimes cut lines at 16 KB, and half an object is no JSON
-LONGEST = 8_000  # bytes of a message, and of a traceback, as they are written
-LEAST_ROOM = 20  # bytes: of a number, or of some letters; an extra that has no more is left out
-EXTRAS_ROOM = 1_000  # bytes that a long traceback leaves to what follows it
+LONGEST_LINE = 16_000  # bytes; container runtimes cut lines at 16 KB, and a cut object is not JSON
+LONGEST = 8_000  # bytes of a message or traceback, as written
+LEAST_ROOM = 20  # bytes for the value of an extra; with less room the extra is left out
+EXTRAS_ROOM = 1_000  # bytes that a long traceback leaves for the extras after it
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}  # the last: uvicorn's
 _OURS = ("ts", "level", "logger", "message", "exception")
@@ -49,7 +51,7 @@ class _Formatter(logging.Formatter):
     def _message(self, record: logging.LogRecord) -> str:
         try:
             return self._redacted(record.getMessage())
-        except Exception:  # arguments that do not fit: the record is worth more than the reason
+        except Exception:  # arguments that do not match the format: log both instead
             return self._redacted(f"{record.msg!r} {record.args!r}")
 
     def _exception(self, record: logging.LogRecord) -> str:
@@ -67,7 +69,7 @@ class _Formatter(logging.Formatter):
 
 
 class TextFormatter(_Formatter):
-    """`12:00:01 INFO message name=value`; a traceback follows, indented."""
+    """`12:00:01 INFO message name=value`, and an indented traceback below."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
@@ -79,7 +81,7 @@ class TextFormatter(_Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """One object a line, in ASCII."""
+    """One JSON object per line, in ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -102,8 +104,8 @@ class JsonFormatter(_Formatter):
 def start_logging(
     level: str, log_format: Literal["auto", "text", "json"], secrets: Sequence[str] = (), stream: TextIO | None = None
 ) -> LogFormat:
-    """Send every record of this process, libraries' and warnings too, to standard error; returns the form chosen."""
-    if sys.stderr is None:  # it was closed; the next file to be opened would be taken for it
+    """Log every record of this process to standard error, also warnings and those of libraries; returns the form."""
+    if sys.stderr is None:  # it was closed; the next file to be opened would get its number
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 for as long as the process lives
     stream = stream or sys.stderr
     chosen: LogFormat = log_format if log_format != "auto" else "text" if stream.isatty() else "json"
@@ -118,7 +120,7 @@ def start_logging(
 
 
 def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A crash is a record, too. The process ends with 1 after it."""
+    """Log an uncaught exception. The process then exits with 1."""
     logger.critical("Ended by an error: %s", kind.__name__, exc_info=(kind, error, trace))
 
 
@@ -128,7 +130,7 @@ def _log_thread_end(end: threading.ExceptHookArgs) -> None:
 
 
 def _log_ignored(end: "sys.UnraisableHookArgs") -> None:
-    """Of a finalizer, say, whose errors nobody can catch."""
+    """Log an error that no code can catch, for example in a finalizer."""
     where = getattr(end.object, "__qualname__", type(end.object).__name__)
     error = end.exc_value or end.exc_type()
-    logger.error("An error that nobody could catch, in %s: %s", where, end.exc_type.__name__, exc_info=error)
+    logger.error("Uncaught error in %s: %s", where, end.exc_type.__name__, exc_info=error)

@@ -1,4 +1,4 @@
-"""One event on its way to Redis, without the I/O: what is sent, and how."""
+"""One event as the command that Redis runs for it. No I/O."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -15,21 +15,20 @@ from publisher.tracing import with_trace
 SCRIPT = files("publisher").joinpath("publish.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-MAX_JOBS = 1_000  # the jobs that are remembered of a project
-TRIM_SLACK = 125  # trimming costs about a millisecond of Redis; this spreads it over 125 new jobs
+MAX_JOBS = 1_000  # remembered per project
+TRIM_SLACK = 125  # trimming takes Redis about a millisecond; this spreads it over 125 new jobs
 TIME_TO_LIVE_SECONDS = 3_600
 
-BATCH = 1_000  # events of one round trip; more would only fill the buffers of both sides
-
-PART = 50  # of these are written at once: Redis works on a part while the next is on its way
+BATCH = 1_000  # events per round trip; more would only fill the buffers of both sides
+PART = 50  # events per write: Redis runs one part while the next one travels
 
 
 def _bulk(word: bytes) -> bytes:
-    """A word of a command in Redis' protocol."""
+    """A bulk string of Redis' protocol."""
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-# An EVALSHA of 13 words, of which six are the event's: each a length and the word.
+# An EVALSHA of 13 words. Six of them differ by event: for each, its length and itself.
 _EVALSHA = b"".join(
     [
         b"*13\r\n", _bulk(b"EVALSHA"), _bulk(SCRIPT_SHA.encode()), _bulk(b"1"), 6 * b"$%d\r\n%b\r\n",
@@ -37,15 +36,15 @@ _EVALSHA = b"".join(
     ]
 )  # fmt: skip
 
-# What Redis says to a publication. The last: it was sent, and cannot be remembered; its seq and Redis' reason.
+# What Redis answers to a publication. A list: the event was sent, but not remembered; its seq, and Redis' error.
 Answer = int | None | Exception | list[int | bytes]
 
 
 class Publication(NamedTuple):
-    """An event that was checked, as the arguments of publish.lua."""
+    """A checked event, as the arguments of publish.lua."""
 
     key: str
-    channel: str
+    redis_channel: str
     payload: bytes
     field: str
     attempt: int | str
@@ -62,12 +61,12 @@ class Publication(NamedTuple):
         `context` is OpenTelemetry's, if not the caller's.
         """
         checked = check_event(event)
-        channel = redis_channel_of(check_project_id(project_id), namespace)
-        if checked.seq is not None:  # the script gives a new one
+        redis_channel = redis_channel_of(check_project_id(project_id), namespace)
+        if checked.seq is not None:  # the script sets a new one
             checked = checked.model_copy(update={"seq": None})
         return cls(
-            key=jobs_key(channel),
-            channel=channel,
+            key=jobs_key(redis_channel),
+            redis_channel=redis_channel,
             payload=with_trace(event_to_json(checked), context),
             field=job_field(checked.job_id, checked.sentence_id),
             attempt="" if checked.attempt is None else checked.attempt,
@@ -91,13 +90,14 @@ class Publication(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The event in a few words, for a log line: never its texts."""
+        """The event in a few words, for a log line; without its `message` or `error`."""
         return f"{self.event.type} of job {self.event.job_id!r} in project {self.project_id!r}"
 
     @property
     def evalsha(self) -> bytes:
-        """The whole command, as it goes over the wire: 2 us where redis-py needs 5."""
-        key, channel, payload, field = self.key.encode(), self.channel.encode(), self.payload, self.field.encode()
+        """The whole command in Redis' protocol. Takes 2 us; redis-py needs 5."""
+        key, channel = self.key.encode(), self.redis_channel.encode()
+        payload, field = self.payload, self.field.encode()
         attempt, progress = str(self.attempt).encode(), str(self.progress).encode()
         return _EVALSHA % (
             len(key), key, len(channel), channel, len(payload), payload, len(field), field, len(attempt), attempt,
@@ -106,13 +106,13 @@ class Publication(NamedTuple):
 
     @property
     def script_arguments(self) -> tuple[Any, ...]:
-        """What follows the script, or its hash, in EVAL and EVALSHA."""
+        """The arguments of EVAL and EVALSHA after the script or its hash."""
         return (
-            1, self.key, self.channel, self.payload, self.field, self.attempt, self.progress,
+            1, self.key, self.redis_channel, self.payload, self.field, self.attempt, self.progress,
             MAX_JOBS, TRIM_SLACK, TIME_TO_LIVE_SECONDS, "PUBLISH",
         )  # fmt: skip
 
 
 def where_remembered(project_id: str, job_id: str, sentence_id: str | None, namespace: str) -> tuple[str, str]:
-    """The key and field at which publish.lua keeps a job's last event."""
+    """The key and field under which publish.lua keeps a job's last event; raises `EventError`."""
     return jobs_key(redis_channel_of(check_project_id(project_id), namespace)), job_field(job_id, sentence_id)

@@ -1,4 +1,4 @@
-"""What a publisher reads from the environment; nothing else in this package does."""
+"""The settings of a publisher. No other module of this package reads the environment."""
 
 import os
 import re
@@ -16,15 +16,15 @@ class PublisherSettings(NamedTuple):
 
     redis_url: str = DEFAULT_REDIS_URL
     namespace: str = ""
-    """Set before `project:<id>`, so that two environments on one Redis do not hear each other."""
+    """Prefix of `project:<id>`, so that two environments can share one Redis."""
     replay: bool = True
-    """False: a plain PUBLISH. Nothing is remembered, and no event has a seq."""
+    """False: events are sent by a plain PUBLISH. Redis remembers none of them, and they have no seq."""
 
     @classmethod
     def from_environment(cls) -> "PublisherSettings":
-        """Read `REDIS_URL`, `PROGRESS_NAMESPACE` and `PROGRESS_REPLAY`; raises `ValueError` for a wrong one.
+        """Read `REDIS_URL`, `PROGRESS_NAMESPACE` and `PROGRESS_REPLAY`; raises `ValueError` for a bad value.
 
-        Read anew at each publish (a microsecond), so that a change, in a test for example, needs no reset.
+        Called for each event (it takes a microsecond), so a change of the environment counts at once.
         """
         return cls(
             os.environ.get("REDIS_URL") or DEFAULT_REDIS_URL,
@@ -34,20 +34,20 @@ class PublisherSettings(NamedTuple):
 
 
 def read_replay(text: str) -> bool:
-    """What `PROGRESS_REPLAY` says; empty is on. Raises `ValueError`."""
+    """The value of `PROGRESS_REPLAY`; empty is on. Raises `ValueError`."""
     if text.lower() not in _OFF | _ON:
         raise ValueError(f"PROGRESS_REPLAY is {text.lower()!r}; use on or off")
     return text.lower() not in _OFF
 
 
 def check_namespace(namespace: str) -> str:
-    """Return `namespace`: empty, or of the form of a project id, and no channel of another. Raises `ValueError`."""
+    """Return `namespace`: empty, or of the form of a project id and without the part `project`. Raises `ValueError`."""
     if namespace and not re.fullmatch(PROJECT_ID_PATTERN, namespace):
         raise ValueError(f"PROGRESS_NAMESPACE is {namespace!r}; use {PROJECT_ID_RULE}")
-    # `project:project:x` is project `x` of the namespace `project`, and project `project:x` of none.
+    # `project:project:x` would be project `x` in namespace `project`, and project `project:x` without a namespace.
     if "project" in namespace.split(":"):
         raise ValueError(
-            f"PROGRESS_NAMESPACE is {namespace!r}, which separates nothing: its channels may be those of others; "
+            f"PROGRESS_NAMESPACE is {namespace!r}: its Redis channels could be those of another namespace; "
             "use one without the part 'project'"
         )
     return namespace

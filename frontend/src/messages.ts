@@ -3,7 +3,7 @@
  * own models; tests hold both to be current.
  */
 
-/** What was wrong with one message of a client; the connection stays. */
+/** Why a message of a client was refused. The connection stays open. */
 export type ErrorCode =
   | "not_text"
   | "not_json"

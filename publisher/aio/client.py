@@ -201,7 +201,7 @@ async def _send(client: "redis.asyncio.Redis", batch: Sequence[Publication], *, 
         if replay:
             pipeline.evalsha(SCRIPT_SHA, *publication.script_arguments)
         else:
-            pipeline.publish(publication.channel, publication.payload)
+            pipeline.publish(publication.redis_channel, publication.payload)
     answers: list[Answer] = await _execute(pipeline)
     if any(isinstance(answer, ReadOnlyError) for answer in answers):
         # After a failover the same name may lead to another server.

@@ -1,4 +1,4 @@
-"""Inngest: functions that tell how they go, by a middleware (extra `inngest`).
+"""Inngest: a middleware that publishes the progress of functions (extra `inngest`).
 
     client = inngest.Inngest(app_id="studio", middleware=[progress_middleware()])
 
@@ -9,10 +9,10 @@
         job.progress(60, "frames drawn")
         ...
 
-The event that triggers the function carries `projectId` and `jobType`; the job's id is the run's. The middleware sends
-`job_complete` when the function returns, `job_failed` when no try is left, and says when a try failed that will be
-followed by another. Inngest calls a function again from the top for each of its steps: what the function says between
-steps whose results are known already is not sent again.
+The event that triggers the function has `projectId` and `jobType` in its data. The job's id is the run's. The
+middleware sends `job_complete` when the function returns, and `job_failed` when no try is left. After a failed try that
+another one follows, it sends a progress that says so. Inngest calls a function again from the top for each step;
+progress between steps whose results are already known is not sent again.
 """
 
 import asyncio
@@ -41,18 +41,18 @@ logger = logging.getLogger("publisher")
 
 Context = inngest.Context | inngest.ContextSync
 
-DEFAULT_RETRIES = 4  # Inngest's own, where a function does not say
+DEFAULT_RETRIES = 4  # Inngest's default
 
 
 class Naming(NamedTuple):
-    """What a run is called in the project: from the event that triggered it, and the run's id."""
+    """How to name the job of a run, by the event that triggered it and the run's id."""
 
     project_id: Callable[[inngest.Event], Any]
     job_id: Callable[[inngest.Event, str], str]
     job_type: Callable[[inngest.Event], Any]
 
     def identity(self, event: inngest.Event, run_id: str) -> dict[str, Any] | None:
-        """None for an event without a project: such a run has no viewers."""
+        """The job's ids and type; None for an event without a project, whose run is not tracked."""
         project_id = self.project_id(event)
         if project_id is None:
             return None
@@ -64,7 +64,7 @@ class Naming(NamedTuple):
 
 
 def _tries(context: Context, function: inngest.Function[Any]) -> int:
-    """How often Inngest tries. It tells the SDK, which has no public name for it."""
+    """The number of tries that Inngest makes. The SDK knows it, but has no public name for it."""
     request = getattr(getattr(context.step, "_execution", None), "_request", None)
     tries = getattr(getattr(request, "ctx", None), "max_attempts", None)
     if tries is None:
@@ -74,10 +74,10 @@ def _tries(context: Context, function: inngest.Function[Any]) -> int:
 
 
 class ProgressMiddleware(inngest.MiddlewareSync):
-    """Tells how the functions of a client go. Lives as long as one request; made by `progress_middleware`.
+    """Publishes the progress of a client's functions. Lives as long as one request; made by `progress_middleware`.
 
-    Its hooks never raise: no function fails because its viewers cannot be told. They are ordinary methods that return
-    something to be awaited where the function is `async`, as the SDK allows.
+    Its hooks never raise: a function must not fail because its viewers cannot be reached. They are ordinary methods.
+    For an `async` function they return an awaitable, as the SDK allows.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class ProgressMiddleware(inngest.MiddlewareSync):
         self._on_end()
 
     def _on_end(self, task: object = None) -> None:
-        """The request ended; where that was without an answer (it was cancelled, say), nobody keeps a promise."""
+        """Stop the heartbeat. A request that was cancelled ends without an answer, and nothing else would stop it."""
         if self._run is not None and self._run.is_open:
             self._run.abandon()
 
-    # Before the function is called: find its job, and hand it over.
+    # Before the function is called: find its job, and put it into the context.
 
     def transform_input(self, ctx: Context, function: inngest.Function[Any], steps: inngest.StepMemos) -> Any:
         is_targeted = getattr(ctx.step, "_target_hashed_id", None) is not None  # has no public name
@@ -113,7 +113,7 @@ class ProgressMiddleware(inngest.MiddlewareSync):
             return self._begin_async(ctx, identity, place, rerun)
         try:
             start = place.after(client.last_event(identity["project_id"], identity["job_id"]))
-        except Exception:  # Redis is away, or what answers is none; the hooks never raise
+        except Exception:  # Redis does not answer, or is not a Redis; hooks never raise
             start = place.without_redis()
         return self._begin(ctx, identity, start, rerun)
 
@@ -127,9 +127,9 @@ class ProgressMiddleware(inngest.MiddlewareSync):
             task.add_done_callback(self._on_end)
 
     def _identity(self, ctx: Context, function: inngest.Function[Any]) -> dict[str, Any] | None:
-        """What the job is called; None where nobody is to be told."""
+        """The job's ids and type; None for a run that is not tracked."""
         if ctx.event.name.startswith("inngest/function."):
-            return None  # the handler of a failure, or the reporter of ends, which are runs of their own
+            return None  # a failure handler or the end reporter: runs of their own
         try:
             identity = self._naming.identity(ctx.event, ctx.run_id)
             if identity is not None:
@@ -144,12 +144,12 @@ class ProgressMiddleware(inngest.MiddlewareSync):
         try:
             self._hand_over(ctx, self._job(ctx, identity, start, rerun))
         except Exception:
-            logger.exception("Job %r could not be told of", identity.get("job_id"))
+            logger.exception("Job %r is not tracked", identity.get("job_id"))
             self._hand_over(ctx, None)
 
     def _job(self, ctx: Context, identity: dict[str, Any], start: Start, rerun: Rerun) -> AsyncTrackedJob | TrackedJob:
         settings = PublisherSettings.from_environment()
-        # Inngest finds a dead worker by itself: only a step that takes long need promise that it lives.
+        # Inngest finds dead workers itself; so only heartbeats carry a promise, that is only long steps.
         state = JobState(settings, heartbeat=self._heartbeat, promises_at_once=False, attempt=start.attempt, **identity)
         if start.is_told:
             state.resume(start.percent, start.message, time.monotonic())
@@ -165,35 +165,35 @@ class ProgressMiddleware(inngest.MiddlewareSync):
         kind = AsyncTrackedJob if isinstance(ctx, inngest.Context) else TrackedJob
         ctx.job = self._run or unwatched_job(kind)  # type: ignore[union-attr]
 
-    # After it: say how it ended, if it did.
+    # After the call: publish the end, if the run ended.
 
     def transform_output(self, result: inngest.TransformOutputResult) -> Any:
         if self._run is None:
             return None
         try:
             if result.error is None and result.step is None and not _is_json(result.output):
-                # The SDK will find that after us, and have the function tried again.
+                # The SDK finds this after the middleware has run, and tries the function again.
                 return self._on_error(self._run, TypeError("what it returned cannot be sent as JSON"), is_in_step=False)
             if result.error is not None:
                 return self._on_error(self._run, result.error, is_in_step=result.step is not None)
             return None if result.step is not None else self._run.end(complete=result.output)
         except Exception:
-            logger.exception("The end of job %r could not be told", self._run.job_id)
+            logger.exception("The end of job %r was not sent", self._run.job_id)
             return None
 
     def _on_error(self, run: RunJob[Any], error: Exception, *, is_in_step: bool) -> Any:
         text = _describe(error)
         if getattr(error, "is_retriable", True) and not self._is_last_try:
             return run.pause(retry_text(text))
-        # Inngest calls the function once more after the last try of a step: it may go on without it.
+        # After the last try of a step, Inngest calls the function once more: it may go on without the step.
         return run.pause(text) if is_in_step else run.end(error=text)
 
     def before_response(self) -> Any:
-        """The request is answered: nobody works on the job until Inngest asks again."""
+        """The request is answered. The job rests until Inngest's next request."""
         try:
             return None if self._run is None or not self._run.is_open else self._run.pause(None)
         except Exception:
-            logger.exception("The pause of a job could not be told")
+            logger.exception("The pause of a job was not sent")
             return None
 
 
@@ -230,11 +230,12 @@ def progress_middleware(
     job_type: JobType | Callable[[inngest.Event], JobType] | None = None,
     heartbeat: float | None = HEARTBEAT_SECONDS,
 ) -> Callable[[inngest.Inngest, object], ProgressMiddleware]:
-    """The middleware, for a client or for one function.
+    """Return the middleware, for a client or for one function.
 
-    By default the project is `projectId` of the event that triggers the function, the type its `jobType`, and the job's
-    id that of the run; each may be given otherwise, also as a function of the event (and the run's id). A run whose
-    event names no project is not told of.
+    By default, the project and the job type are `projectId` and `jobType` in the data of the event that triggers the
+    function, and the job's id is the run's. Each can be given here, as a value or as a function of the event (for
+    `job_id`: of the event and the run's id). A run whose event names no project is not tracked. `heartbeat` is in
+    seconds, as for `track_job`.
     """
     return functools.partial(ProgressMiddleware, naming=naming(project_id, job_id, job_type), heartbeat=heartbeat)
 
@@ -244,7 +245,7 @@ def naming(
     job_id: Callable[[inngest.Event, str], str] | None = None,
     job_type: JobType | Callable[[inngest.Event], JobType] | None = None,
 ) -> Naming:
-    """Fill in what is usual."""
+    """The defaults of `progress_middleware`, where nothing else is given."""
 
     def from_event(given: Any, field: str) -> Callable[[inngest.Event], Any]:
         if callable(given):
@@ -263,11 +264,11 @@ def end_reporter(
     job_id: Callable[[inngest.Event, str], str] | None = None,
     fn_id: str = "progress-end-reporter",
 ) -> inngest.Function[Any]:
-    """A function, to be served beside yours, for the ends that no middleware sees.
+    """Return a function, to serve beside yours, that publishes the ends that no middleware sees.
 
-    A run that is cancelled, or whose worker is killed in its last try, ends without a word. Inngest tells that by
-    events of its own, by which this function is triggered: it says `job_failed` if the job's end was not told yet. The
-    options are those that `progress_middleware` was given.
+    A run that is cancelled, or whose worker is killed in its last try, calls no middleware. Inngest then sends an event
+    of its own. It triggers this function, which publishes `job_failed` unless the job has ended already. Give the same
+    options as to `progress_middleware`.
     """
     names = naming(project_id, job_id)
 
@@ -279,8 +280,8 @@ def end_reporter(
                 return
             check_project_id(identity["project_id"])
         except Exception:
-            return  # of another function, which has no job
-        # Raises if Redis is away: Inngest tries again then.
+            return  # the run of a function without a job
+        # Raises if Redis does not answer; Inngest then tries again.
         known = client.last_event(identity["project_id"], identity["job_id"])
         if isinstance(known, Progress):
             error = ctx.event.data.get("error") or {}

@@ -1,4 +1,4 @@
-"""One request of an Inngest run: where it is in the run, and what its function may say."""
+"""One request of an Inngest run: its place in the run, and the job that its function sees."""
 
 import functools
 import inspect
@@ -18,15 +18,15 @@ Job = TypeVar("Job", bound=BaseJob[Any, Any])
 
 
 class Rerun:
-    """Whether the function only repeats what it did before. Lives as long as one request.
+    """Tells whether the function is repeating what earlier requests did. Lives as long as one request.
 
-    It does until all the results that Inngest remembers were asked for, or until a step's own code begins: that is
-    never repeated, also in a parallel group, where results of other steps are still unasked for.
+    It repeats until it has read all the results that Inngest remembers, or until the code of a step begins. The latter
+    counts in a parallel group, where results of other steps may be unread: the code of a step is never repeated.
     """
 
     def __init__(self, steps: inngest.StepMemos, *, is_targeted: bool) -> None:
         self._steps = steps
-        self._is_targeted = is_targeted  # at one step, whose place in the function another request has found before
+        self._is_targeted = is_targeted  # the request is for one step, which an earlier request has found
         self._is_in_step = False
 
     @property
@@ -34,11 +34,11 @@ class Rerun:
         return not self._is_in_step and (self._is_targeted or self._steps.size > 0)
 
     def is_interrupt(self, error: BaseException) -> bool:
-        """The SDK leaves a function by exceptions of its own, which are none to its users."""
+        """True for the exceptions by which the SDK leaves a function; they are not errors of the function."""
         return type(error).__module__.startswith("inngest.") and not isinstance(error, Exception)
 
     def watch(self, step: inngest.Step | inngest.StepSync) -> None:
-        """Notice when the code of a step begins."""
+        """Wrap `step.run`, to notice when the code of a step begins."""
         run: Callable[..., Any] = step.run
 
         def run_and_notice(step_id: str, handler: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -65,7 +65,7 @@ class Rerun:
 
 
 class RunJob(Generic[Job]):
-    """What a function may say of its run; while it only repeats itself, nothing of it is sent."""
+    """The job of a run, for its function. Sends nothing while the function repeats earlier requests."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -77,41 +77,41 @@ class RunJob(Generic[Job]):
 
     @property
     def percent(self) -> float:
-        """The highest progress so far, of earlier requests too."""
+        """The highest progress so far, also of earlier requests."""
         return self._job.percent
 
     def progress(self, value: Any, message: str | None = None) -> Any:
-        """The run is done to `value` percent; see `publisher.TrackedJob.progress`."""
+        """Report that `value` percent are done; see `publisher.TrackedJob.progress`."""
         return self._job.progress(value, message)
 
     def sentence(self, sentence_id: str) -> Job:
-        """A part of the run with a bar of its own; ended by itself, or with the run."""
+        """A part of the run with a progress of its own. It ends by itself, or with the run."""
         return self._job.sentence(sentence_id)
 
     def track(self, items: Iterable[Item], message: str | None = None, *, total: int | None = None) -> Iterator[Item]:
-        """Give each item in turn, and say after each how many are done."""
+        """Yield each item, and report after each how many are done."""
         return self._job.track(items, message, total=total)
 
     def complete(self, *, file: str | None = None, duration: float | None = None) -> Awaitable[None]:
-        """Say what was made; `job_complete` follows when the function returns. Need not be awaited.
+        """Set the result; `job_complete` is sent when the function returns. Need not be awaited.
 
-        A function that returns a mapping with `file` or `duration` need not say it.
+        Not needed by a function that returns a mapping with `file` or `duration`. Raises `ValueError` for a bad result.
         """
         self._result = checked(Result, file=file, duration=duration)
         return TURN
 
     def fail(self, error: str | BaseException) -> NoReturn:
-        """Fail for good: raises `inngest.NonRetriableError`; `job_failed` follows."""
+        """Fail without another try: raise `inngest.NonRetriableError`, upon which `job_failed` is sent."""
         raise inngest.NonRetriableError(describe(error))
 
-    # What the middleware asks for; the answer is to be awaited where the function is `async`.
+    # For the middleware. Results must be awaited if the function is `async`.
 
     @property
     def is_open(self) -> bool:
         return not self._job.is_ended
 
     def end(self, *, complete: object = None, error: str | None = None) -> Any:
-        """The function returned `complete`, or failed for good."""
+        """Publish the end: the function returned `complete`, or failed with `error` and no try is left."""
         if error is not None:
             return self._job._finish(lambda state: checked(JobFailed, **state.identity, error=error))
         result = self._result or _result_of(complete)
@@ -124,7 +124,7 @@ class RunJob(Generic[Job]):
         return self._job._finish(end_of)
 
     def pause(self, message: str | None) -> Any:
-        """Another request will go on, or none for a long time: what was promised is taken back."""
+        """Take back the promise of a next event: the next request may come late. Publish `message`, if any."""
         return self._job._pause(message)
 
     def abandon(self) -> None:
@@ -132,7 +132,7 @@ class RunJob(Generic[Job]):
 
 
 def _result_of(output: object) -> Result:
-    """`file` and `duration` of what a function returned, as far as they fit."""
+    """`file` and `duration` of the mapping that a function returned; empty if they are not valid."""
     if not isinstance(output, Mapping):
         return Result()
     try:
@@ -148,15 +148,15 @@ class Start(NamedTuple):
     percent: float
     message: str | None
     is_told: bool
-    """False where there is something new to say: the first try, or another one."""
+    """False if there is news to publish: the first try, or another one, begins."""
 
 
 class Place(NamedTuple):
     """Where a request is in its run, as Inngest sees it.
 
-    `try_number` (Inngest's `attempt`) counts the tries of the step that is to be done, and begins anew with each step,
-    so by itself it would send a job back. An event's `attempt` counts the retries of the whole run: it goes on from the
-    last event that Redis remembers.
+    `try_number` (Inngest's `attempt`) counts the tries of the current step and begins anew with each step. As an
+    event's `attempt` it would go down, and the event would be refused. So an event's `attempt` counts the retries of
+    the whole run: it goes on from the last event that Redis remembers.
     """
 
     try_number: int
@@ -169,11 +169,11 @@ class Place(NamedTuple):
         return self.steps_done == 0 and self.try_number == 0 and not self.is_targeted
 
     def without_redis(self) -> Start:
-        """Nobody refuses an event that has no attempt."""
+        """Without the last event: no attempt, because an event without one is never refused."""
         return Start(None, 0, None, is_told=not self.is_first)
 
     def after(self, known: Event | None) -> Start:
-        """After the last event that is remembered of the job."""
+        """Continue after the job's last event that Redis remembers."""
         if known is None:
             return Start(self.try_number, 0, None, is_told=not self.is_first)
         before = known.attempt or 0
@@ -182,7 +182,7 @@ class Place(NamedTuple):
             return Start(before + 1, 0, None, is_told=False)
         attempt = before
         if self.try_number > 0:
-            # The try before said so when it failed; where it was killed, it could not.
+            # A try that failed has announced this one; a try that was killed has not.
             was_told = message is not None and message.endswith(WILL_RETRY)
             attempt = before + 1 if was_told else max(before, self.try_number)
         if attempt > before:
@@ -191,7 +191,7 @@ class Place(NamedTuple):
 
 
 class Unwatched:
-    """Of a function that nobody watches, everything is silent."""
+    """The `Rerun` of a function that is not tracked: always silent."""
 
     is_silent = True
 
@@ -200,6 +200,6 @@ class Unwatched:
 
 
 def unwatched_job(kind: type[Job]) -> RunJob[Job]:
-    """What a function is given that nobody watches: takes everything, says nothing."""
+    """The job of a function that is not tracked: accepts every call and sends nothing."""
     state = JobState(PublisherSettings(), "nobody", heartbeat=None, job_id="none", job_type="script")
     return RunJob(kind(state, repeats=Unwatched()))

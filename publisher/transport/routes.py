@@ -316,7 +316,7 @@ def _publish_at(
 
 def _command(verb: str, publication: Publication, script: str | None) -> Words:
     if script is None:
-        return verb, publication.channel, publication.payload
+        return verb, publication.redis_channel, publication.payload
     return "EVAL" if script is SCRIPT else "EVALSHA", script, *publication.script_arguments[:-1], verb
 
 

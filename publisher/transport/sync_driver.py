@@ -118,7 +118,7 @@ def _do(step: Step) -> Any:
 def _send(client: redis.Redis, batch: Sequence[Publication], *, replay: bool) -> list[Answer]:
     """Send a batch in one round trip, or two where Redis does not have the script yet; errors are returned in place."""
     if not replay:
-        words = [("PUBLISH", publication.channel, publication.payload) for publication in batch]
+        words = [("PUBLISH", publication.redis_channel, publication.payload) for publication in batch]
         answers = _ask(client.connection_pool, words)
         return [answer if isinstance(answer, Exception) else None for answer in answers]
     answers = _ask(client.connection_pool, [publication.evalsha for publication in batch])

@@ -45,7 +45,7 @@ def test_an_end_has_no_progress_and_where_there_is_no_attempt_it_is_empty() -> N
 
 def test_the_namespace_stands_in_the_channel_and_in_the_key() -> None:
     publication = Publication.of("p", PROGRESS, "staging")
-    assert (publication.channel, publication.key) == ("staging:project:p", "{staging:project:p}:jobs")
+    assert (publication.redis_channel, publication.key) == ("staging:project:p", "{staging:project:p}:jobs")
 
 
 def test_a_seq_of_the_callers_is_not_sent() -> None:

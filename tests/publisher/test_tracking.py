@@ -214,9 +214,9 @@ def test_a_lower_progress_leaves_the_bar_and_a_text_stays_until_the_next(
     ("options", "field"),
     [
         ({"project": "no project"}, "project"),
-        ({"job_id": ""}, "job_id"),
-        ({"job_type": "opera"}, "job_type"),
-        ({"sentence_id": "\n"}, "sentence_id"),
+        ({"job_id": ""}, "jobId"),
+        ({"job_type": "opera"}, "jobType"),
+        ({"sentence_id": "\n"}, "sentenceId"),
         ({"attempt": -1}, "attempt"),
         ({"attempt": "x"}, "attempt"),
         ({"heartbeat": 0}, "heartbeat"),
@@ -253,7 +253,7 @@ def test_a_redis_url_that_is_none_is_refused_at_the_beginning(run: Run, monkeypa
         (lambda job: job.complete(duration=-1), "duration"),
         (lambda job: job.fail(None), "error"),
         (lambda job: job.fail(404), "error"),
-        (lambda job: job.sentence(""), "sentence_id"),
+        (lambda job: job.sentence(""), "sentenceId"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_the_name_of_its_field_and_the_job_goes_on(
