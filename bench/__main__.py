@@ -1,4 +1,4 @@
-"""`python -m bench`: run the scenarios round by round, the servers in turn, and print one table of ratios."""
+"""`python -m bench`: runs the scenarios in rounds, each server once a round, and prints a table of ratios."""
 
 import argparse
 import resource
@@ -13,9 +13,9 @@ from bench.scenarios import SCENARIOS, pick
 from bench.servers import KINDS, Ground, Kind, has_gateway, pin, run_redis
 from bench.toolchain import BenchError, compile_c
 
-PUBLISHING = "P8"  # has no servers to compare, so it is no Scenario; see bench/publishing.py
+PUBLISHING = "P8"  # compares no servers, so it is not a Scenario; see bench/publishing.py
 PUBLISHING_ROUNDS = 7
-CAPACITY = "P9"  # the same; see bench/capacity.py
+CAPACITY = "P9"  # neither does this one; see bench/capacity.py
 CAPACITY_ROUNDS = 5
 
 
@@ -23,18 +23,18 @@ def parse_arguments() -> argparse.Namespace:
     scenarios = "\n".join(f"  {s.name:4} {s.title} (goal {s.goal}; {s.rounds} rounds)" for s in SCENARIOS)
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="CPU time and memory of the gateway, beside a C program that does one send() per delivery\n"
-        "and beside the plain Starlette loop. Method and results: bench/README.md.",
-        epilog=f"scenarios:\n{scenarios}\n  P6   both of its halves\n"
+        description="CPU time and memory of the gateway, compared with a C program that does one send() per delivery\n"
+        "and with a plain Starlette loop. Method and results: bench/README.md.",
+        epilog=f"scenarios:\n{scenarios}\n  P6   both halves, P6a and P6b\n"
         f"  P8   what publishing costs Redis and the caller ({PUBLISHING_ROUNDS} rounds)\n"
-        f"  P9   what one Redis carries: docs/scaling.md reckons with it ({CAPACITY_ROUNDS} rounds)",
+        f"  P9   what one Redis can carry; docs/scaling.md uses these numbers ({CAPACITY_ROUNDS} rounds)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenarios", nargs="*", metavar="P1", help="the scenarios to run (default: all)")
     parser.add_argument("--only", default=",".join(KINDS), help="the servers to run (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="rounds of each scenario (default: the scenario's own number)")
-    parser.add_argument("--pin", action="store_true", help="one core for the server, the others for all else")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there, too")
+    parser.add_argument("--pin", action="store_true", help="one core for the server, the others for everything else")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample to this file")
     return parser.parse_args()
 
 
@@ -42,9 +42,9 @@ def pick_kinds(only: str) -> list[Kind]:
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name not in KINDS:
-            raise BenchError(f"There is no server {name}; there are {', '.join(KINDS)}.")
+            raise BenchError(f"--only: unknown server {name}. Use {', '.join(KINDS)}.")
     if "gateway" in names and not has_gateway():
-        print("gateway.commands.cli cannot be imported: running without the gateway.", file=sys.stderr)
+        print("Running without the gateway: the package cannot be imported.", file=sys.stderr)
         names.remove("gateway")
     return [kind for name, kind in KINDS.items() if name in names]
 
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     scenarios = [] if arguments.scenarios and not names else pick(names)
     for program in ("client", "baseline") if scenarios else ():
         compile_c(program)
-    # A socket a client, twice: in the server's process and in the clients'. Children inherit the limit.
+    # Each client is one open file in the server and one in the client process. Children inherit the limit.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     report = Report([kind.name for kind in kinds])
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    # A plain `kill` is to end the children as Ctrl-C does: by leaving the with blocks.
+    # SIGTERM must leave the `with` blocks, as Ctrl-C does: they end the child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return run(parse_arguments())

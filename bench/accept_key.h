@@ -1,4 +1,4 @@
-/* Sec-WebSocket-Accept (RFC 6455, 4.2.2): base64(SHA-1(key + GUID)), small enough to need no library. */
+/* Sec-WebSocket-Accept (RFC 6455, 4.2.2): base64(SHA-1(key + GUID)), written out to avoid a library. */
 #ifndef ACCEPT_KEY_H
 #define ACCEPT_KEY_H
 
@@ -25,7 +25,7 @@ static void sha1_block(uint32_t h[5], const unsigned char *block) {
     h[0] += a, h[1] += b, h[2] += c, h[3] += d, h[4] += e;
 }
 
-/* RFC 3174. The digest of at most 119 bytes: the key (24) and the GUID (36) are 60, so two blocks always do. */
+/* RFC 3174, for at most 119 bytes, that is two blocks: the key (24) and the GUID (36) are 60 bytes. */
 static void sha1(const char *text, size_t length, unsigned char digest[20]) {
     uint32_t h[5] = {0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0};
     unsigned char blocks[128] = {0};
@@ -48,7 +48,7 @@ static void accept_key(const char *key, size_t length, char out[29]) {
         uint32_t triple = (uint32_t)digest[i] << 16 | digest[i + 1] << 8 | digest[i + 2];
         for (int j = 0; j < 4; j++) out[o + j] = alphabet[triple >> (18 - 6 * j) & 63];
     }
-    out[27] = '='; /* 20 bytes are 27 characters and one of padding */
+    out[27] = '='; /* 20 bytes become 27 characters and one of padding */
     out[28] = 0;
 }
 

@@ -1,14 +1,13 @@
-/* The physical limit that the other servers are measured against: read Redis, one send() per delivery, nothing else.
+/* The physical limit, with which the other servers are compared: read Redis, one send() per delivery, nothing else.
  *
  *   baseline <port> <redis port>          both on 127.0.0.1; one thread, one epoll loop
  *
- * It speaks the part of the contract that the benchmark uses: `connected` after the upgrade, `subscribe` -> `subscribed`
- * once Redis has confirmed the channel, then every event as one text frame. It checks nothing, limits nothing and knows
- * no ping, replay or back-pressure limit: whatever a real server spends beyond this program is the price of its features
- * and of its language.
+ * It speaks the part of the protocol that the benchmark uses: `connected` after the upgrade, `subscribed` once Redis
+ * has confirmed the channel, then every event as one text frame. It has no checks, limits, keep-alive pings or replay.
+ * What a real server spends beyond this program is the price of its features and of its language.
  *
- * Invariants: a Client is owned by clients[fd]; it is in exactly one Project's list, at `slot`, when `project` is set.
- * A Client is never freed while a broadcast walks a list: broken sockets are only noticed (and freed) by the epoll loop.
+ * Invariants: clients[fd] owns a Client. If its `project` is set, the Client is in that project's list, at `slot`, and
+ * in no other. A Client is never freed during a broadcast: only the epoll loop notices broken sockets and frees them.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -32,19 +31,19 @@ enum { MAX_FDS = 65536, BUCKETS = 16384, READ_BYTES = 1 << 16, ID_BYTES = 128 };
 typedef struct Project Project;
 
 typedef struct {
-    int fd, open;                        /* open: the upgrade is done */
-    Project *project;                    /* the benchmark's clients follow one project each */
-    size_t slot;                         /* where this client stands in project->clients */
-    char *in, *out;                      /* bytes of an unfinished request or frame; bytes the socket did not take */
+    int fd, open;                        /* open: the upgrade is complete */
+    Project *project;                    /* each client of the benchmark subscribes to one project */
+    size_t slot;                         /* its index in project->clients */
+    char *in, *out;                      /* an incomplete request or frame; bytes that the socket did not take yet */
     size_t in_length, out_length, out_size;
 } Client;
 
 struct Project {
     char id[ID_BYTES + 1];
-    int confirmed;                       /* Redis has answered SUBSCRIBE: only now may `subscribed` be said */
+    int confirmed;                       /* Redis has answered SUBSCRIBE: `subscribed` may be sent */
     Client **clients;
     size_t count, size;
-    Project *next;                       /* in its hash bucket */
+    Project *next;                       /* the next one in its hash bucket */
 };
 
 static Client *clients[MAX_FDS];
@@ -79,7 +78,7 @@ static void deliver(Client *client, const char *bytes, size_t length) {
     }
     ssize_t sent = send(client->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent == (ssize_t)length) return;
-    if (sent < 0 && errno != EAGAIN) return; /* broken: the epoll loop will see it too, and close it */
+    if (sent < 0 && errno != EAGAIN) return; /* broken: the epoll loop will close it */
     if (sent < 0) sent = 0;
     keep_unsent(client, bytes + sent, length - (size_t)sent);
     watch(client, EPOLLIN | EPOLLOUT);
@@ -93,7 +92,7 @@ static void send_unsent(Client *client) {
     if (!client->out_length) watch(client, EPOLLIN);
 }
 
-/* RFC 6455, 5.2: FIN and an opcode, no mask from a server, the length in 7, 16 or 64 bits. */
+/* RFC 6455, 5.2: FIN and opcode, the length in 7, 16 or 64 bits; a server does not mask. */
 static size_t frame(char *out, int opcode, const char *payload, size_t length) {
     size_t head = 2;
     out[0] = (char)(0x80 | opcode);
@@ -188,7 +187,7 @@ static void on_event(const char *id, size_t id_length, const char *payload, size
 
 /* ---- Redis (RESP2): every push is an array of three, `message channel payload` or `subscribe channel :count` ---- */
 
-/* One element at *at: its start and length. 0 when it has not arrived whole. */
+/* Parse the element at *at into *start and *length. Returns 0 if it is incomplete. */
 static int element(char *data, size_t end, size_t *at, char **start, size_t *length) {
     char *line_end = memmem(data + *at, end - *at, "\r\n", 2);
     if (!line_end) return 0;
@@ -255,7 +254,7 @@ static void accept_clients(void) {
     }
 }
 
-/* Bytes used, 0 when the request is not whole yet, -1 when the connection is to be closed. */
+/* Returns the bytes used; 0 if the request is incomplete; -1 if the connection must be closed. */
 static ssize_t on_request(Client *client, char *data, size_t length) {
     char *end = memmem(data, length, "\r\n\r\n", 4);
     if (!end) return length > 8192 ? -1 : 0;
@@ -288,7 +287,7 @@ static ssize_t on_frame(Client *client, char *data, size_t length) {
     if (length < 6) return 0;
     size_t size = data[1] & 0x7f, head = 6;
     int opcode = data[0] & 0x0f;
-    if (size == 127 || opcode == 8) return -1; /* no message of a client is that long; or it closes */
+    if (size == 127 || opcode == 8) return -1; /* longer than any message of these clients, or a close frame */
     if (size == 126) {
         if (length < 8) return 0;
         size = (size_t)(unsigned char)data[2] << 8 | (unsigned char)data[3], head = 8;

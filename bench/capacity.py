@@ -1,6 +1,6 @@
-"""P9, what one Redis carries: its CPU time and memory for an event, a replica, a project; see docs/scaling.md.
+"""P9, what one Redis can carry: its CPU time and memory for an event, a replica, a project; see docs/scaling.md.
 
-The whole process is charged, so sockets, protocol and script count, and not only what `INFO commandstats` knows of. The
+The CPU time is that of the whole process: sockets, protocol and script, more than `INFO commandstats` counts. The
 publisher is the real one; the replicas are bare sockets that subscribe as a replica does.
 """
 
@@ -26,11 +26,11 @@ CHANNELS = 10_000
 JOBS_OF_A_PROJECT = 10
 SLOTS = 16_384
 NODES = 200  # primaries of a large Cluster
-LOOKS = 500
+ASKS = 500  # for the cost of one answer
 
 
 class Replicas:
-    """Connections that are subscribed to the same channels, as replicas with the same projects are; each reads."""
+    """Connections that subscribe to the same projects, as replicas do; a thread reads them all until `close`."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -43,7 +43,7 @@ class Replicas:
     def add(self, count: int, verb: str) -> None:
         for _ in range(count):
             plug = socket.create_connection((LOOPBACK, self._port), timeout=30)
-            for number in range(PROJECTS):  # one by one: in a Cluster, the channels of one SSUBSCRIBE share a slot
+            for number in range(PROJECTS):  # one a command: a Cluster takes only channels of one slot in a SSUBSCRIBE
                 plug.sendall(pack(verb, f"project:bench-{number}"))
             answers = b""
             while answers.count(b"subscribe\r\n") < PROJECTS:
@@ -74,20 +74,20 @@ def _replicas(port: int, count: int, verb: str = "SUBSCRIBE") -> Iterator[Replic
         replicas.close()
 
 
-class Asking:
-    """One connection for what is no event."""
+class RedisConnection:
+    """One connection for all commands except events. Lives as long as its `with` block."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection((LOOPBACK, port), timeout=60)
 
-    def __enter__(self) -> "Asking":
+    def __enter__(self) -> "RedisConnection":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     def ask(self, *words: str) -> bytes:
-        """The answer of one read; raises `BenchError` for an error."""
+        """Send a command; returns what one read brings. Raises `BenchError` if Redis answers with an error."""
         self._socket.sendall(pack(*words))
         answer = self._socket.recv(1 << 20)
         if answer.startswith(b"-"):
@@ -95,7 +95,7 @@ class Asking:
         return answer
 
     def send(self, commands: bytes, end: bytes, times: int) -> None:
-        """Send them all and read until `end` has come so often."""
+        """Send the commands and read until `end` has arrived `times` times."""
         threading.Thread(target=self._socket.sendall, args=(commands,), daemon=True).start()
         found, tail = 0, b""
         while found < times:
@@ -104,7 +104,7 @@ class Asking:
             tail = data[-len(end) + 1 :] if not data.endswith(end) else b""
 
     def drain(self) -> None:
-        """Read what is left of a long answer: PING's comes behind it."""
+        """Read the rest of a long answer: the answer to a PING comes after it."""
         self._socket.sendall(pack("PING"))
         while not self._socket.recv(1 << 20).endswith(b"+PONG\r\n"):
             pass
@@ -114,14 +114,14 @@ class Asking:
         for line in self.ask("INFO", "memory").splitlines():
             if line.startswith(b"used_memory:"):
                 return int(line[12:])
-        raise BenchError("Redis does not tell used_memory.")
+        raise BenchError("INFO memory of this Redis has no used_memory.")
 
 
 def _batch(events: Sequence[Event]) -> None:
     items = [(f"bench-{number % PROJECTS}", event) for number, event in enumerate(events)]
     for begin in range(0, len(items), 1_000):
         if None in publisher.broadcast_many(items[begin : begin + 1_000], strict=True):
-            raise BenchError("An event was refused that should not be.")
+            raise BenchError("The publish script refused an event of the benchmark.")
 
 
 def _one_by_one(events: Sequence[Event]) -> None:
@@ -130,7 +130,7 @@ def _one_by_one(events: Sequence[Event]) -> None:
 
 
 def _cost(redis: Child, publish: Callable[[Sequence[Event]], None], count: int) -> float:
-    """CPU microseconds of Redis for one event."""
+    """CPU microseconds of Redis for one of `count` events."""
     events = usual_events(count)
     publish(events[:200])
     before = redis.cpu_seconds()
@@ -140,7 +140,7 @@ def _cost(redis: Child, publish: Callable[[Sequence[Event]], None], count: int) 
 
 
 def _large_cluster() -> str:
-    """What a node knows of so many others, as it keeps it; none of them is there."""
+    """The nodes.conf of a node in a Cluster of NODES primaries. The others do not exist."""
     share = SLOTS // NODES
     lines = []
     for number in range(NODES):
@@ -151,28 +151,28 @@ def _large_cluster() -> str:
     return "\n".join([*lines, f"vars currentEpoch {NODES} lastVoteEpoch 0", ""])
 
 
-def _cost_of_asking(redis: Child, asking: Asking, *words: str) -> float:
-    """CPU microseconds of Redis for one answer, however long."""
+def _cost_of_asking(redis: Child, asking: RedisConnection, *words: str) -> float:
+    """CPU microseconds of Redis for one answer of any length."""
     before = redis.cpu_seconds()
-    for _ in range(LOOKS):
+    for _ in range(ASKS):
         asking.ask(*words)
         asking.drain()
-    return (redis.cpu_seconds() - before) * 1e6 / LOOKS
+    return (redis.cpu_seconds() - before) * 1e6 / ASKS
 
 
 class Capacity:
-    """All figures of P9; a fresh Redis for each round."""
+    """All figures of P9. Each round uses a fresh Redis."""
 
     def __init__(self) -> None:
-        self._batched = Figure("P9a", "Redis' CPU for an event of a batch, heard by 1 replica", "us", "")
-        self._single = Figure("P9b", "Redis' CPU for an event that comes alone, heard by 1 replica", "us", "")
-        self._sharded = Figure("P9c", "the same as P9a in a Cluster: SPUBLISH", "us", "")
-        self._job = Figure("P9d", "memory of Redis for a remembered job, its last event 200 B", "bytes", "")
+        self._batched = Figure("P9a", "CPU of Redis for an event of a batch, heard by 1 replica", "us", "")
+        self._single = Figure("P9b", "CPU of Redis for an event sent alone, heard by 1 replica", "us", "")
+        self._sharded = Figure("P9c", "as P9a, in a Cluster (SPUBLISH)", "us", "")
+        self._job = Figure("P9d", "memory of Redis for a remembered job with a last event of 200 B", "bytes", "")
         self._channel = Figure("P9e", "memory of Redis for a project that one replica watches", "bytes", "")
-        self._load = Figure("P9f", f"Redis' CPU to subscribe and load a project of {JOBS_OF_A_PROJECT} jobs", "us", "")
-        self._look = Figure("P9g", f"CPU of a primary to tell its own moves, among {NODES} primaries", "us", "")
+        self._load = Figure("P9f", f"CPU of Redis to load a project of {JOBS_OF_A_PROJECT} jobs", "us", "")
+        self._own_slots = Figure("P9g", f"CPU of a primary to report its own slots, among {NODES} primaries", "us", "")
         self.figures = [
-            self._batched, self._single, self._sharded, self._job, self._channel, self._load, self._look,
+            self._batched, self._single, self._sharded, self._job, self._channel, self._load, self._own_slots,
         ]  # fmt: skip
 
     def measure(self) -> None:
@@ -183,15 +183,18 @@ class Capacity:
             self._memory(redis, port)
         with redis_server("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no") as (redis, port):
             os.environ["REDIS_URL"] = f"redis+cluster://{LOOPBACK}:{port}"
-            with Asking(port) as asking:
+            with RedisConnection(port) as asking:
                 asking.ask("CLUSTER", "ADDSLOTSRANGE", "0", str(SLOTS - 1))
                 while b"cluster_state:ok" not in asking.ask("CLUSTER", "INFO"):
                     time.sleep(0.05)
             self._sharded.add(self._with(redis, port, 1, _batch, EVENTS, "SSUBSCRIBE"))
-        with redis_server("--cluster-enabled", "yes", nodes=_large_cluster()) as (redis, port), Asking(port) as asking:
+        with (
+            redis_server("--cluster-enabled", "yes", nodes=_large_cluster()) as (redis, port),
+            RedisConnection(port) as asking,
+        ):
             asking.ask("CLUSTER", "MYID")
             costs = [_cost_of_asking(redis, asking, *words) for words in (("CLUSTER", "NODES"), ("CLUSTER", "SLOTS"))]
-            self._look.add(costs[0], **{"for the whole map": sum(costs)})
+            self._own_slots.add(costs[0], **{"for the whole map": sum(costs)})
 
     @staticmethod
     def _with(
@@ -207,7 +210,7 @@ class Capacity:
         self._batched.add(costs[1], **beside)
 
     def _memory(self, redis: Child, port: int) -> None:
-        with Asking(port) as asking:
+        with RedisConnection(port) as asking:
             asking.ask("FLUSHALL")
             before = asking.used_memory()
             jobs = [
@@ -217,7 +220,7 @@ class Capacity:
             for begin in range(0, len(jobs), 1_000):
                 publisher.broadcast_many(jobs[begin : begin + 1_000], strict=True)
             self._job.add((asking.used_memory() - before) / REMEMBERED_JOBS)
-            with Asking(port) as replica:
+            with RedisConnection(port) as replica:
                 before = asking.used_memory()
                 names = [f"project:memory-{number}" for number in range(CHANNELS)]
                 replica.send(b"".join(pack("SUBSCRIBE", name) for name in names), b"subscribe\r\n", CHANNELS)
@@ -227,7 +230,7 @@ class Capacity:
                 pack("SUBSCRIBE", f"project:memory-{number}") + pack("HGETALL", f"{{project:memory-{number}}}:jobs")
                 for number in range(projects)
             )
-            with Asking(port) as replica:
+            with RedisConnection(port) as replica:
                 replica.ask("HELLO", "3")
                 cpu = redis.cpu_seconds()
                 replica.send(loads, b"subscribe\r\n", projects)
@@ -236,7 +239,7 @@ class Capacity:
 
 
 def run_capacity(rounds: int) -> list[Figure]:
-    """All of P9, round by round."""
+    """Measure P9 `rounds` times."""
     for name in [name for name in os.environ if name.startswith("PROGRESS_")]:
         del os.environ[name]
     capacity = Capacity()

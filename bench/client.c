@@ -1,18 +1,18 @@
-/* The load: thousands of WebSocket clients in one cheap process, so that the machine's time goes to the server.
+/* The clients: thousands of WebSockets in one cheap process, so that the machine's time goes to the server.
  *
  *   client <port>                          on 127.0.0.1; one thread, one epoll loop
  *
- * One command a line on stdin, one answer a line on stdout:
+ * It reads commands from stdin and answers on stdout, one line each:
  *
- *   open <count> <projects>    connect <count> more clients, the i-th of them to project bench-<i % projects>
+ *   open <count> <projects>    connect <count> more clients; client i subscribes to project bench-<i % projects>
  *                              -> subscribed <count> | failed <reason>
- *   count <finals>             forget what was counted; each client is now to receive <finals> events marked FINAL
+ *   count <finals>             reset the counters; each client must now receive <finals> events marked FINAL
  *                              -> counting
- *   wait <milliseconds>        until every client has its finals, at the longest so long
+ *   wait <milliseconds>        wait until every client has its finals, or the time is over
  *                              -> delivered <all clients have their finals: 0 or 1> <events> <fewest events of a client>
  *                                 <most events of a client> <bytes> <connections lost> <errors>
  *
- * It ends with its stdin, so it never outlives the runner.
+ * It ends at the end of stdin, so it never outlives the benchmark.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,8 +27,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FINAL "#last#"                 /* in the message of the last event of each job */
-#define KEY "dGhlIHNhbXBsZSBub25jZQ==" /* the example of RFC 6455, so that the right answer is known */
+#define FINAL "#last#"                 /* marks the last event of each job */
+#define KEY "dGhlIHNhbXBsZSBub25jZQ==" /* the example of RFC 6455: the right answer is ACCEPT */
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 enum { MAX_CLIENTS = 30000, READ_BYTES = 1 << 18, HANDSHAKES_AT_ONCE = 32, LINE_BYTES = 256 };
@@ -40,14 +40,14 @@ typedef struct {
     State state;
     int project;
     uint32_t events, finals;
-    char *in;                          /* the beginning of a frame that has not arrived whole */
+    char *in;                          /* an incomplete frame */
     size_t in_length;
 } Client;
 
 static Client clients[MAX_CLIENTS];
 static int poller, server_port, client_count, to_open, open_projects, opening, opened_now;
 static uint32_t finals_expected;
-static int incomplete, lost, errors;   /* clients still without their finals; connections gone; `error` messages */
+static int incomplete, lost, errors;   /* clients without all finals; lost connections; `error` messages */
 static uint64_t bytes_received;
 static int64_t wait_until_ms;          /* 0: no `wait` is pending */
 static char failure[200];
@@ -84,11 +84,11 @@ static void lose(Client *client, const char *why) {
 /* ---- opening ---- */
 
 static void send_all(Client *client, const char *bytes, size_t length) {
-    /* Handshakes and pongs are far smaller than a socket's empty buffer. */
+    /* Handshakes and pongs always fit into the buffer of an idle socket. */
     if (send(client->fd, bytes, length, MSG_NOSIGNAL) != (ssize_t)length) lose(client, strerror(errno));
 }
 
-/* RFC 6455, 5.3: what a client sends is masked. */
+/* RFC 6455, 5.3: a client masks its frames. */
 static void send_frame(Client *client, int opcode, const char *payload, size_t length) {
     static const unsigned char mask[4] = {0x37, 0xfa, 0x21, 0x3d};
     char out[8 + 4 + 125];
@@ -118,7 +118,7 @@ static void open_one(void) {
     else if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event)) lose(client, strerror(errno));
 }
 
-/* Some handshakes at a time: enough to keep the server busy, too few to flood its backlog. */
+/* A few handshakes at a time: enough to keep the server busy, too few to overflow its backlog. */
 static void open_more(void) {
     while (to_open && opening < HANDSHAKES_AT_ONCE && !failure[0]) open_one();
 }
@@ -142,7 +142,7 @@ static void on_connected(Client *client) {
     send_all(client, request, (size_t)length);
 }
 
-/* Bytes used; 0 when the head has not arrived whole or the connection is given up. */
+/* Returns the bytes used; 0 if the head is incomplete or the connection was given up. */
 static size_t on_response(Client *client, char *data, size_t length) {
     char *end = memmem(data, length, "\r\n\r\n", 4);
     if (!end) return 0;
@@ -178,7 +178,7 @@ static void on_text(Client *client, const char *payload, size_t length) {
     }
 }
 
-/* Bytes used; 0 when the frame has not arrived whole or the connection is over. */
+/* Returns the bytes used; 0 if the frame is incomplete or the connection has ended. */
 static size_t on_frame(Client *client, const char *data, size_t length) {
     const unsigned char *head = (const unsigned char *)data;
     if (length < 2) return 0;
@@ -192,7 +192,7 @@ static size_t on_frame(Client *client, const char *data, size_t length) {
     int opcode = head[0] & 0x0f;
     if (opcode == 1) on_text(client, data + at, size);
     else if (opcode == 9 && size < 126) send_frame(client, 10, data + at, size);
-    else if (opcode == 8) lose(client, "the server closed it");
+    else if (opcode == 8) lose(client, "the server closed the connection");
     return client->state == LOST ? 0 : at + size;
 }
 
@@ -219,7 +219,7 @@ static void on_readable(Client *client) {
     do {
         size_t kept = client->in_length;
         if (kept > READ_BYTES) {
-            lose(client, "a frame is too long");
+            lose(client, "a frame is longer than the buffer");
             return;
         }
         memcpy(buffer, client->in, kept * (client->in != NULL));
@@ -231,7 +231,7 @@ static void on_readable(Client *client) {
     } while (got == READ_BYTES && client->state != LOST);
 }
 
-/* ---- the runner's side ---- */
+/* ---- commands ---- */
 
 static void report_delivered(void) {
     uint64_t total = 0;
@@ -264,7 +264,7 @@ static void on_command(const char *line) {
     }
 }
 
-/* 0 at the end of stdin. */
+/* Returns 0 at the end of stdin. */
 static int on_stdin(void) {
     static char line[LINE_BYTES];
     static size_t length;

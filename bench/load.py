@@ -1,4 +1,4 @@
-"""The two ends of the load: the clients (bench/client.c, driven by lines on a pipe) and the paced publisher."""
+"""Both ends of the load: the clients (bench/client.c, driven by lines on a pipe) and the publisher."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from bench.toolchain import BenchError, compile_c
 
 EVENT_BYTES = 200
 JOBS_PER_PROJECT = 10
-FINAL = "#last#"  # the same word as in client.c: the last event of each job carries it
+FINAL = "#last#"  # marks the last event of each job; client.c has the same word
 OPEN_SECONDS = 90.0
 
 
@@ -28,7 +28,7 @@ class Traffic:
     subscribers: int
     projects: int
     rounds: int
-    per_second: int | None  # None: all at once
+    per_second: int | None  # events a second; None: all at once
 
     @property
     def events(self) -> int:
@@ -36,7 +36,7 @@ class Traffic:
 
     @property
     def jobs(self) -> int:
-        """Jobs of a project, so: events marked as final that each of its subscribers is to receive."""
+        """Jobs of a project: each subscriber must receive as many events marked as final."""
         return min(JOBS_PER_PROJECT, self.rounds)
 
     @property
@@ -48,31 +48,34 @@ class Traffic:
 class Delivery:
     """What the clients counted."""
 
-    complete: bool  # every client has the last event of every job
-    total: int
-    fewest: int
-    most: int
+    complete: bool  # every client received the last event of every job
+    total: int  # events, over all clients
+    fewest: int  # events of the client that received the fewest
+    most: int  # events of the client that received the most
     bytes: int
     connections_lost: int
     errors: int
 
 
 class Clients:
-    """The load process of one run. One command at a time; every wait has an end."""
+    """The client process of one run. It takes one command at a time; every wait has a time limit."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
         self._unread = b""
 
     def open(self, count: int, projects: int) -> None:
+        """Connect `count` more clients, spread over the projects, and wait until all are subscribed."""
         self._send(f"open {count} {projects}")
         self._expect("subscribed", OPEN_SECONDS)
 
     def count(self, finals: int) -> None:
+        """Reset the counters; each client is complete after `finals` final events."""
         self._send(f"count {finals}")
         self._expect("counting", 5)
 
     def wait(self, seconds: float) -> Delivery:
+        """Wait until all clients are complete, for `seconds` at most."""
         self._send(f"wait {seconds * 1000:.0f}")
         complete, *counts = (int(word) for word in self._expect("delivered", seconds + 5))
         return Delivery(bool(complete), *counts)
@@ -88,12 +91,12 @@ class Clients:
         while b"\n" not in self._unread:
             self._child.assert_running()
             if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise BenchError(f"The clients did not answer `{word}` within {seconds:.0f} s.")
+                raise BenchError(f"The clients did not answer `{word}` within {seconds:.0f} s; see {self._child.log}.")
             self._unread += os.read(fd, 4096)
         line, _, self._unread = self._unread.partition(b"\n")
         words = line.decode().split()
         if words[0] != word:
-            raise BenchError(f"The clients answered: {line.decode()}")
+            raise BenchError(f"The clients failed: {line.decode()}")
         return words[1:]
 
 
@@ -116,9 +119,10 @@ def _publish_command(project: int, payload: bytes) -> bytes:
 
 
 def commands(traffic: Traffic) -> list[bytes]:
-    """Every event as a Redis command, in order: round by round, so that load is even over the projects.
+    """Every event as a Redis command, in order: one event to each project, then the next one to each.
 
-    The projects' order differs from round to round (but not from run to run): real traffic is no walk along the heap.
+    The order of the projects differs from round to round, as in real traffic, but is the same in each run. In a fixed
+    order a server would walk along its memory, which caches make cheap.
     """
     chance = random.Random(7)
     projects = list(range(traffic.projects))
@@ -133,7 +137,7 @@ def commands(traffic: Traffic) -> list[bytes]:
 
 
 class Publisher:
-    """Plain PUBLISH on one connection of its own: at a steady pace, or all in one pipeline."""
+    """Sends plain PUBLISH on its own connection: at a steady pace, or all in one pipeline."""
 
     def __init__(self, redis_port: int) -> None:
         self._socket = socket.create_connection((LOOPBACK, redis_port), timeout=30)
@@ -147,7 +151,7 @@ class Publisher:
         self._socket.close()
 
     def publish(self, ready: list[bytes], per_second: int | None) -> float:
-        """Send them, each at its own moment, and wait for Redis's answers. Returns the seconds that sending took."""
+        """Send the commands and wait for Redis' answers. Returns the seconds that sending took."""
         self._replies = b""
         start = time.monotonic()
         if per_second is None:
@@ -159,7 +163,7 @@ class Publisher:
             self._replies += self._socket.recv(65536)
         heard_by = sum(int(reply[1:]) for reply in self._replies.split())
         if heard_by != len(ready):
-            raise BenchError(f"{len(ready)} events were published, but Redis handed on {heard_by}: not subscribed?")
+            raise BenchError(f"Redis delivered {heard_by} of {len(ready)} events: is the server subscribed to all?")
         return took
 
     def _publish_paced(self, ready: list[bytes], per_second: int, start: float) -> None:

@@ -1,7 +1,7 @@
-"""What most people would write: Starlette, one reader task, `for ws in sockets[project]: await ws.send_text(...)`.
+"""The usual way: Starlette, one reader task, `for ws in sockets[project]: await ws.send_text(...)`.
 
-No limits, no checks, no replay, no back-pressure: a fair picture of the usual way at its cheapest. Uvicorn runs it with
-uvloop, httptools and its default WebSocket protocol. It says `subscribed` without waiting for Redis to confirm.
+It has no limits, checks, replay or back-pressure, so it is the usual way at its cheapest. Uvicorn runs it with uvloop,
+httptools and its default WebSocket protocol. It sends `subscribed` without waiting for Redis to confirm.
 """
 
 import asyncio

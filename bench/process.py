@@ -1,4 +1,4 @@
-"""A child process: started, measured by what the kernel counted, and gone when the benchmark is."""
+"""A child process: started, measured by the kernel's counters, and ended with the benchmark."""
 
 import ctypes
 import os
@@ -17,12 +17,12 @@ _LIBC = ctypes.CDLL(None)
 
 
 def _die_with_parent() -> None:
-    """In the child, before exec: should the benchmark be killed hard, the kernel ends the child too."""
+    """Run in the child before exec: the kernel then kills the child if the benchmark is killed."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Child:
-    """Owned by one `with` block, which ends it whatever happens inside. Its output goes to bench/build/<name>.log."""
+    """Lives as long as its `with` block. Its output goes to bench/build/<name>.log."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Child:
         self._command = command
         self._env = env
         self._piped = piped
-        self._cores = cores  # None: those of the benchmark itself
+        self._cores = cores  # None: the cores of the benchmark itself
 
     def __enter__(self) -> Self:
         BUILD.mkdir(exist_ok=True)
@@ -60,7 +60,7 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Nothing is measured any more, and thousands of clients need no goodbye.
+        # Killed, not asked to end: the measurement is over, and thousands of clients would need closing.
         self.popen.kill()
         self.popen.wait()
         for pipe in (self.popen.stdin, self.popen.stdout):
@@ -70,13 +70,13 @@ class Child:
     def assert_running(self) -> None:
         if self.popen.poll() is not None:
             tail = self.log.read_text(errors="replace")[-1500:]
-            raise BenchError(f"{self.name} ended with code {self.popen.returncode}:\n{tail}")
+            raise BenchError(f"{self.name} ended with code {self.popen.returncode}. The end of {self.log}:\n{tail}")
 
     def cpu_seconds(self) -> float:
-        """User and system time of the whole process, all its threads, dead ones too.
+        """User and system time of the whole process: all threads, also those that have ended.
 
-        The process' own CPU clock counts nanoseconds; /proc/<pid>/stat has the same sum in ticks of 10 ms, which is as
-        much as the gateway spends on the whole of P2. (The clock's number: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED).)
+        Read from the CPU clock of the process, in nanoseconds. Its id is MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED).
+        /proc/<pid>/stat counts in ticks of 10 ms, about what the gateway spends on the whole of P2.
         """
         self.assert_running()
         try:
@@ -86,9 +86,9 @@ class Child:
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def pss_bytes(self) -> int:
-        """Memory of the process, what it shares with others counted in proportion."""
+        """Memory of the process; pages shared with n processes count as one n-th."""
         self.assert_running()
         for line in Path(f"/proc/{self.popen.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
-        raise BenchError("/proc/<pid>/smaps_rollup has no Pss line; P3 needs a Linux kernel that writes it.")
+        raise BenchError("/proc/<pid>/smaps_rollup has no Pss line. P3 needs Linux 4.14 or newer.")

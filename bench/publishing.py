@@ -1,7 +1,6 @@
-"""P8, the publisher's side: Redis' time for one event, the caller's time, and how many events one process can publish.
+"""P8, publishing: Redis' time for one event, the caller's time, and how many events one process can publish.
 
-No server of the other figures takes part, so it has a table of its own: what is measured, and what stands beside it in
-the same round.
+No server is compared, so P8 has its own table: each figure, and what was measured for comparison in the same round.
 """
 
 import json
@@ -24,13 +23,13 @@ from publisher.publication import SCRIPT, SCRIPT_SHA, Publication
 from publisher.transport.sync_driver import _client
 
 PROJECT = "bench"
-OTHER_PROJECT = "beside"  # whose remembered events are not the publisher's
-CALLS = 1_000  # of one kind, in one round; fewer than the jobs that a project remembers, so that nothing is trimmed
-CALLS_A_TURN = 50  # then it is another's turn: all are to see the same machine
-BATCH = 1_000  # events handed over at once, to 20 projects
+OTHER_PROJECT = "beside"  # for the comparisons, so that they do not touch the remembered events of PROJECT
+CALLS = 1_000  # of one kind in one round; a project remembers as many jobs, so none is forgotten
+CALLS_A_TURN = 50  # the kinds take turns, so that changes in the machine's load hit all of them
+BATCH = 1_000  # events in one call, spread over 20 projects
 BATCHES = 5
 EMPTY_SCRIPT = "return 1"
-# What the publish script asks of Redis, and nothing around it: the least that any script of its kind costs.
+# Only the Redis commands of the publish script: the least that such a script can cost.
 BARE_SCRIPT = """
 redis.call('HMGET', KEYS[1], 'seq', ARGV[3])
 redis.call('TIME')
@@ -43,7 +42,7 @@ Event = dict[str, Any]
 
 
 def _event(job: str, *, kind: str = "progress", progress: int = 0, attempt: int | None = None) -> Event:
-    """As large as the events of the other figures, once it is JSON."""
+    """An event of EVENT_BYTES as JSON, the size of the events in the other figures."""
     event: Event = {"type": kind, "jobId": job, "jobType": "audio"}
     if attempt is not None:
         event["attempt"] = attempt
@@ -58,7 +57,7 @@ def _event(job: str, *, kind: str = "progress", progress: int = 0, attempt: int 
 
 
 def usual_events(count: int = CALLS, attempt: int | None = None) -> list[Event]:
-    """Progress of the same few jobs, as a project has them."""
+    """Progress events of a few jobs, in turn."""
     return [
         _event(f"job-{turn % JOBS_PER_PROJECT}", progress=turn * 100 // count, attempt=attempt) for turn in range(count)
     ]
@@ -70,15 +69,15 @@ def _each_job_once(kind: str) -> list[Event]:
 
 @dataclass
 class Figure:
-    """One row of the table, and what each round measured for it."""
+    """One row of the table, with the values of all rounds."""
 
     name: str
     title: str
     unit: str
     goal: str
-    as_ratio: bool = False  # the figure is the ratio to the first of `beside`, taken within a round
-    values: list[float] = field(default_factory=list)
-    beside: dict[str, list[float]] = field(default_factory=dict)
+    as_ratio: bool = False  # show the ratio to the first of `beside`, within each round
+    values: list[float] = field(default_factory=list)  # one a round
+    beside: dict[str, list[float]] = field(default_factory=dict)  # what it is compared with: one value a round each
     notes: list[str] = field(default_factory=list)
 
     def add(self, value: float, **beside: float) -> None:
@@ -104,7 +103,7 @@ class Figure:
 
 
 class Redis:
-    """The benchmark's Redis over two sockets: one asks, one watches the project as a gateway would."""
+    """Two sockets to Redis: one sends commands, one subscribes to the project as a gateway does."""
 
     def __init__(self, port: int) -> None:
         self._asking = socket.create_connection((LOOPBACK, port), timeout=30)
@@ -124,7 +123,7 @@ class Redis:
         return self.ask_packed(pack(*words))
 
     def ask_packed(self, command: bytes) -> bytes:
-        """One command, one answer of one read: all that are asked for here are short, but INFO's."""
+        """Send one command and read its answer: one read, or for a bulk string (INFO) as many as needed."""
         self._asking.sendall(command)
         answer = self._asking.recv(1 << 20)
         if answer.startswith(b"-"):
@@ -136,9 +135,9 @@ class Redis:
         return answer if not answer.startswith(b"$") else body
 
     def microseconds(self, *kinds: tuple[str, Sequence[bytes]], at_once: bool) -> list[float]:
-        """Redis' own time for one call of each kind (the command's name, and the calls), by its statistics.
+        """Redis' own time for one call of each kind (the command's name, and the calls), from `INFO commandstats`.
 
-        The kinds take turns. The calls of a turn come at once, as to a Redis that has much to do, or one after another.
+        The kinds take turns. The calls of a turn are sent at once, as to a busy Redis, or one after another.
         """
         spent = [0] * len(kinds)
         for turn in range(0, CALLS, CALLS_A_TURN):
@@ -153,7 +152,7 @@ class Redis:
             answers = b""
             while answers.count(b"\n") < len(part):
                 answers += self._asking.recv(1 << 20)
-            if answers.count(b":") != len(part):  # an error, or the nil of an event that was refused
+            if answers.count(b":") != len(part):  # an error, or nil for an event that the script refused
                 raise BenchError(f"Redis answered {answers[:200]!r}.")
         self._drain()
         found = re.search(rb"cmdstat_%b:calls=(\d+),usec=(\d+)" % command.encode(), self.ask("INFO", "commandstats"))
@@ -184,13 +183,13 @@ def _redis(port: int) -> Iterator[Redis]:
 
 
 class RedisTime:
-    """P8a: the publish script by `INFO commandstats`, as projects use it, beside what no script could do without."""
+    """P8a: the time of the publish script by `INFO commandstats`, beside the least that a script can cost."""
 
     def __init__(self) -> None:
         usual, with_attempt = usual_events(), usual_events(attempt=1)
         first, last = _each_job_once("progress"), _each_job_once("job_failed")
         known = JOBS_PER_PROJECT
-        # What is published before, what is counted, and how it comes.
+        # Title, the events published before, the events that are counted, and whether these are sent at once.
         self._loads = (
             ("progress of a known job", usual[:known], usual, True),
             ("the same with `attempt`", with_attempt[:known], with_attempt, True),
@@ -230,12 +229,12 @@ def _publications(project: str, events: Sequence[Event]) -> list[Publication]:
 
 
 def _instead(sha: bytes, publications: list[Publication]) -> list[bytes]:
-    """The same calls of another script."""
+    """The same calls, but of another script."""
     return [one.evalsha.replace(SCRIPT_SHA.encode(), sha, 1) for one in publications]
 
 
 class CallersTime:
-    """P8b: `broadcast_to_project` beside redis-py's `publish` of a ready payload, on the same pool of connections."""
+    """P8b: `broadcast_to_project` beside redis-py's `publish` of a ready payload, on the same connection pool."""
 
     def __init__(self) -> None:
         title = "the caller's time for one event"
@@ -248,7 +247,7 @@ class CallersTime:
 
         def publish(event: Event) -> None:
             if publisher.broadcast_to_project(PROJECT, event, strict=True) is None:
-                raise BenchError("An event was refused that should not be.")
+                raise BenchError("The publish script refused an event of the benchmark.")
 
         def plain(_: Event) -> None:
             client.publish(f"project:{PROJECT}", self._payload)
@@ -263,7 +262,7 @@ class CallersTime:
 
 
 class Batches:
-    """P8c: many events at once from one process, checked like all others, beside a pipeline of ready payloads."""
+    """P8c: `broadcast_many` from one process, with all its checks, beside a pipeline of ready payloads."""
 
     def __init__(self) -> None:
         self.figures = [Figure("P8c", f"{BATCH:,} events at once, one process", "events/s", ">= 50,000")]
@@ -304,7 +303,7 @@ def _seconds(call: Callable[[Event], None], events: Sequence[Event]) -> float:
 
 
 def run_publishing(redis_port: int, rounds: int) -> list[Figure]:
-    """All of P8, round by round."""
+    """Measure P8 `rounds` times."""
     for name in [name for name in os.environ if name.startswith("PROGRESS_")]:
         del os.environ[name]
     os.environ["REDIS_URL"] = f"redis://{LOOPBACK}:{redis_port}/0"
@@ -318,7 +317,7 @@ def run_publishing(redis_port: int, rounds: int) -> list[Figure]:
 
 
 def table(figures: list[Figure]) -> str:
-    """Markdown, as it stands in bench/README.md."""
+    """As Markdown, for bench/README.md."""
     rows = [["figure", "goal", "publisher", "beside it"], ["---"] * 4, *(figure.cells() for figure in figures)]
     notes = [f"\n- {note}" for figure in figures for note in figure.notes]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "".join(notes)

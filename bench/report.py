@@ -1,4 +1,4 @@
-"""From samples to the table: medians over the rounds, ratios within a round."""
+"""Turns samples into the table: medians over the rounds, ratios within a round."""
 
 import json
 import os
@@ -12,12 +12,13 @@ from bench.scenarios import Sample, Scenario
 
 
 class Report:
-    """All samples of one run of the benchmark, filled round by round, and the ways to show them."""
+    """All samples of one run of the benchmark. Lives as long as the run."""
 
     def __init__(self, kinds: list[str]) -> None:
-        self._kinds = kinds
+        self._kinds = kinds  # names of the servers, in the order of the columns
+        # Samples in the order of the rounds, by scenario and by server.
         self._samples: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
-        self._scenarios: list[Scenario] = []
+        self._scenarios: list[Scenario] = []  # in the order of the rows
 
     def add(self, scenario: Scenario, kind: str, sample: Sample) -> None:
         if scenario not in self._scenarios:
@@ -25,7 +26,7 @@ class Report:
         self._samples[scenario.name][kind].append(sample)
 
     def ratios(self, scenario: Scenario, kind: str) -> list[float]:
-        """Round by round, since neighbours in time share the machine's mood."""
+        """One ratio a round: the load of the machine differs less within a round than between rounds."""
         of_c, own = self._samples[scenario.name]["c"], self._samples[scenario.name][kind]
         return [sample.value / c.value for sample, c in zip(own, of_c, strict=False) if c.value]
 
@@ -33,7 +34,7 @@ class Report:
         return any(s.lost for kinds in self._samples.values() for samples in kinds.values() for s in samples)
 
     def table(self) -> str:
-        """Markdown, as it stands in bench/README.md."""
+        """As Markdown, for bench/README.md."""
         rows = [["figure", "goal", *self._kinds], ["---"] * (2 + len(self._kinds))]
         for scenario in self._scenarios:
             cells = [self._cell(scenario, kind) for kind in self._kinds]
@@ -41,7 +42,7 @@ class Report:
         return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
     def notes(self) -> list[str]:
-        """What was not delivered one to one, each kind of remark once."""
+        """Each different note once, with the number of times."""
         seen: dict[str, int] = defaultdict(int)
         for scenario in self._scenarios:
             for kind in self._kinds:
@@ -51,7 +52,7 @@ class Report:
         return [note if times == 1 else f"{note} ({times} times)" for note, times in seen.items()]
 
     def write_json(self, path: Path, others: list[dict[str, Any]]) -> None:
-        """All samples, and `others`: figures that compare no servers."""
+        """Write all samples, and `others`: figures that compare no servers."""
         figures: list[dict[str, Any]] = [
             {
                 "name": scenario.name,

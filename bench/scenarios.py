@@ -1,6 +1,6 @@
-"""The figures P1 to P6: what is done to a server, and which number comes out of it.
+"""The figures P1 to P6: what is done to a server, and what is measured.
 
-Every sample is a fresh server process and fresh clients, so that no figure depends on what ran before it.
+Every sample uses a fresh server process and fresh clients, so no figure depends on what ran before it.
 """
 
 import time
@@ -12,8 +12,8 @@ from bench.process import Child
 from bench.servers import Ground, Kind, run_server
 from bench.toolchain import BenchError
 
-SETTLE_SECONDS = 1.0  # after the last `subscribed`, before anything is counted: the work of connecting is over
-DELIVERY_SECONDS = 90.0  # the longest that a run may take to deliver what was published
+SETTLE_SECONDS = 1.0  # from the last `subscribed` to the first count, so that the work of connecting is over
+DELIVERY_SECONDS = 90.0  # the time limit for all deliveries of a run
 
 CONNECTIONS = 2_000
 MANY_CONNECTIONS = 8_000
@@ -21,12 +21,12 @@ MANY_CONNECTIONS = 8_000
 
 @dataclass(frozen=True)
 class Sample:
-    """One figure of one server in one round, and what was not right about it."""
+    """One figure of one server in one round."""
 
     value: float
-    notes: tuple[str, ...] = ()
-    lost: bool = False
-    parts: tuple[float, ...] = ()  # what the value was computed from, where that is more than one measurement
+    notes: tuple[str, ...] = ()  # what was unusual
+    lost: bool = False  # events or connections were lost: the value is not valid
+    parts: tuple[float, ...] = ()  # the measurements behind the value, if there are several
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Scenario:
     goal: str
     rounds: int
     measure: Callable[[Kind, Ground], Sample]
-    beside_c: bool = False  # shown as a ratio to what the C program needed in the same round
+    beside_c: bool = False  # shown as a ratio to the C program of the same round
 
 
 def _judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
-    """The value is filled in by the caller; here: was anything lost?"""
+    """Was anything lost? The value of the sample is 0; the caller sets it."""
     per_client = traffic.deliveries // traffic.subscribers
     if delivery.connections_lost or delivery.errors:
         note = f"{delivery.connections_lost} connections lost, {delivery.errors} errors"
@@ -52,7 +52,7 @@ def _judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
         return Sample(0.0)
     share = f"{delivery.total:,} of {traffic.deliveries:,} events ({delivery.total / traffic.deliveries:.1%})"
     if delivery.most > per_client:
-        return Sample(0.0, (f"events came twice: {share}",), lost=True)
+        return Sample(0.0, (f"events were delivered twice: {share}",), lost=True)
     if kind.conflates and delivery.complete:
         return Sample(0.0, (f"conflated: {share}, every job's last event among them",))
     return Sample(
@@ -61,17 +61,17 @@ def _judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
 
 
 def _reach_everybody(clients: Clients, ground: Ground, traffic: Traffic) -> None:
-    """One event to each project, and no client may be without it."""
+    """Publish one event to each project; raises `BenchError` unless every client receives one."""
     once = replace(traffic, rounds=1, per_second=None)
     clients.count(once.jobs)
     with Publisher(ground.redis_port) as publisher:
         publisher.publish(commands(once), None)
         if not clients.wait(DELIVERY_SECONDS).complete:
-            raise BenchError("One event to each project did not reach every client.")
+            raise BenchError(f"One event to each project did not reach every client within {DELIVERY_SECONDS:.0f} s.")
 
 
 def _open_clients(clients: Clients, ground: Ground, traffic: Traffic) -> None:
-    """Connect, and let one event reach everybody before anything is counted: first calls fill every server's caches."""
+    """Connect, and deliver one event to everybody. It fills the server's caches before anything is counted."""
     clients.open(traffic.subscribers, traffic.projects)
     time.sleep(SETTLE_SECONDS)
     _reach_everybody(clients, ground, traffic)
@@ -80,7 +80,7 @@ def _open_clients(clients: Clients, ground: Ground, traffic: Traffic) -> None:
 
 
 def _cost(traffic: Traffic, kind: Kind, ground: Ground) -> Sample:
-    """CPU microseconds per delivery (an event that reached a subscriber), everything in between included."""
+    """CPU microseconds of the server per delivery (one event to one subscriber)."""
     ready = commands(traffic)
     with (
         run_server(kind, ground) as (server, port),
@@ -105,7 +105,7 @@ def _cost_of(traffic: Traffic) -> Callable[[Kind, Ground], Sample]:
 
 
 def _growth(small: Traffic, large: Traffic) -> Callable[[Kind, Ground], Sample]:
-    """How many times dearer a delivery is under the large load than under the small one."""
+    """The cost of a delivery under the large load, divided by the cost under the small one."""
 
     def measure(kind: Kind, ground: Ground) -> Sample:
         few, many = _cost(small, kind, ground), _cost(large, kind, ground)
@@ -116,14 +116,14 @@ def _growth(small: Traffic, large: Traffic) -> Callable[[Kind, Ground], Sample]:
 
 
 def _memory(kind: Kind, ground: Ground) -> Sample:
-    """Bytes of one more idle, subscribed connection: the difference cancels what the process itself needs."""
+    """Bytes of one more idle, subscribed connection. The difference removes the memory of the process itself."""
     everybody = Traffic(subscribers=MANY_CONNECTIONS, projects=100, rounds=1, per_second=None)
     with run_server(kind, ground) as (server, port), run_clients(port) as clients:
         clients.open(CONNECTIONS, everybody.projects)
         few = _settled_pss(server)
         clients.open(MANY_CONNECTIONS - CONNECTIONS, everybody.projects)
         many = _settled_pss(server)
-        _reach_everybody(clients, ground, everybody)  # or what was weighed may have been dead
+        _reach_everybody(clients, ground, everybody)  # proves that the connections were alive
     return Sample((many - few) / (MANY_CONNECTIONS - CONNECTIONS), parts=(few, many))
 
 
@@ -133,7 +133,7 @@ def _settled_pss(server: Child) -> int:
 
 
 def _connect(kind: Kind, ground: Ground) -> Sample:
-    """CPU microseconds from the TCP connection to `subscribed`, for a project that the server follows already."""
+    """CPU microseconds from the TCP connection to `subscribed`, for a project that the server has loaded already."""
     with run_server(kind, ground) as (server, port), run_clients(port) as clients:
         clients.open(50, 1)
         time.sleep(SETTLE_SECONDS)
@@ -147,7 +147,7 @@ P1 = Traffic(subscribers=1_000, projects=1, rounds=300, per_second=50)
 P2 = Traffic(subscribers=500, projects=1, rounds=2_000, per_second=None)
 P5 = Traffic(subscribers=5_000, projects=5_000, rounds=3, per_second=2_000)
 
-# 40,000 deliveries a second in both, so that what a server does by the clock weighs the same.
+# 40,000 deliveries a second in each, so that a server's timers weigh the same in all.
 FEW_SUBSCRIBERS = Traffic(subscribers=100, projects=1, rounds=2_400, per_second=400)
 MANY_SUBSCRIBERS = Traffic(subscribers=8_000, projects=1, rounds=30, per_second=5)
 FEW_PROJECTS = Traffic(subscribers=10, projects=10, rounds=1_200, per_second=2_000)
@@ -179,9 +179,9 @@ SCENARIOS = (
 
 
 def pick(names: list[str]) -> list[Scenario]:
-    """The scenarios of these names; `P6` is both of its halves; no name is all."""
+    """The scenarios of these names; `P6` stands for P6a and P6b, and no name for all."""
     known = {scenario.name for scenario in SCENARIOS} | {"P6"}
     for name in names:
         if name not in known:
-            raise BenchError(f"There is no scenario {name}; there are {', '.join(sorted(known))}.")
+            raise BenchError(f"Unknown scenario {name}. Use {', '.join(sorted(known))}, P8 or P9.")
     return [s for s in SCENARIOS if not names or s.name in names or s.name.rstrip("ab") in names]

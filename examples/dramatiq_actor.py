@@ -1,6 +1,6 @@
-"""A Dramatiq actor that people watch, and that Dramatiq tries again when it fails.
+"""A Dramatiq actor with progress. Dramatiq retries it when it fails.
 
-Beside `make run`, with its page http://127.0.0.1:3001/?project=demo open, in a second terminal:
+Start `make run`, open http://127.0.0.1:3001/?project=demo, and in a second terminal run:
 
     .venv/bin/python -m examples.dramatiq_actor    # puts a message into the queue
     .venv/bin/dramatiq examples.dramatiq_actor     # works through the queue; Ctrl-C ends it

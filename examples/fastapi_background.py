@@ -1,6 +1,6 @@
-"""A FastAPI background task that people watch.
+"""A FastAPI background task with progress.
 
-Beside `make run`, with its page http://127.0.0.1:3001/?project=demo open, in a second terminal:
+Start `make run`, open http://127.0.0.1:3001/?project=demo, and in a second terminal run:
 
     .venv/bin/uvicorn examples.fastapi_background:app --port 8000
 

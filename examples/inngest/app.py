@@ -1,11 +1,11 @@
-"""Inngest functions whose viewers see them go: a video of three steps, one of which fails now and then.
+"""An Inngest function with progress: it makes a video in three steps, one of which sometimes fails.
 
     pip install '/path/to/checkout[inngest]' fastapi uvicorn
     INNGEST_DEV=1 uvicorn --app-dir examples/inngest app:app --port 8000
     npx inngest-cli@latest dev -u http://127.0.0.1:8000/api/inngest
     curl -X POST http://127.0.0.1:8000/videos/demo
 
-Beside `make run`, http://127.0.0.1:3001/?project=demo shows the job. `try_it.py` runs it without Inngest's server.
+With `make run` started, http://127.0.0.1:3001/?project=demo shows the job. `try_it.py` runs it without Inngest's server.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ SENTENCES = ("s1", "s2", "s3")
 
 @client.create_function(fn_id="make-video", trigger=inngest.TriggerEvent(event="video/make"), retries=3)
 async def make_video(ctx: inngest.Context) -> dict[str, str | float]:
-    """The event carries `projectId` and `jobType`: the middleware tells the rest."""
+    """The event carries `projectId` and `jobType`; the middleware publishes begin, end and failure."""
     job = job_of(ctx)
 
     async def write() -> list[str]:
@@ -35,7 +35,7 @@ async def make_video(ctx: inngest.Context) -> dict[str, str | float]:
 
     async def record() -> None:
         for number, sentence_id in enumerate(SENTENCES, 1):
-            async with job.sentence(sentence_id) as sentence:  # each has a bar of its own
+            async with job.sentence(sentence_id) as sentence:  # each sentence has its own bar
                 for percent in range(0, 100, 20):
                     sentence.progress(percent, f"voice {number}")
                     await asyncio.sleep(0.1)
@@ -44,7 +44,7 @@ async def make_video(ctx: inngest.Context) -> dict[str, str | float]:
     async def render() -> str:
         for percent in range(60, 100, 5):
             if random.random() < 0.05:
-                raise OSError("the renderer ran out of memory")  # tried again: the job's next attempt
+                raise OSError("the renderer ran out of memory")  # Inngest retries: the next attempt of the job
             job.progress(percent, "rendering")
             await asyncio.sleep(0.3)
         return "video.mp4"
@@ -54,7 +54,7 @@ async def make_video(ctx: inngest.Context) -> dict[str, str | float]:
     return {"file": await ctx.step.run("render", render), "duration": 31.25}  # the result of `job_complete`
 
 
-functions = [make_video, end_reporter(client)]  # the reporter tells of runs that were cancelled, or whose worker died
+functions = [make_video, end_reporter(client)]  # the reporter publishes the end of cancelled runs and dead workers
 app = fastapi.FastAPI()
 inngest.fast_api.serve(app, client, functions)
 

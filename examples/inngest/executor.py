@@ -1,8 +1,8 @@
-"""What Inngest's server does with a function, by requests to the app that serves it: for trying, and for tests.
+"""A stand-in for Inngest's server, for trying the example and for tests: it sends the requests to the app.
 
-It calls the function again for each step with the results so far, counts tries anew with each step, tries a step or
-the function again until `max_attempts`, gives the error of a step that failed for good to the function, and plans the
-steps of a parallel group one by one.
+It calls the function again for each step with the results so far. Attempts are counted from 0 in each step, up to
+`max_attempts`. The function receives the error of a step that failed for good. The steps of a parallel group are
+planned one by one.
 """
 
 import warnings
@@ -16,7 +16,7 @@ import httpx
 import inngest
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # a model of the SDK is configured in pydantic's old way
+    warnings.simplefilter("ignore", DeprecationWarning)  # the SDK configures a model in a way that pydantic deprecates
     import inngest.fast_api
 
 ROOT = "step"
@@ -38,7 +38,7 @@ class Run:
     event_name: str = "test"
 
     async def execute(self) -> tuple[str, Any]:
-        """To its end: ("completed", output) or ("failed", error)."""
+        """Run the function to its end; returns ("completed", output) or ("failed", error)."""
         attempt = 0
         while True:
             response = await self.request(ROOT, attempt)
@@ -66,7 +66,7 @@ class Run:
             attempt = self._take(response.json()[0], response, attempt)
 
     def _take(self, op: dict[str, Any], response: httpx.Response, attempt: int) -> int:
-        """Remember what a step gave; returns the number of the next try."""
+        """Remember the result of a step; returns the number of the next attempt."""
         if op["op"] in ("StepError", "StepFailed"):
             if not self._is_final(response, attempt):
                 return attempt + 1
@@ -81,7 +81,7 @@ class Run:
         return response.headers.get("x-inngest-no-retry") == "true" or attempt + 1 >= self.max_attempts
 
     async def request(self, step_id: str, attempt: int) -> httpx.Response:
-        """One call of the function, as a request of the executor."""
+        """Call the function once, with the request that Inngest's executor would send."""
         self.before_request(self.requests)
         self.requests += 1
         event = {"name": self.event_name, "data": self.data, "id": "", "ts": 0}
