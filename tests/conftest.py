@@ -63,6 +63,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = file_of(nodeid)
             return nodeid if file in APART else TOGETHER.get(file, file)
 
+    config.option.loadscopereorder = False  # it would begin with the files of many tests, which are quick
     return ByFile(config, log)
 
 

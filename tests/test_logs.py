@@ -177,9 +177,9 @@ def test_no_part_of_a_record_shows_a_secret(stream: io.StringIO, log_format: Any
 
 @pytest.mark.parametrize("text", ["a" * 1_000_000, "a:" * 500_000, "://" * 300_000, "a://b:" * 100_000])
 def test_a_record_is_bounded_in_length_and_in_time(text: str) -> None:
-    before = time.perf_counter()
+    before = time.process_time()
     line = JsonFormatter().format(logging.makeLogRecord({"msg": text, "levelname": "INFO"}))
-    assert time.perf_counter() - before < 1
+    assert time.process_time() - before < 1
     assert len(line) < LONGEST + 200
 
 

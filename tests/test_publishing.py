@@ -27,6 +27,7 @@ from gateway.settings import Settings
 from publisher.events import check_event
 from publisher.publication import Publication
 from publisher.settings import PublisherSettings
+from publisher.transport.circuit import GRACE_SECONDS
 from tests.contract.events import complete, failed, progress
 from tests.contract.processes import RedisServer, free_port
 
@@ -560,13 +561,12 @@ async def test_without_redis_it_is_503_in_time_and_then_at_once_until_it_is_back
     await api.seqs(EVENT)
     own_redis.kill()
     took = []
-    for _ in range(3):
+    for _ in range(10):
         before = time.monotonic()
         error(await api.post(EVENT), 503, "redis_unavailable")
         took.append(time.monotonic() - before)
-    assert took[0] < 1.5
-    assert took[1] < 0.5, "the circuit is open; one event may wait a moment for it to close"
-    assert took[2] < 0.1
+    assert took[0] < 3, "it waits no longer than GIVE_UP_SECONDS"
+    assert sorted(took)[5] < GRACE_SECONDS / 2, "most do not wait; one in a while may wait for the circuit to close"
     own_redis.start()
     deadline = time.monotonic() + 10
     while (await api.post(EVENT)).status_code != 202:

@@ -196,7 +196,7 @@ def test_a_shard_that_is_away_is_given_up_once_and_costs_the_others_nothing(
     for _ in range(50):
         assert publisher.broadcast_to_project(away, progress("job")) is None
         assert publisher.broadcast_to_project(here[0], progress("job")) is not None
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < BOUND_SECONDS, "each waited for the shard that is away"
     assert unsent.count == before + 51
     assert len(caplog.messages) == 1
     for node in (primary, replica):
@@ -217,9 +217,8 @@ async def test_many_tasks_that_wait_for_a_silent_shard_keep_none_from_another(
     waiting = [asyncio.create_task(aio.broadcast_to_project(away, progress(f"job_{n}"))) for n in range(40)]
     for _ in range(20):
         await asyncio.sleep(0.02)
-        began = time.monotonic()
         assert await aio.broadcast_to_project(here, progress("job")) is not None
-        assert time.monotonic() - began < 0.5
+    assert not any(task.done() for task in waiting), "all twenty were sent while those tasks waited"
     await asyncio.wait_for(asyncio.gather(*waiting), 2 * BOUND_SECONDS)
 
 
