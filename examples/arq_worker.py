@@ -1,7 +1,7 @@
 """An arq job with progress. It asks arq for a retry while its service is away.
 
-arq needs redis-py below 6, so it runs in its own environment, which `make oldest` sets up. Start `make run`, open
-http://127.0.0.1:3001/?project=demo, and in a second terminal run:
+arq needs redis-py below 6, so it runs in its own environment, which `make oldest` sets up. Beside `make run`,
+with http://127.0.0.1:3001/?project=demo open, in a second terminal:
 
     .venv/.oldest/bin/python -m examples.arq_worker             # puts a job into the queue
     .venv/.oldest/bin/arq examples.arq_worker.WorkerSettings    # works through the queue; Ctrl-C ends it

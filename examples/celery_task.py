@@ -1,6 +1,6 @@
 """A Celery task with progress. Celery retries it while its service is away.
 
-Start `make run`, open http://127.0.0.1:3001/?project=demo, and in a second terminal run:
+Beside `make run`, with http://127.0.0.1:3001/?project=demo open, in a second terminal:
 
     .venv/bin/python -m examples.celery_task           # puts a task into the queue
     .venv/bin/celery -A examples.celery_task worker    # works through the queue; Ctrl-C ends it

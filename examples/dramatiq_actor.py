@@ -1,6 +1,6 @@
 """A Dramatiq actor with progress. Dramatiq retries it when it fails.
 
-Start `make run`, open http://127.0.0.1:3001/?project=demo, and in a second terminal run:
+Beside `make run`, with http://127.0.0.1:3001/?project=demo open, in a second terminal:
 
     .venv/bin/python -m examples.dramatiq_actor    # puts a message into the queue
     .venv/bin/dramatiq examples.dramatiq_actor     # works through the queue; Ctrl-C ends it

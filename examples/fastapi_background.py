@@ -1,6 +1,6 @@
 """A FastAPI background task with progress.
 
-Start `make run`, open http://127.0.0.1:3001/?project=demo, and in a second terminal run:
+Beside `make run`, with http://127.0.0.1:3001/?project=demo open, in a second terminal:
 
     .venv/bin/uvicorn examples.fastapi_background:app --port 8000
 

@@ -1,6 +1,6 @@
 """An RQ job with progress. RQ retries it when it fails.
 
-Start `make run`, open http://127.0.0.1:3001/?project=demo, and in a second terminal run:
+Beside `make run`, with http://127.0.0.1:3001/?project=demo open, in a second terminal:
 
     .venv/bin/python -m examples.rq_job    # puts a job into the queue
     .venv/bin/rq worker                    # works through the queue; Ctrl-C ends it

@@ -5,7 +5,7 @@
     npx inngest-cli@latest dev -u http://127.0.0.1:8000/api/inngest
     curl -X POST http://127.0.0.1:8000/videos/demo
 
-With `make run` started, http://127.0.0.1:3001/?project=demo shows the job. `try_it.py` runs it without Inngest's server.
+Beside `make run`, http://127.0.0.1:3001/?project=demo shows the job. `try_it.py` runs it without Inngest's server.
 """
 
 import asyncio

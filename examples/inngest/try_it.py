@@ -1,6 +1,6 @@
 """Run the function of app.py once, without Inngest's server: `python examples/inngest/try_it.py`.
 
-With `make run` started, http://127.0.0.1:3001/?project=demo shows the job. `executor.py` stands in for Inngest's server.
+Beside `make run`, http://127.0.0.1:3001/?project=demo shows the job. `executor.py` stands in for Inngest's server.
 """
 
 import asyncio
