@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.channel import Channel
 from tests.simulation import Client, SimulatedRedis, in_a_loop, names, new_replica
 
+EXAMPLES = settings().max_examples  # few, or with `make soak` many: tests/conftest.py
 JOBS = "abc"
 CLIENTS = range(3)
 REPLICAS = range(2)
@@ -155,25 +156,24 @@ def check_that_nothing_is_left_behind(script: list[Step]) -> None:
         assert all(not project.waiting for project in hub._projects.values())
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * EXAMPLES)
 @given(steps)
 def test_every_client_ends_with_the_last_event_of_each_job(script: list[Step]) -> None:
     in_a_loop(lambda: check_that_everybody_is_current(script))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * EXAMPLES)
 @given(steps)
 def test_no_client_sees_an_event_after_a_newer_one_of_the_same_job(script: list[Step]) -> None:
     in_a_loop(lambda: check_that_nobody_goes_back(script))
 
 
-@settings(max_examples=100, deadline=None)
 @given(steps)
 def test_clients_that_left_leave_nothing_behind(script: list[Step]) -> None:
     in_a_loop(lambda: check_that_nothing_is_left_behind(script))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * EXAMPLES)
 @given(steps)
 def test_recovered_is_true_while_redis_forgets_nothing(script: list[Step]) -> None:
     def check() -> None:
@@ -184,7 +184,7 @@ def test_recovered_is_true_while_redis_forgets_nothing(script: list[Step]) -> No
     in_a_loop(check)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * EXAMPLES)
 @given(emptied_steps)
 def test_a_client_that_was_always_told_recovered_lacks_nothing_even_if_redis_was_emptied(script: list[Step]) -> None:
     """What was published before it began may be gone: a new client is told `recovered` in any case."""

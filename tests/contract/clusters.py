@@ -13,7 +13,7 @@ import redis
 from publisher.transport.slot_map import slot_of
 
 from .deadlines import wait_for
-from .processes import free_port
+from .processes import claim, free_port
 from .servers import program
 
 START_SECONDS = 30.0
@@ -82,10 +82,13 @@ class Node:
 
 
 def cluster_port() -> int:
+    """A free port whose node's bus, 10,000 above, is free too."""
     while True:
+        port = free_port()
         with socket.socket() as bus:
-            if (port := free_port()) < _HIGHEST_PORT and bus.connect_ex(("127.0.0.1", port + 10_000)) != 0:
-                return port
+            is_free = port < _HIGHEST_PORT and bus.connect_ex(("127.0.0.1", port + 10_000)) != 0
+        if is_free and claim(port + 10_000):
+            return port
 
 
 class Cluster:

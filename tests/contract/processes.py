@@ -1,6 +1,7 @@
 """The processes of the product and its Redis, started and ended as an operator would."""
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -27,13 +29,33 @@ Finished = subprocess.CompletedProcess[str]
 PUBLISHER_PROGRAM = Path(__file__).with_name("publisher_process.py")
 
 
+_claims = (Path(tempfile.gettempdir()) / f"progress-gateway-test-ports-{os.getuid()}").open("wb")
+_claimed: set[int] = set()
+
+
+def claim(port: int) -> bool:
+    """Claim a port for this process until it ends; false if this or another process of tests has claimed it.
+
+    A server binds its port only some time after it was chosen: until then it looks free to everybody else.
+    """
+    if port in _claimed:
+        return False
+    try:
+        fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _claimed.add(port)
+    return True
+
+
 def free_port() -> int:
-    """Below the ports of outgoing connections (32,768 and above), of which one may take it before its server does."""
+    """A port that no server and no other test has. Below 32,768, where outgoing connections may take any."""
     while True:
         port = random.randint(10_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if claim(port):
+                return port
 
 
 def listens(port: int) -> bool:

@@ -407,7 +407,7 @@ class AnyOrder(RuleBasedStateMachine):
                 assert job.state.is_over
 
 
-AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+AnyOrder.TestCase.settings = settings(stateful_step_count=30)
 TestAnyOrder = AnyOrder.TestCase
 
 
