@@ -65,12 +65,15 @@ def _sentence(details: Mapping[str, Any], rule: str | None) -> str:
     if kind == "union_tag_invalid":
         value = value["type"]
     name = "None" if value is None else type(value).__name__
-    detail = _detail(kind, value)
+    detail = _detail(details)
     return f"{must}, got {name} ({detail})" if detail else f"{must}, got {name}"
 
 
-def _detail(kind: str, value: Any) -> str:
+def _detail(details: Mapping[str, Any]) -> str:
     """What is wrong with a value of the right type, without the value; empty where the type says enough."""
+    kind, value = details["type"], details["input"]
+    if kind in {"too_long", "too_deep", "not_json"}:
+        return str(details["ctx"]["detail"])
     if kind in _NUMBER_KINDS or (type(value) is int and kind.startswith("float_")):  # the latter: too big for a float
         return "out of range"
     if kind == "int_from_float":

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from publisher.events import Event, Progress, check_event, event_to_json
+from publisher.events import MAX_EVENT_BYTES, NEXT, RULES, Event, Progress, check_event, event_to_json
 from publisher.field_errors import EventError
 from publisher.names import check_project_id, job_field, jobs_key, redis_channel_of
 from publisher.tracing import with_trace
@@ -15,8 +15,11 @@ from publisher.tracing import with_trace
 SCRIPT = files("publisher").joinpath("publish.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-MAX_JOBS = 1_000  # remembered per project
-TRIM_SLACK = 125  # trimming takes Redis about a millisecond; this spreads it over 125 new jobs
+# What is remembered of a project. Whole jobs are forgotten, first those that ended longest ago.
+MAX_JOBS = 1_000
+MAX_PARTS = 10_000  # the jobs themselves, and their sentences
+MAX_BYTES = 8 << 20
+BOUNDS = f"{MAX_JOBS}:{MAX_PARTS}:{MAX_BYTES}"
 TIME_TO_LIVE_SECONDS = 3_600
 
 BATCH = 1_000  # events per round trip; more would only fill the buffers of both sides
@@ -28,16 +31,41 @@ def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-# An EVALSHA of 13 words. Six of them differ by event: for each, its length and itself.
+# An EVALSHA of 12 words. Six of them differ by event: for each, its length and itself.
 _EVALSHA = b"".join(
     [
-        b"*13\r\n", _bulk(b"EVALSHA"), _bulk(SCRIPT_SHA.encode()), _bulk(b"1"), 6 * b"$%d\r\n%b\r\n",
-        *(_bulk(b"%d" % limit) for limit in (MAX_JOBS, TRIM_SLACK, TIME_TO_LIVE_SECONDS)), _bulk(b"PUBLISH"),
+        b"*12\r\n", _bulk(b"EVALSHA"), _bulk(SCRIPT_SHA.encode()), _bulk(b"1"), 6 * b"$%d\r\n%b\r\n",
+        _bulk(BOUNDS.encode()), _bulk(b"%d" % TIME_TO_LIVE_SECONDS), _bulk(b"PUBLISH"),
     ]
 )  # fmt: skip
 
-# What Redis answers to a publication. A list: the event was sent, but not remembered; its seq, and Redis' error.
 Answer = int | None | Exception | list[int | bytes]
+"""What Redis answers to a publication: what publish.lua returns, or an error."""
+
+
+class Sent(NamedTuple):
+    """What became of an event, as publish.lua says."""
+
+    seq: int | None
+    """None: it was refused."""
+    attempt: int | None = None
+    """The number that Redis gave to the attempt that begins with it, where that was asked for."""
+    replaced_by: int | None = None
+    """The attempt that replaced its own, which is why it was refused."""
+    unremembered: str | None = None
+    """Why Redis could not remember it; it was delivered all the same."""
+
+    @classmethod
+    def of(cls, answer: int | list[int | bytes] | None) -> "Sent":
+        """Read what the script returned."""
+        if not isinstance(answer, list):
+            return cls(answer)
+        seq, attempt, *errors = answer
+        number = int(attempt)
+        if not seq:
+            return cls(None, replaced_by=number)
+        reason = errors[0].decode(errors="replace") if errors and isinstance(errors[0], bytes) else None
+        return cls(int(seq), attempt=number if number >= 0 else None, unremembered=reason)
 
 
 class Publication(NamedTuple):
@@ -54,22 +82,35 @@ class Publication(NamedTuple):
 
     @classmethod
     def of(
-        cls, project_id: str, event: BaseModel | Mapping[str, Any], namespace: str, context: Any = None
+        cls,
+        project_id: str,
+        event: BaseModel | Mapping[str, Any],
+        namespace: str,
+        context: Any = None,
+        *,
+        least_attempt: int | None = None,
     ) -> "Publication":
         """Check both; raises `EventError`, a `ValueError`.
 
-        `context` is OpenTelemetry's, if not the caller's.
+        `context` is OpenTelemetry's, if not the caller's. With `least_attempt`, or with `"attempt": "next"` in a mapping,
+        the event begins the next attempt, of at least that number.
         """
+        if isinstance(event, Mapping) and event.get("attempt") == NEXT:
+            event, least_attempt = {**event, "attempt": 0}, least_attempt or 0
         checked = check_event(event)
+        if least_attempt is not None:
+            if not isinstance(checked, Progress):
+                raise EventError({"attempt": f"must be {RULES['attempt']}: an attempt begins with a progress"})
+            checked = checked.model_copy(update={"attempt": 0})
         redis_channel = redis_channel_of(check_project_id(project_id), namespace)
         if checked.seq is not None:  # the script sets a new one
             checked = checked.model_copy(update={"seq": None})
         return cls(
             key=jobs_key(redis_channel),
             redis_channel=redis_channel,
-            payload=with_trace(event_to_json(checked), context),
+            payload=with_trace(_payload(checked, asks_next=least_attempt is not None), context),
             field=job_field(checked.job_id, checked.sentence_id),
-            attempt="" if checked.attempt is None else checked.attempt,
+            attempt=_attempt(checked) if least_attempt is None else f"+{least_attempt}",
             progress=checked.progress if isinstance(checked, Progress) else "",
             project_id=project_id,
             event=checked,
@@ -109,8 +150,21 @@ class Publication(NamedTuple):
         """The arguments of EVAL and EVALSHA after the script or its hash."""
         return (
             1, self.key, self.redis_channel, self.payload, self.field, self.attempt, self.progress,
-            MAX_JOBS, TRIM_SLACK, TIME_TO_LIVE_SECONDS, "PUBLISH",
+            BOUNDS, TIME_TO_LIVE_SECONDS, "PUBLISH",
         )  # fmt: skip
+
+
+def _attempt(event: Event) -> int | str:
+    return "" if event.attempt is None else event.attempt
+
+
+def _payload(event: Event, *, asks_next: bool) -> bytes:
+    payload = event_to_json(event)
+    if len(payload) > MAX_EVENT_BYTES:
+        raise EventError({None: f"must be at most {MAX_EVENT_BYTES} bytes as compact JSON, got {len(payload)}"})
+    # A quote inside a text has a backslash before it, so the first of these bytes are the field. The script replaces
+    # `"next"` by the number.
+    return payload.replace(b',"attempt":0,', b',"attempt":"next",', 1) if asks_next else payload
 
 
 def where_remembered(project_id: str, job_id: str, sentence_id: str | None, namespace: str) -> tuple[str, str]:

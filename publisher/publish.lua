@@ -1,68 +1,128 @@
--- Publishes one event of a job, and remembers it as the job's last event.
+-- Publishes one event of a job, by the rules for attempts, and remembers it as the last event of its part.
 --
--- KEYS[1]  the project's hash: a field for each job (its last event as JSON), and two more:
---            seq   the project's newest seq
---            from  the hash is complete from this seq on; jobs whose last event is older may have been trimmed.
---                  Missing after an event that could not be remembered: then any job may be missing
+-- KEYS[1]  the project's hash. Its fields:
+--            <jobId>\n<sentenceId>  a part's last event as JSON; the job itself has no sentenceId
+--            \t<jobId>              the job's attempt and how many sentences it has: `3:12`, or `:12` without an attempt.
+--                                   Only where the job's own event does not tell
+--            seq                    the project's newest seq
+--            from                   the seq from which on the hash is complete. Missing where an event could not be
+--                                   remembered: then anything may be missing
+--            left, left_bytes       new parts, and bytes of large events, until the bounds are checked again
 -- ARGV[1]  the project's Redis channel
--- ARGV[2]  the event: a JSON object with at least one field and without a seq
--- ARGV[3]  the job's field
--- ARGV[4]  the event's attempt, or ''
--- ARGV[5]  its progress, or '' for job_complete and job_failed
--- ARGV[6]  the number of jobs to remember
--- ARGV[7]  how many more jobs there may be before the oldest are trimmed: trimming reads the whole hash
--- ARGV[8]  time to live, in seconds
--- ARGV[9]  PUBLISH, or SPUBLISH in a Cluster, which reaches only the project's shard
+-- ARGV[2]  the event: one JSON object that begins with its type and has no seq
+-- ARGV[3]  the part's field
+-- ARGV[4]  the event's attempt; '' without one; `+4` asks for the next attempt, numbered 4 at least
+-- ARGV[5]  its progress, or '' if the event is an end
+-- ARGV[6]  the bounds of the hash: `jobs:parts:bytes`
+-- ARGV[7]  time to live, in seconds
+-- ARGV[8]  PUBLISH; or SPUBLISH in a Cluster, where only the shard of the project hears it
 --
--- Returns the event's seq; nil if the attempt rule refused the event (then nothing was changed or sent); a table of the
--- seq and an error if the event was sent but could not be remembered.
+-- Returns the event's seq, or nil when it was refused: its part has ended, or was further, in the same attempt.
+-- Or a table: {seq, attempt} where the next attempt was asked for; {0, attempt} when the event was refused because that
+-- attempt replaced its own; {seq, attempt or -1, error} when the event was sent but cannot be remembered.
 
--- Costs in microseconds on a quiet machine (bench/README.md, P8): a script that does nothing 1.4; the read, TIME, HSET
--- and PUBLISH together 4.5; the rest 1.5 without an attempt and 2.5 with one. So the usual path avoids every redis.call
--- that it can, string.format (0.7) and cjson.decode (1.5). There is no `#!lua` line: no gain could be measured, and
--- Redis 6 does not know it.
+-- What costs how much, in microseconds on a quiet machine (bench/README.md, P8): a call of a script that does nothing
+-- 1.4; HMGET, TIME, HSET and PUBLISH together 4.5; all else 1.5 without an attempt and 2.5 with one. So a redis.call
+-- that can be left out is, and so are string.format (0.7) and cjson.decode (1.5) where an event goes its usual way.
+-- There is no `#!lua` line: no gain from one could be measured, and Redis 6 does not know it.
 
-local call = redis.call
+local call, find, match, sub = redis.call, string.find, string.match, string.sub
 local key, field, attempt, progress = KEYS[1], ARGV[3], ARGV[4], ARGV[5]
 
--- Only the attempt rule needs the job's last event.
-local known = attempt == '' and call('HMGET', key, 'seq') or call('HMGET', key, 'seq', field)
-local known_seq, last = tonumber(known[1]), known[2]
--- Ignore a seq that another program wrote: at the largest integer, no event could follow it.
+-- A part of this size may stand 10,000 times within the bound of bytes, so the bytes of smaller ones are not counted.
+local SMALL = 838
+
+-- What is known: of the project, of the part, and only where that does not decide, of the job.
+
+local is_numbered, is_own = attempt ~= '', string.byte(field, -1) == 10
+local is_zero = progress == '0' or progress == '0.0' -- mostly the first event of a job
+local job, header_field, known
+if is_zero and (is_numbered or is_own) then
+  job = sub(field, 1, find(field, '\n', 1, true) - 1)
+  header_field = '\t' .. job
+  known = call('HMGET', key, 'seq', field, header_field)
+elseif is_numbered or is_own then
+  known = call('HMGET', key, 'seq', field)
+else
+  known = call('HMGET', key, 'seq')
+end
+local known_seq, last, header = tonumber(known[1]), known[2], known[3]
+-- What no clock gave, somebody else wrote; it must not stop the project by being the last seq there can be.
 if known_seq and not (known_seq < 9007199254740991) then known_seq = nil end
 
--- The attempt rule. If the job's last event and this one both have an attempt, the script refuses: a lower attempt; any
--- event after the end of the same attempt; a progress below the last one of the same attempt.
-if last then
-  local find, number = string.find, tonumber(attempt)
-  local allowed = false
-  -- A quick check of the usual case: the last event is a progress as this script wrote it. It refuses nothing, and it
-  -- allows only what the rule allows. In JSON, the bytes ,"attempt": are always a key: inside a text, a backslash would
-  -- stand before the quote, not a comma. Without a brace before them, they are a key of the event itself.
+-- The rules for attempts; publisher/job_rules.py has them in Python.
+
+-- The usual case, at a glance: the last event is a progress of this attempt, as this script wrote it. For in JSON, the
+-- bytes ,"attempt": are a key, whatever the texts say: a quote inside a text has a backslash before it, not a comma.
+-- With no brace before, it is a key of the event itself. An attempt that begins deletes what earlier ones left, so the
+-- number of a part that is there is the job's.
+local reached
+if is_numbered and last and find(last, ',"type":"progress",', 24, true) == 24 then
   local _, colon = find(last, ',"attempt":', 1, true)
-  if colon and find(last, ',"type":"progress",', 24, true) == 24 and (find(last, '{', 2, true) or colon) >= colon then
-    local before, reached = string.match(last, '^(%d+),"progress":([^,}]+)', colon + 1)
-    if before == attempt then
-      reached = tonumber(reached)
-      allowed = progress == '' or (reached and reached <= tonumber(progress))
-    else
-      allowed = before and tonumber(before) < number
+  if colon and (find(last, '{', 2, true) or colon) >= colon then
+    local before, percent = match(last, '^(%d+),"progress":([^,}]+)', colon + 1)
+    reached = before == attempt and tonumber(percent)
+  end
+end
+if reached and progress ~= '' and reached > tonumber(progress) then return nil end
+
+local begins = false -- does the event begin an attempt, which replaces everything else of the job?
+local answer -- the number that was asked for
+local new_header, has_others
+
+-- Without an attempt arrival decides. A progress of 0 of the job itself begins it anew, if it had begun; and its number
+-- must not be forgotten with the event that carried it.
+if (is_numbered and not reached) or (not is_numbered and last and (is_zero or find(last, ',"attempt":', 1, true))) then
+  local number, sentences, event
+  if not job then
+    job = sub(field, 1, find(field, '\n', 1, true) - 1)
+    header_field = '\t' .. job
+    header = call('HGET', key, header_field)
+  end
+  if last then
+    local readable, value = pcall(cjson.decode, last)
+    event = readable and type(value) == 'table' and value or {}
+  end
+  if header then
+    local digits, count = match(header, '^(%d*):(%d+)$')
+    number, sentences = tonumber(digits), tonumber(count) or 0
+    has_others = sentences > 0 or not is_own
+  else -- a new job, or one without sentences, or one written by version 0.1
+    local own = not is_own and call('HGET', key, job .. '\n')
+    number = event and tonumber(event.attempt)
+    if own then
+      local readable, value = pcall(cjson.decode, own)
+      local own_number = readable and type(value) == 'table' and tonumber(value.attempt)
+      if own_number and own_number > (number or -1) then number = own_number end
+    end
+    has_others = last or own
+  end
+
+  if not is_numbered then
+    begins = is_zero and (event.type ~= 'progress' or (tonumber(event.progress) or 0) > 0)
+  elseif sub(attempt, 1, 1) == '+' then
+    local least = tonumber(attempt)
+    number = number and number >= least and number + 1 or least
+    answer, begins = number, true
+  else
+    local given = tonumber(attempt)
+    if number and given < number then return { 0, number } end
+    if not number or given > number then
+      number, begins = given, true
+    elseif event and tonumber(event.attempt) == given then
+      if event.type ~= 'progress' then return nil end
+      if progress ~= '' and tonumber(progress) < (tonumber(event.progress) or 0) then return nil end
     end
   end
-  if not allowed then
-    local readable, event = pcall(cjson.decode, last)
-    local before = readable and type(event) == 'table' and tonumber(event.attempt)
-    if before then
-      if number < before then return nil end
-      if number == before then
-        if event.type ~= 'progress' then return nil end
-        if progress ~= '' and tonumber(progress) < (tonumber(event.progress) or 0) then return nil end
-      end
-    end
+
+  local is_new_sentence = not is_own and (begins or not last)
+  if is_new_sentence or (begins and sentences) or (number and not is_numbered and not header) then
+    local count = (begins and 0 or sentences or 0) + (is_new_sentence and 1 or 0)
+    new_header = (number and string.format('%.0f', number) or '') .. ':' .. count
   end
 end
 
--- seq is the clock in microseconds, so that it rises even after the hash was lost; and it is always above the last one.
+-- seq: the clock in microseconds, so that it rises even when the hash was lost; and always above the last one.
 local time = call('TIME')
 local seconds, microseconds = time[1], time[2]
 local seq, seq_text = seconds * 1000000 + microseconds, nil
@@ -74,55 +134,136 @@ else
   seq_text = seconds .. microseconds
 end
 
-local event = '{"seq":' .. seq_text .. ',' .. string.sub(ARGV[2], 2)
--- pcall: a Redis whose memory is full remembers nothing new, but viewers still get the event.
+local event = '{"seq":' .. seq_text .. ',' .. sub(ARGV[2], 2)
+if answer then
+  local first, last_byte = find(event, ',"attempt":"next"', 1, true)
+  event = sub(event, 1, first + 10) .. string.format('%.0f', answer) .. sub(event, last_byte + 1)
+end
+
+-- A Redis whose memory is full, say, remembers nothing new (hence pcall); viewers are to see the event all the same.
 local added
-if known_seq then
+if known_seq and not new_header then
   added = redis.pcall('HSET', key, 'seq', seq_text, field, event)
+elseif known_seq then
+  added = redis.pcall('HSET', key, 'seq', seq_text, header_field, new_header, field, event)
+elseif new_header then
+  added = redis.pcall('HSET', key, 'seq', seq_text, 'from', seq_text, header_field, new_header, field, event)
 else
   added = redis.pcall('HSET', key, 'seq', seq_text, 'from', seq_text, field, event)
 end
 
 if added ~= 0 and type(added) == 'table' then
-  -- A Redis that became a replica is the wrong server. So may be one that lost its replicas (min-replicas-to-write).
-  -- The error makes the publisher look for the right one.
-  if string.find(added.err, 'READONLY', 1, true) then
+  -- But a Redis that became a replica is the wrong one, and so may be one that lost its replicas where it may not write
+  -- without them (min-replicas-to-write): the publisher is to find the right one.
+  if find(added.err, 'READONLY', 1, true) then
     return redis.error_reply("READONLY You can't write against a read only replica.")
   end
-  if string.find(added.err, 'NOREPLICAS', 1, true) then
+  if find(added.err, 'NOREPLICAS', 1, true) then
     return redis.error_reply('NOREPLICAS Not enough good replicas to write.')
   end
-  -- Delete the job's older event: a late viewer would take it for the newest. Delete `from`: then a viewer that comes
-  -- back learns that events may be missing. Redis allows HDEL while its memory is full.
-  local taken_away = redis.pcall('HDEL', key, 'seq', 'from', field)
-  -- If Redis refuses all writes (MISCONF: its disk is full, for example), the event is not sent: later viewers would be
-  -- shown the event before it and could not know. A tracked job tries its end again.
-  if type(taken_away) == 'table' then return redis.error_reply(added.err) end
-  call(ARGV[9], ARGV[1], event)
-  return { seq, added.err }
+  -- A late viewer must not be shown an older event as the newest, and a returning one must be told of a gap: a hash
+  -- without `from` is complete from nowhere on. Deleting is allowed while memory is full.
+  local deleted = redis.pcall('HDEL', key, 'seq', 'from', field)
+  -- Where nothing may be written at all (MISCONF: a disk that is full, say), the event is not sent either: later viewers
+  -- would be shown the event before it, and nothing would tell them. A tracked job's end is tried again.
+  if type(deleted) == 'table' then return redis.error_reply(added.err) end
+  call(ARGV[8], ARGV[1], event)
+  return { seq, answer or -1, added.err }
 end
 
--- Renew the time to live with the first event of each minute, known by the last seq; and with each event while the
--- clock is behind the last seq.
+-- The time to live is renewed with the first event of each minute, which the last seq tells; and with each event while
+-- the clock is behind the last seq and tells nothing.
 if not known_seq or seq == known_seq + 1 or known_seq < seq - seq % 60000000 then
-  call('EXPIRE', key, ARGV[8])
+  call('EXPIRE', key, ARGV[7])
 end
 
--- The job is new if HSET added one field. In a hash without a valid seq it may be new: HSET added others, too.
-local most = tonumber(ARGV[6])
-if (added == 1 or not known_seq) and call('HLEN', key) - 2 > most + ARGV[7] then
-  local jobs, all = {}, call('HGETALL', key)
+-- Is the part new? Of a sentence without an attempt, HSET tells by how many fields it added; `from` is one in a new hash.
+local is_new_part = not last
+if not is_numbered and not is_own then
+  is_new_part = added > (known_seq and 0 or 2)
+  if is_new_part then
+    header_field = '\t' .. sub(field, 1, find(field, '\n', 1, true) - 1)
+    header = call('HGET', key, header_field)
+    if not header then
+      local own = call('HGET', key, sub(header_field, 2) .. '\n')
+      local readable, value = pcall(cjson.decode, own or '')
+      local number = readable and type(value) == 'table' and tonumber(value.attempt)
+      header = (number and string.format('%.0f', number) or '') .. ':0'
+    end
+    local digits, count = match(header, '^(%d*):(%d+)$')
+    call('HSET', key, header_field, (digits or '') .. ':' .. (tonumber(count) or 0) + 1)
+  end
+end
+
+-- What the attempt replaces, in calls of at most 1,000 names: `unpack` has a limit.
+if begins and has_others then
+  local replaced, prefix = {}, job .. '\n'
+  for _, name in ipairs(call('HKEYS', key)) do
+    if name ~= field and sub(name, 1, #prefix) == prefix then replaced[#replaced + 1] = name end
+  end
+  for first = 1, #replaced, 1000 do
+    call('HDEL', key, unpack(replaced, first, math.min(first + 999, #replaced)))
+  end
+end
+
+-- The bounds. A check reads the whole hash, so it says when the next one is needed. Up to 1,125 fields none is.
+local is_due = is_new_part and call('HLEN', key) > 1125 and call('HINCRBY', key, 'left', -1) < 0
+if #event > SMALL and call('HINCRBY', key, 'left_bytes', -#event) < 0 then is_due = true end
+if is_due then
+  local jobs, list, parts, bytes = {}, {}, 0, 0
+  local all = call('HGETALL', key)
   for i = 1, #all, 2 do
-    if all[i] ~= 'seq' and all[i] ~= 'from' then
-      jobs[#jobs + 1] = { tonumber(string.match(all[i + 1], '^{"seq":(%d+)')) or 0, all[i] }
+    local name, value = all[i], all[i + 1]
+    local id = match(name, '^([^\n]*)\n')
+    if id then
+      local each = jobs[id]
+      if not each then
+        each = { names = { '\t' .. id }, bytes = 0, newest = 0, runs = false }
+        jobs[id], list[#list + 1] = each, each
+      end
+      local part_seq, kind = match(value, '^{"seq":(%d+),"type":"([%l_]+)"')
+      part_seq = tonumber(part_seq) or 0
+      if not kind then
+        local readable, event_of_others = pcall(cjson.decode, value)
+        kind = readable and type(event_of_others) == 'table' and event_of_others.type
+      end
+      each.names[#each.names + 1] = name
+      each.bytes = each.bytes + #name + #value
+      if part_seq > each.newest then each.newest = part_seq end
+      if kind == 'progress' then each.runs = true end
+      if #name == #id + 1 then each.own, each.own_seq = kind, part_seq end
+      parts, bytes = parts + 1, bytes + #name + #value
     end
   end
-  table.sort(jobs, function(a, b) return a[1] < b[1] end)
-  local oldest = {}
-  for i = 1, #jobs - most do oldest[i] = jobs[i][2] end
-  call('HDEL', key, unpack(oldest))
-  call('HSET', key, 'from', string.format('%.0f', jobs[#oldest][1]))
+  -- Whole jobs are forgotten: first those that ended longest ago, then those that run and are silent for longest.
+  for _, each in ipairs(list) do
+    if each.own then each.runs = each.own == 'progress' end
+    each.since = each.own and not each.runs and each.own_seq or each.newest
+  end
+  table.sort(list, function(a, b)
+    if a.runs ~= b.runs then return b.runs end
+    return a.since < b.since
+  end)
+  local most_jobs, most_parts, most_bytes = match(ARGV[6], '^(%d+):(%d+):(%d+)$')
+  local left, names, from = #list, {}, 0
+  for _, each in ipairs(list) do
+    if left <= most_jobs + 0 and parts <= most_parts + 0 and bytes <= most_bytes + 0 then break end
+    left, parts, bytes = left - 1, parts - #each.names + 1, bytes - each.bytes
+    from = math.max(from, each.newest)
+    for _, name in ipairs(each.names) do names[#names + 1] = name end
+  end
+  for first = 1, #names, 1000 do
+    call('HDEL', key, unpack(names, first, math.min(first + 999, #names)))
+  end
+  if #names > 0 then
+    from = math.max(from, tonumber(call('HGET', key, 'from')) or 0)
+    call('HSET', key, 'from', string.format('%.0f', from))
+  end
+  -- No bound can be passed before so many parts and bytes were added, and a little more: at a bound, the slack spreads
+  -- the cost of a check over 125 new parts or a megabyte.
+  left = math.min(most_jobs - left, most_parts - parts) + 125
+  call('HSET', key, 'left', left, 'left_bytes', string.format('%.0f', most_bytes - bytes + 1048576))
 end
 
-call(ARGV[9], ARGV[1], event)
-return seq
+call(ARGV[8], ARGV[1], event)
+return answer and { seq, answer } or seq
