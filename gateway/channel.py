@@ -1,7 +1,8 @@
 """One project's last events, and what a client that missed some is given. No I/O, no clock.
 
-Only the last event of a job matters. So the state of a project is the last event of each of its jobs, and a client that
-missed something, for whatever reason, is given the part of the state that is newer than its cursor.
+Only the last event of each part of a job matters: of the job itself, and of each of its sentences. So the state of a
+project is the last event of each part, and a client that missed something, for whatever reason, is given what of it is
+newer than its cursor. publisher.job_rules says which events count; an attempt that begins drops what earlier ones left.
 
 There are two kinds of cursor. Clients and Redis know `seq`. Inside a replica the order of arrival counts: it is right
 even for an event without a seq (a plain PUBLISH), or with a lower one than the last (after a failover to a server whose
@@ -19,46 +20,72 @@ from typing import Final, NamedTuple
 
 from gateway.frames import text_frame
 from gateway.messages import subscribed
-from publisher.events import MAX_SEQ, Event, Progress, event_from_json, event_to_json
+from publisher.events import MAX_EVENT_BYTES, MAX_SEQ, Event, Progress, event_from_json, event_to_json
+from publisher.job_rules import Verdict, judge
 from publisher.names import job_field
-from publisher.publication import MAX_JOBS, TIME_TO_LIVE_SECONDS
+from publisher.publication import MAX_BYTES, MAX_JOBS, MAX_PARTS, TIME_TO_LIVE_SECONDS
 
-MAX_PAYLOAD_BYTES = 1 << 20  # far above any event; a longer payload is not even parsed
+MAX_PAYLOAD_BYTES = 2 * MAX_EVENT_BYTES  # an event that is not compact, and its trace; a longer one is not even parsed
 # How long Redis remembers an event at least, as a difference of two seqs (microseconds): publish.lua renews the time to
 # live with the first event of a minute only.
 _REMEMBERED_FOR = (TIME_TO_LIVE_SECONDS - 60) * 1_000_000
 
 
 class Entry:
-    """A job's last event as a text frame. Never changed once made."""
+    """A part's last event as a text frame. Never changed once made."""
 
-    __slots__ = ("attempt", "ended", "frame", "is_terminal", "position", "seen_before", "seq")
+    __slots__ = ("attempt", "ended", "frame", "is_terminal", "job_id", "position", "progress", "seen_before", "seq")
 
     def __init__(self, event: Event, frame: bytes, position: int, newest: int, before: "Entry | None") -> None:
+        self.job_id: Final = event.job_id
         self.frame: Final = frame
         self.position: Final = position
         self.seq: Final = event.seq
         self.attempt: Final = event.attempt
         self.is_terminal: Final = not isinstance(event, Progress)
+        self.progress: Final[float] = event.progress if isinstance(event, Progress) else 0
+        """In percent; 0 for an end."""
         self.ended: Final[int] = (event.seq if self.is_terminal else before.ended if before is not None else 0) or 0
-        """The seq of the last end of this job that was seen, in this run or an earlier one; 0 for none."""
+        """The seq of the last end of this part that was seen, in this run or an earlier one; 0 for none."""
         # After a failover an event may have a lower seq than one that arrived before it. A client that has seen the
         # higher one may still lack this one.
         self.seen_before: Final = event.seq - 1 if event.seq is not None and event.seq > newest else newest
         """The highest cursor of a client that has surely not seen this event."""
 
 
+class Job:
+    """What a channel knows of one job. Lives until the job is forgotten.
+
+    `running` counts the parts whose last event is not an end, without the job's own.
+    """
+
+    __slots__ = ("number", "own", "parts", "running")
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The attempt: the highest that an event of the job carried."""
+        self.own: Entry | None = None
+        """The last event of the job itself."""
+        self.parts: dict[str, Entry] = {}
+        """The last event of each part that has one with a seq, by its field."""
+        self.running = 0
+
+    @property
+    def has_ended(self) -> bool:
+        return self.own.is_terminal if self.own is not None else not self.running
+
+
 class Memory(NamedTuple):
     """What Redis remembers of a project: the hash that publish.lua keeps, as it was read."""
 
     events: list[tuple[int, str, Event]]
-    """The newest events as (seq, job, event), in order of seq."""
+    """The events as (seq, field, event), in order of seq."""
     seq: int
     """The project's newest seq; 0 if Redis names none."""
     complete_from: int
     """The seq from which on `events` is complete; 0 for an empty hash."""
     is_trimmed: bool
-    """True if an event since `complete_from` may be missing or forgotten: the hash was full, or says no beginning."""
+    """True if an event since `complete_from` may be missing or forgotten: jobs were, or the hash says no beginning."""
 
 
 class ChannelState(Enum):
@@ -72,8 +99,9 @@ class Channel:
     """The last events of one project and their order, as this replica knows them.
 
     Lives from the first local subscriber to a little after the last. Used by one event loop only. Invariants: `_last`
-    and `_unsequenced` are in order of arrival; a job is in `_unsequenced` only while its newest event has no seq, and
-    then in `_last` too if an event with a seq came before.
+    and `_unsequenced` are in order of arrival; a part is in `_unsequenced` only while its newest event has no seq, and
+    then in `_last` too if an event with a seq came before. `_jobs` has the entries of `_last` by job, `_ended` the jobs
+    that have ended, in the order of their ends.
     """
 
     def __init__(self, project_id: str) -> None:
@@ -87,6 +115,8 @@ class Channel:
         """The seq of the oldest event of the last batch that `receive` returned."""
         self.bad_payloads = 0
         """The number of payloads that were not events."""
+        self.bad_payload_error: ValueError | None = None
+        """Why the last of them was not an event; the hub logs it, and sets it to None."""
 
         # What is complete: seqs for clients that come, positions for those that are here.
         self._from = 0
@@ -96,11 +126,17 @@ class Channel:
 
         # The events.
         self._last: dict[str, Entry] = {}
-        """The last event of each job that has a seq."""
+        """The last event of each part that has a seq, by its field."""
+        self._jobs: dict[str, Job] = {}
+        """Each job that has an entry in `_last`, by its id."""
+        self._ended: dict[str, None] = {}
+        """The ids of the jobs that have ended: the first ones are forgotten first."""
+        self._bytes = 0
+        """The size of all frames in `_last`."""
         self._unsequenced: dict[str, Entry] = {}
         """Newest events without a seq. They serve this replica's slow clients and are never replayed to others."""
         self._arrived: dict[str, Event] = {}
-        """The last event of each job that arrived while LOADING. `load` puts them behind the state, which is older."""
+        """The last event of each part that arrived while LOADING. `load` puts them behind the state, which is older."""
         self._head = b'{"projectId":' + json.dumps(project_id).encode() + b","
 
         # What the last load was, to judge the next one.
@@ -125,21 +161,24 @@ class Channel:
                 if len(payload) > MAX_PAYLOAD_BYTES:
                     raise ValueError("too long")
                 event = event_from_json(payload)
-            except ValueError:
+            except ValueError as error:
                 self.bad_payloads += 1
+                self.bad_payload_error = error
                 continue
             if event.seq is not None and not _is_written_by_script(payload):
                 event = event.model_copy(update={"seq": None})
-            job = job_field(event.job_id, event.sentence_id)
+            field = job_field(event.job_id, event.sentence_id)
             if self.state is ChannelState.LOADING:
-                self._arrived.pop(job, None)
-                self._arrived[job] = event
-                if len(self._arrived) > MAX_JOBS:
+                self._arrived.pop(field, None)
+                self._arrived[field] = event
+                if len(self._arrived) > MAX_PARTS:
                     self._arrived.pop(next(iter(self._arrived)))
                 continue
-            if not frames:
-                self.batch_seq = event.seq
-            frames.append(self._remember(job, event).frame)
+            entry = self._take(field, event)
+            if entry is not None:
+                if not frames:
+                    self.batch_seq = event.seq
+                frames.append(entry.frame)
         return b"".join(frames)
 
     def begin_load(self, *, lost_at: int | None = None) -> None:
@@ -152,7 +191,7 @@ class Channel:
         if self._lost_at is None:  # a second loss before the load makes the break longer, not shorter
             self._lost_at = lost_at
         # The next load brings newer events than those that arrived before it began, but none without a seq.
-        self._arrived = {job: event for job, event in self._arrived.items() if event.seq is None}
+        self._arrived = {field: event for field, event in self._arrived.items() if event.seq is None}
 
     def load(self, remembered: Mapping[bytes, bytes], *, memory_id: bytes | None = None, now: int = 0) -> None:
         """Merge the project's remembered state (the hash of publish.lua) and what arrived while it was read.
@@ -174,21 +213,22 @@ class Channel:
     def _read(self, remembered: Mapping[bytes, bytes]) -> Memory:
         events = []
         for field, payload in remembered.items():
-            if b"\n" not in field:  # seq and from
+            if b"\n" not in field:  # seq and from, and what the script counts
                 continue
             try:
                 event = event_from_json(payload)
-            except ValueError:
+            except ValueError as error:
                 self.bad_payloads += 1
+                self.bad_payload_error = error
                 continue
             events.append((event.seq or 0, job_field(event.job_id, event.sentence_id), event))
         events.sort(key=lambda item: item[0])
-        trimmed, events = events[:-MAX_JOBS], events[-MAX_JOBS:]
         seq, beginning = _whole_number(remembered.get(b"seq")), _whole_number(remembered.get(b"from"))
         if events and not beginning:  # the newest event could not be remembered, or somebody else wrote to the hash
             return Memory(events, seq, events[-1][0] + 1, is_trimmed=True)
-        complete_from = max(beginning, trimmed[-1][0] if trimmed else 0)
-        return Memory(events, seq, complete_from, is_trimmed=len(events) == MAX_JOBS)
+        # The script says what is left until it checks the bounds again; version 0.1 forgot at 1,000 parts.
+        is_trimmed = b"left" in remembered or len(events) >= MAX_JOBS
+        return Memory(events, seq, beginning, is_trimmed)
 
     def _may_lack(self, memory: Memory, memory_id: bytes | None, now: int) -> bool:
         """Whether an event that still matters may be in neither this channel nor `memory`.
@@ -222,62 +262,143 @@ class Channel:
             self._from = memory.complete_from
 
     def _merge(self, memory: Memory) -> None:
-        for _, job, event in memory.events:
-            if self._is_news(job, event):
-                self._remember(job, event)
+        """Take the remembered events, then those that arrived meanwhile. Live events win by arrival."""
+        for _, field, event in memory.events:
+            if self._is_news(field, event):
+                self._remember(field, event)
+        # Only now: what an attempt replaces was deleted in Redis, and the order of seq is not that of arrival.
+        self._drop_replaced({field for _, field, _ in memory.events})
         arrived, self._arrived = self._arrived, {}
-        for job, event in arrived.items():
-            # Live events win by arrival. Most of them are in the state already.
-            known = self._last.get(job)
-            if event.seq is None or known is None or event.seq != known.seq:
-                self._remember(job, event)
+        for field, event in arrived.items():
+            known = self._last.get(field)
+            if event.seq is None or known is None or event.seq != known.seq:  # most of them are in the state already
+                self._take(field, event)
         self.seq = max(self.seq, memory.seq)
+
+    def _drop_replaced(self, remembered: set[str]) -> None:
+        """Drop what Redis has deleted of jobs that it knows, and what belongs to an earlier attempt (of version 0.1)."""
+        job_ids = {self._last[field].job_id for field in remembered if field in self._last}
+        for job_id in job_ids:
+            job = self._jobs[job_id]
+            for field, entry in list(job.parts.items()):
+                is_earlier = entry.attempt is not None and job.number is not None and entry.attempt < job.number
+                if is_earlier or (field not in remembered and not self._is_ahead(entry)):
+                    self._drop(job, field)
+            self._settle(job_id, job)
+
+    def _is_ahead(self, entry: Entry) -> bool:
+        """Whether this replica knows an event that Redis does not: it was lost there."""
+        return self._complete_since > entry.position
 
     def _knows_newer(self, events: Iterable[tuple[int, str, Event]]) -> bool:
         """Whether Redis forgot an event that it had accepted."""
         known = self._last
-        return any(job in known and (known[job].seq or 0) > seq > 0 for seq, job, _ in events)
+        return any(field in known and (known[field].seq or 0) > seq > 0 for seq, field, _ in events)
 
-    def _is_news(self, job: str, event: Event) -> bool:
-        """Whether a remembered event is newer than the last one known here of its job.
+    def _is_news(self, field: str, event: Event) -> bool:
+        """Whether a remembered event is newer than the last one known here of its part.
 
         The seq decides, with one exception: an end in Redis beats a progress here that has a higher seq. A failover to
         a server whose clock is behind lost that progress. The progress wins if it belongs to a later attempt, or to a
         run that began after that very end.
         """
-        known = self._last.get(job)
+        known = self._last.get(field)
         if known is None or known.seq is None or event.seq is None or event.seq > known.seq:
             return True
         is_end = not isinstance(event, Progress) and not known.is_terminal
         return is_end and event.seq > known.ended and (event.attempt or 0) >= (known.attempt or 0)
 
-    def _remember(self, job: str, event: Event) -> Entry:
+    def _take(self, field: str, event: Event) -> Entry | None:
+        """Remember a live event by the rules; None if it is refused.
+
+        The script has judged an event with a seq already, so that is refused nothing: arrival decides. After a failover
+        that lost writes, Redis may rightly accept what this replica has seen a later attempt of.
+        """
+        job = self._jobs.get(event.job_id)
+        number = None if job is None else job.number
+        known = self._unsequenced.get(field) or self._last.get(field)
+        if known is not None and known.attempt == event.attempt == number and not known.is_terminal and event.seq:
+            return self._remember(field, event)  # the usual case: the attempt goes on
+        verdict = judge(number, known, event)
+        if event.seq is None and not verdict.is_accepted:
+            return None
+        if verdict is Verdict.BEGINS and job is not None:
+            for other in [other for other in job.parts if other != field]:
+                self._drop(job, other)
+            for other in [other for other, entry in self._unsequenced.items() if entry.job_id == event.job_id]:
+                del self._unsequenced[other]
+        return self._remember(field, event)
+
+    def _remember(self, field: str, event: Event) -> Entry:
         self.position += 1
         # Written anew from the checked fields: nothing else of the payload reaches a client.
         frame = text_frame(self._head + event_to_json(event)[1:])
-        entry = Entry(event, frame, self.position, self.seq, self._last.get(job))
+        before = self._last.get(field)
+        entry = Entry(event, frame, self.position, self.seq, before)
         if event.seq is None:
-            self._unsequenced.pop(job, None)
-            self._unsequenced[job] = entry
+            self._unsequenced.pop(field, None)
+            self._unsequenced[field] = entry
             if len(self._unsequenced) > MAX_JOBS:
-                self._drop_oldest(self._unsequenced)
+                oldest = self._unsequenced.pop(next(iter(self._unsequenced)))
+                self._complete_since = max(self._complete_since, oldest.position)
             return entry
         if self._unsequenced:
-            self._unsequenced.pop(job, None)
-        self._last.pop(job, None)  # so that it goes to the end
-        self._last[job] = entry
+            self._unsequenced.pop(field, None)
+        job = self._jobs.get(event.job_id)
+        if job is None:
+            job = self._jobs[event.job_id] = Job()
+        elif before is not None:
+            self._drop(job, field)
+        self._last[field] = job.parts[field] = entry  # at the end: in order of arrival
+        self._bytes += len(frame)
+        if event.sentence_id is None:
+            job.own = entry
+        else:
+            job.running += not entry.is_terminal
+        if event.attempt is not None and (job.number is None or event.attempt > job.number):
+            job.number = event.attempt
         if not self._from:
             self._from = event.seq
         if event.seq > self.seq:
             self.seq = event.seq
-        if len(self._last) > MAX_JOBS:
-            self._drop_oldest(self._last)
+        if entry.is_terminal or self._ended:
+            self._settle(event.job_id, job)
+        if len(self._jobs) > MAX_JOBS or len(self._last) > MAX_PARTS or self._bytes > MAX_BYTES:
+            self._forget()
         return entry
 
-    def _drop_oldest(self, entries: dict[str, Entry]) -> None:
-        oldest = entries.pop(next(iter(entries)))
-        self._from = max(self._from, oldest.seq or 0)
-        self._complete_since = max(self._complete_since, oldest.position)
+    def _drop(self, job: Job, field: str) -> None:
+        """Take a part out of its job. `_settle` must follow, or another part of the job."""
+        entry = job.parts.pop(field)
+        del self._last[field]
+        self._bytes -= len(entry.frame)
+        if entry is job.own:
+            job.own = None
+        else:
+            job.running -= not entry.is_terminal
+
+    def _settle(self, job_id: str, job: Job) -> None:
+        """Keep `_ended` after a change of the job."""
+        if not job.parts:
+            del self._jobs[job_id]
+        if not job.has_ended or not job.parts:
+            self._ended.pop(job_id, None)
+        elif job_id not in self._ended:
+            self._ended[job_id] = None
+
+    def _forget(self) -> None:
+        """Forget whole jobs, first those that ended longest ago, then the running ones that are silent for longest."""
+        while len(self._jobs) > MAX_JOBS or len(self._last) > MAX_PARTS or self._bytes > MAX_BYTES:
+            if self._ended:
+                job_id = next(iter(self._ended))
+            else:
+                job_id = min(self._jobs, key=lambda job_id: max(map(_position, self._jobs[job_id].parts.values())))
+            job = self._jobs[job_id]
+            for field, entry in list(job.parts.items()):
+                self._from = max(self._from, entry.seq or 0)
+                self._complete_since = max(self._complete_since, entry.position)
+                self._drop(job, field)
+            self._settle(job_id, job)
 
     # What clients get
 
@@ -288,7 +409,7 @@ class Channel:
             unsequenced = _newer(self._unsequenced, position)
             superseded = self._unsequenced.keys()
             entries = [
-                entry for job, entry in self._last.items() if entry.position > position and job not in superseded
+                entry for field, entry in self._last.items() if entry.position > position and field not in superseded
             ]
             entries = sorted(entries + unsequenced, key=lambda entry: entry.position)
         return b"".join([entry.frame for entry in entries])
@@ -326,6 +447,10 @@ class Channel:
 def _is_written_by_script(payload: bytes) -> bool:
     """Whether publish.lua wrote the payload: it puts the seq first. A seq from elsewhere is not a cursor."""
     return payload.startswith(b'{"seq":') and payload[7:8].isdigit()
+
+
+def _position(entry: Entry) -> int:
+    return entry.position
 
 
 def _newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:
