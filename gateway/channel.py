@@ -16,63 +16,20 @@ The outline: `receive` takes live events, `load` merges what Redis remembers. `s
 import json
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gateway.frames import text_frame
+from gateway.last_events import Entry, LastEvents, newer
 from gateway.messages import subscribed
 from publisher.events import MAX_EVENT_BYTES, MAX_SEQ, Event, Progress, event_from_json, event_to_json
 from publisher.job_rules import Verdict, judge
 from publisher.names import job_field
-from publisher.publication import MAX_BYTES, MAX_JOBS, MAX_PARTS, TIME_TO_LIVE_SECONDS
+from publisher.publication import MAX_JOBS, MAX_PARTS, TIME_TO_LIVE_SECONDS
 
 MAX_PAYLOAD_BYTES = 2 * MAX_EVENT_BYTES  # an event that is not compact, and its trace; a longer one is not even parsed
 # How long Redis remembers an event at least, as a difference of two seqs (microseconds): publish.lua renews the time to
 # live with the first event of a minute only.
 _REMEMBERED_FOR = (TIME_TO_LIVE_SECONDS - 60) * 1_000_000
-
-
-class Entry:
-    """A part's last event as a text frame. Never changed once made."""
-
-    __slots__ = ("attempt", "ended", "frame", "is_terminal", "job_id", "position", "progress", "seen_before", "seq")
-
-    def __init__(self, event: Event, frame: bytes, position: int, newest: int, before: "Entry | None") -> None:
-        self.job_id: Final = event.job_id
-        self.frame: Final = frame
-        self.position: Final = position
-        self.seq: Final = event.seq
-        self.attempt: Final = event.attempt
-        self.is_terminal: Final = not isinstance(event, Progress)
-        self.progress: Final[float] = event.progress if isinstance(event, Progress) else 0
-        """In percent; 0 for an end."""
-        self.ended: Final[int] = (event.seq if self.is_terminal else before.ended if before is not None else 0) or 0
-        """The seq of the last end of this part that was seen, in this run or an earlier one; 0 for none."""
-        # After a failover an event may have a lower seq than one that arrived before it. A client that has seen the
-        # higher one may still lack this one.
-        self.seen_before: Final = event.seq - 1 if event.seq is not None and event.seq > newest else newest
-        """The highest cursor of a client that has surely not seen this event."""
-
-
-class Job:
-    """What a channel knows of one job. Lives until the job is forgotten.
-
-    `running` counts the parts whose last event is not an end, without the job's own.
-    """
-
-    __slots__ = ("number", "own", "parts", "running")
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        """The attempt: the highest that an event of the job carried."""
-        self.own: Entry | None = None
-        """The last event of the job itself."""
-        self.parts: dict[str, Entry] = {}
-        """The last event of each part that has one with a seq, by its field."""
-        self.running = 0
-
-    @property
-    def has_ended(self) -> bool:
-        return self.own.is_terminal if self.own is not None else not self.running
 
 
 class Memory(NamedTuple):
@@ -100,8 +57,7 @@ class Channel:
 
     Lives from the first local subscriber to a little after the last. Used by one event loop only. Invariants: `_last`
     and `_unsequenced` are in order of arrival; a part is in `_unsequenced` only while its newest event has no seq, and
-    then in `_last` too if an event with a seq came before. `_jobs` has the entries of `_last` by job, `_ended` the jobs
-    that have ended, in the order of their ends.
+    then in `_last` too if an event with a seq came before.
     """
 
     def __init__(self, project_id: str) -> None:
@@ -125,14 +81,8 @@ class Channel:
         """The position from which on clients have been given everything."""
 
         # The events.
-        self._last: dict[str, Entry] = {}
-        """The last event of each part that has a seq, by its field."""
-        self._jobs: dict[str, Job] = {}
-        """Each job that has an entry in `_last`, by its id."""
-        self._ended: dict[str, None] = {}
-        """The ids of the jobs that have ended: the first ones are forgotten first."""
-        self._bytes = 0
-        """The size of all frames in `_last`."""
+        self._last = LastEvents()
+        """The last event of each part that has a seq."""
         self._unsequenced: dict[str, Entry] = {}
         """Newest events without a seq. They serve this replica's slow clients and are never replayed to others."""
         self._arrived: dict[str, Event] = {}
@@ -270,29 +220,29 @@ class Channel:
         self._drop_replaced({field for _, field, _ in memory.events})
         arrived, self._arrived = self._arrived, {}
         for field, event in arrived.items():
-            known = self._last.get(field)
+            known = self._last.by_field.get(field)
             if event.seq is None or known is None or event.seq != known.seq:  # most of them are in the state already
                 self._take(field, event)
         self.seq = max(self.seq, memory.seq)
 
     def _drop_replaced(self, remembered: set[str]) -> None:
-        """Drop what Redis has deleted of jobs that it knows, and what belongs to an earlier attempt (of version 0.1)."""
-        job_ids = {self._last[field].job_id for field in remembered if field in self._last}
-        for job_id in job_ids:
-            job = self._jobs[job_id]
-            for field, entry in list(job.parts.items()):
-                is_earlier = entry.attempt is not None and job.number is not None and entry.attempt < job.number
-                if is_earlier or (field not in remembered and not self._is_ahead(entry)):
-                    self._drop(job, field)
-            self._settle(job_id, job)
-
-    def _is_ahead(self, entry: Entry) -> bool:
-        """Whether this replica knows an event that Redis does not: it was lost there."""
-        return self._complete_since > entry.position
+        """Drop what Redis has deleted of jobs that it knows, and what version 0.1 left there of earlier attempts."""
+        known = self._last.by_field
+        for job_id in {known[field].job_id for field in remembered if field in known}:
+            job = self._last.job(job_id)
+            assert job is not None
+            self._last.drop(
+                [
+                    field
+                    for field, entry in job.parts.items()
+                    if (field not in remembered and entry.position > self._complete_since)
+                    or (entry.attempt is not None and entry.attempt < (job.number or 0))
+                ]
+            )
 
     def _knows_newer(self, events: Iterable[tuple[int, str, Event]]) -> bool:
         """Whether Redis forgot an event that it had accepted."""
-        known = self._last
+        known = self._last.by_field
         return any(field in known and (known[field].seq or 0) > seq > 0 for seq, field, _ in events)
 
     def _is_news(self, field: str, event: Event) -> bool:
@@ -302,7 +252,7 @@ class Channel:
         a server whose clock is behind lost that progress. The progress wins if it belongs to a later attempt, or to a
         run that began after that very end.
         """
-        known = self._last.get(field)
+        known = self._last.by_field.get(field)
         if known is None or known.seq is None or event.seq is None or event.seq > known.seq:
             return True
         is_end = not isinstance(event, Progress) and not known.is_terminal
@@ -311,20 +261,18 @@ class Channel:
     def _take(self, field: str, event: Event) -> Entry | None:
         """Remember a live event by the rules; None if it is refused.
 
-        The script has judged an event with a seq already, so that is refused nothing: arrival decides. After a failover
-        that lost writes, Redis may rightly accept what this replica has seen a later attempt of.
+        The script has judged an event with a seq, so it is never refused here. After a failover that lost writes, Redis
+        may rightly accept an earlier attempt than this replica has seen.
         """
-        job = self._jobs.get(event.job_id)
+        job = self._last.job(event.job_id)
         number = None if job is None else job.number
-        known = self._unsequenced.get(field) or self._last.get(field)
-        if known is not None and known.attempt == event.attempt == number and not known.is_terminal and event.seq:
-            return self._remember(field, event)  # the usual case: the attempt goes on
+        known = self._unsequenced.get(field) or self._last.by_field.get(field)
         verdict = judge(number, known, event)
         if event.seq is None and not verdict.is_accepted:
             return None
-        if verdict is Verdict.BEGINS and job is not None:
-            for other in [other for other in job.parts if other != field]:
-                self._drop(job, other)
+        if verdict is Verdict.BEGINS:
+            if job is not None:
+                self._last.drop([other for other in job.parts if other != field])
             for other in [other for other, entry in self._unsequenced.items() if entry.job_id == event.job_id]:
                 del self._unsequenced[other]
         return self._remember(field, event)
@@ -333,85 +281,35 @@ class Channel:
         self.position += 1
         # Written anew from the checked fields: nothing else of the payload reaches a client.
         frame = text_frame(self._head + event_to_json(event)[1:])
-        before = self._last.get(field)
-        entry = Entry(event, frame, self.position, self.seq, before)
+        entry = Entry(event, frame, self.position, self.seq, self._last.by_field.get(field))
+        self._unsequenced.pop(field, None)
         if event.seq is None:
-            self._unsequenced.pop(field, None)
             self._unsequenced[field] = entry
             if len(self._unsequenced) > MAX_JOBS:
-                oldest = self._unsequenced.pop(next(iter(self._unsequenced)))
-                self._complete_since = max(self._complete_since, oldest.position)
+                self._forgot(self._unsequenced.pop(next(iter(self._unsequenced))))
             return entry
-        if self._unsequenced:
-            self._unsequenced.pop(field, None)
-        job = self._jobs.get(event.job_id)
-        if job is None:
-            job = self._jobs[event.job_id] = Job()
-        elif before is not None:
-            self._drop(job, field)
-        self._last[field] = job.parts[field] = entry  # at the end: in order of arrival
-        self._bytes += len(frame)
-        if event.sentence_id is None:
-            job.own = entry
-        else:
-            job.running += not entry.is_terminal
-        if event.attempt is not None and (job.number is None or event.attempt > job.number):
-            job.number = event.attempt
+        self._last.put(field, event, entry)
         if not self._from:
             self._from = event.seq
         if event.seq > self.seq:
             self.seq = event.seq
-        if entry.is_terminal or self._ended:
-            self._settle(event.job_id, job)
-        if len(self._jobs) > MAX_JOBS or len(self._last) > MAX_PARTS or self._bytes > MAX_BYTES:
-            self._forget()
+        for forgotten in self._last.forget():
+            self._forgot(forgotten)
         return entry
 
-    def _drop(self, job: Job, field: str) -> None:
-        """Take a part out of its job. `_settle` must follow, or another part of the job."""
-        entry = job.parts.pop(field)
-        del self._last[field]
-        self._bytes -= len(entry.frame)
-        if entry is job.own:
-            job.own = None
-        else:
-            job.running -= not entry.is_terminal
-
-    def _settle(self, job_id: str, job: Job) -> None:
-        """Keep `_ended` after a change of the job."""
-        if not job.parts:
-            del self._jobs[job_id]
-        if not job.has_ended or not job.parts:
-            self._ended.pop(job_id, None)
-        elif job_id not in self._ended:
-            self._ended[job_id] = None
-
-    def _forget(self) -> None:
-        """Forget whole jobs, first those that ended longest ago, then the running ones that are silent for longest."""
-        while len(self._jobs) > MAX_JOBS or len(self._last) > MAX_PARTS or self._bytes > MAX_BYTES:
-            if self._ended:
-                job_id = next(iter(self._ended))
-            else:
-                job_id = min(self._jobs, key=lambda job_id: max(map(_position, self._jobs[job_id].parts.values())))
-            job = self._jobs[job_id]
-            for field, entry in list(job.parts.items()):
-                self._from = max(self._from, entry.seq or 0)
-                self._complete_since = max(self._complete_since, entry.position)
-                self._drop(job, field)
-            self._settle(job_id, job)
+    def _forgot(self, entry: Entry) -> None:
+        self._from = max(self._from, entry.seq or 0)
+        self._complete_since = max(self._complete_since, entry.position)
 
     # What clients get
 
     def since(self, position: int) -> bytes:
         """Return the joined frames of all last events that arrived after `position`, in order of arrival."""
-        entries = _newer(self._last, position)
+        entries = self._last.after(position)
         if self._unsequenced:
-            unsequenced = _newer(self._unsequenced, position)
-            superseded = self._unsequenced.keys()
-            entries = [
-                entry for field, entry in self._last.items() if entry.position > position and field not in superseded
-            ]
-            entries = sorted(entries + unsequenced, key=lambda entry: entry.position)
+            superseded = {self._last.by_field.get(field) for field in self._unsequenced}
+            entries = [entry for entry in entries if entry not in superseded] + newer(self._unsequenced, position)
+            entries.sort(key=lambda entry: entry.position)
         return b"".join([entry.frame for entry in entries])
 
     def catch_up(self, position: int) -> bytes:
@@ -432,7 +330,7 @@ class Channel:
         if since > self.seq:
             since = 0
         newer = []
-        for entry in reversed(self._last.values()):
+        for entry in reversed(self._last.by_field.values()):
             if entry.seen_before < since:
                 break
             newer.append(entry)
@@ -447,21 +345,6 @@ class Channel:
 def _is_written_by_script(payload: bytes) -> bool:
     """Whether publish.lua wrote the payload: it puts the seq first. A seq from elsewhere is not a cursor."""
     return payload.startswith(b'{"seq":') and payload[7:8].isdigit()
-
-
-def _position(entry: Entry) -> int:
-    return entry.position
-
-
-def _newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:
-    """Return the entries after `position`. Looks from the end: a client that catches up is mostly not far behind."""
-    newer = []
-    for entry in reversed(entries.values()):  # type: ignore[call-overload]
-        if entry.position <= position:
-            break
-        newer.append(entry)
-    newer.reverse()
-    return newer
 
 
 def _whole_number(text: bytes | None) -> int:

@@ -66,7 +66,7 @@ class View(NamedTuple):
     status: str
     """`running`, `complete` or `failed`."""
     percent: float
-    """0 to 100. A failed part counts as 0: its last event says nothing else, and a page that opens now has only that."""
+    """0 to 100. A failed part counts as 0: its last event says nothing else, and a new page has only that event."""
 
 
 def view_of(event: Event) -> View:

@@ -92,8 +92,8 @@ class Publication(NamedTuple):
     ) -> "Publication":
         """Check both; raises `EventError`, a `ValueError`.
 
-        `context` is OpenTelemetry's, if not the caller's. With `least_attempt`, or with `"attempt": "next"` in a mapping,
-        the event begins the next attempt, of at least that number.
+        `context` is OpenTelemetry's, if not the caller's. With `least_attempt`, or with `"attempt": "next"` in a
+        mapping, the event begins the next attempt; `least_attempt` is the lowest number that it may get.
         """
         if isinstance(event, Mapping) and event.get("attempt") == NEXT:
             event, least_attempt = {**event, "attempt": 0}, least_attempt or 0

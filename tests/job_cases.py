@@ -97,7 +97,9 @@ def state_of(parts: Mapping[str, Event]) -> State:
         "status": view.status,
         "percent": round(view.percent, 6),
         **({"attempt": max(numbers)} if numbers else {}),
-        "sentences": {part: dict(zip(("status", "percent"), view_of(event), strict=True)) for part, event in sentences.items()},
+        "sentences": {
+            part: dict(zip(("status", "percent"), view_of(event), strict=True)) for part, event in sentences.items()
+        },
     }
 
 

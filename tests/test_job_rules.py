@@ -68,7 +68,11 @@ def test_a_case_on_the_script(case: Any, redis_server: RedisServer) -> None:
 
 attempts = st.one_of(st.none(), st.integers(0, 3), st.just("next"))
 some = st.fixed_dictionaries(
-    {"jobId": st.sampled_from(["j", "k"]), "attempt": attempts, "sentenceId": st.sampled_from([None, None, "s1", "s2", "s3"])},
+    {
+        "jobId": st.sampled_from(["j", "k"]),
+        "attempt": attempts,
+        "sentenceId": st.sampled_from([None, None, "s1", "s2", "s3"]),
+    },
 )
 progresses = st.builds(
     lambda event, progress: {**event, "progress": progress}, some, st.sampled_from([0, 0, 10, 33.3, 50, 80, 100])

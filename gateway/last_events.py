@@ -1,0 +1,146 @@
+"""The last event of each part of a project's jobs, within bounds. No I/O, no clock.
+
+Whole jobs are forgotten: first those that ended longest ago, then running ones that are silent for longest. publish.lua
+does the same in Redis.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from publisher.events import Event, Progress
+from publisher.publication import MAX_BYTES, MAX_JOBS, MAX_PARTS
+
+
+class Entry:
+    """A part's last event as a text frame. Never changed once made."""
+
+    __slots__ = ("attempt", "ended", "frame", "is_terminal", "job_id", "position", "progress", "seen_before", "seq")
+
+    def __init__(self, event: Event, frame: bytes, position: int, newest: int, before: "Entry | None") -> None:
+        self.job_id: Final = event.job_id
+        self.frame: Final = frame
+        self.position: Final = position
+        self.seq: Final = event.seq
+        self.attempt: Final = event.attempt
+        self.is_terminal: Final = not isinstance(event, Progress)
+        self.progress: Final[float] = event.progress if isinstance(event, Progress) else 0
+        """In percent; 0 for an end."""
+        self.ended: Final[int] = (event.seq if self.is_terminal else before.ended if before is not None else 0) or 0
+        """The seq of the last end of this part that was seen, in this run or an earlier one; 0 for none."""
+        # After a failover an event may have a lower seq than one that arrived before it. A client that has seen the
+        # higher one may still lack this one.
+        self.seen_before: Final = event.seq - 1 if event.seq is not None and event.seq > newest else newest
+        """The highest cursor of a client that has surely not seen this event."""
+
+
+class Job:
+    """What a channel knows of one job. Lives until the job is forgotten.
+
+    `running` counts the parts whose last event is not an end, without the job's own.
+    """
+
+    __slots__ = ("number", "own", "parts", "running")
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The attempt: the highest that an event of the job carried."""
+        self.own: Entry | None = None
+        """The last event of the job itself."""
+        self.parts: dict[str, Entry] = {}
+        """The last event of each part that has one with a seq, by its field."""
+        self.running = 0
+
+    @property
+    def has_ended(self) -> bool:
+        return self.own.is_terminal if self.own is not None else not self.running
+
+
+class LastEvents:
+    """The entries of a channel. Lives as long as it.
+
+    Invariants: `by_field` is in order of arrival, and `_jobs` has the same entries by job; `_ended` has the jobs that
+    have ended, in the order of their ends.
+    """
+
+    def __init__(self) -> None:
+        self.by_field: dict[str, Entry] = {}
+        """The last event of each part, by the part's field."""
+        self._jobs: dict[str, Job] = {}
+        """Each job that has an entry, by its id."""
+        self._ended: dict[str, None] = {}
+        """The ids of the jobs that have ended; the first one is forgotten first."""
+        self._bytes = 0
+        """The size of all frames."""
+
+    def job(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def put(self, field: str, event: Event, entry: Entry) -> None:
+        """Make `entry` the last event of its part."""
+        job = self._jobs.get(event.job_id)
+        if job is None:
+            job = self._jobs[event.job_id] = Job()
+        elif field in job.parts:
+            self._take_out(job, field)
+        self.by_field[field] = job.parts[field] = entry  # at the end: in order of arrival
+        self._bytes += len(entry.frame)
+        if event.sentence_id is None:
+            job.own = entry
+        else:
+            job.running += not entry.is_terminal
+        if event.attempt is not None and (job.number is None or event.attempt > job.number):
+            job.number = event.attempt
+        if entry.is_terminal or event.job_id in self._ended:
+            self._settle(event.job_id, job)
+
+    def drop(self, fields: Iterable[str]) -> None:
+        """Drop the last events of these parts: a later attempt has replaced them."""
+        for field in fields:
+            job_id = self.by_field[field].job_id
+            job = self._jobs[job_id]
+            self._take_out(job, field)
+            self._settle(job_id, job)
+
+    def forget(self) -> Iterator[Entry]:
+        """Forget whole jobs until all bounds are kept; give their entries."""
+        while len(self._jobs) > MAX_JOBS or len(self.by_field) > MAX_PARTS or self._bytes > MAX_BYTES:
+            job_id = next(iter(self._ended)) if self._ended else min(self._jobs, key=self._heard_at)
+            entries = dict(self._jobs[job_id].parts)
+            self.drop(entries)
+            yield from entries.values()
+
+    def _heard_at(self, job_id: str) -> int:
+        return max(entry.position for entry in self._jobs[job_id].parts.values())
+
+    def _take_out(self, job: Job, field: str) -> None:
+        entry = job.parts.pop(field)
+        del self.by_field[field]
+        self._bytes -= len(entry.frame)
+        if entry is job.own:
+            job.own = None
+        else:
+            job.running -= not entry.is_terminal
+
+    def _settle(self, job_id: str, job: Job) -> None:
+        """Keep `_jobs` and `_ended` after a change of the job."""
+        if not job.parts:
+            del self._jobs[job_id]
+        if not job.parts or not job.has_ended:
+            self._ended.pop(job_id, None)
+        elif job_id not in self._ended:
+            self._ended[job_id] = None
+
+    def after(self, position: int) -> list[Entry]:
+        """The entries after `position`, in order of arrival."""
+        return newer(self.by_field, position)
+
+
+def newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:
+    """Return the entries after `position`. Looks from the end: a client that catches up is mostly not far behind."""
+    found = []
+    for entry in reversed(entries.values()):  # type: ignore[call-overload]
+        if entry.position <= position:
+            break
+        found.append(entry)
+    found.reverse()
+    return found
