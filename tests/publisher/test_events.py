@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from publisher.events import (
-    MAX_FILE,
+    MAX_FILE_BYTES,
     MAX_SEQ,
     MAX_TEXT,
     Event,
@@ -231,8 +231,8 @@ def test_a_duration_that_is_none_is_refused(value: object) -> None:
 
 
 def test_a_file_may_be_a_long_signed_url_and_is_never_cut() -> None:
-    assert wire(COMPLETE, result={"file": "x" * MAX_FILE})["result"]["file"] == "x" * MAX_FILE
-    assert "file" in refused(COMPLETE, result={"file": "x" * (MAX_FILE + 1)})
+    assert wire(COMPLETE, result={"file": "x" * MAX_FILE_BYTES})["result"]["file"] == "x" * MAX_FILE_BYTES
+    assert "file" in refused(COMPLETE, result={"file": "x" * (MAX_FILE_BYTES + 1)})
 
 
 @pytest.mark.parametrize("value", ["x", 1, [], {"file": 1}, {"file": "\ud800"}])
