@@ -18,12 +18,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, S
 
 from gateway.commands.job_board import JobBoard
 from gateway.commands.watch_views import BarsView, LineView, OutputClosed, View, printable
-from publisher.events import event_from_json
+from publisher.events import Event, event_from_json
 from publisher.redaction import redacted_web_url
 
 LEAST_BACKOFF_SECONDS, MOST_BACKOFF_SECONDS = 0.5, 20.0
 STABLE_SECONDS = 5.0  # a connection that lasted longer resets the back-off
 SUBSCRIBE_SECONDS = 10.0  # for the next replica to answer, when one goes away
+# How long after `subscribed` we ask for a pong. The gateway answers in order, so that pong follows the whole replay.
+PING_SECONDS = 0.1
+NEVER = sys.maxsize
 
 # Errors of opening a connection; ValueError comes from a URL such as ws://host:port.
 _OPEN_ERRORS = (OSError, WebSocketException, ValueError)
@@ -38,6 +41,25 @@ class Link(NamedTuple):
 
     socket: ClientConnection
     unread: list[str | bytes]
+    since: int
+    """The cursor with which it subscribed; 0 for everything."""
+
+
+class Replay:
+    """What follows a `subscribed`, up to its seq. Lives until all of it has arrived, and is then applied in one step.
+
+    A half replay would show a job as ended of which only the parts that ended have arrived.
+    """
+
+    def __init__(self, seq: int, *, is_after_gap: bool, awaited_pong: int) -> None:
+        self.seq = seq
+        """The project's seq at that moment. An event with this seq or a higher one tells that the replay is over."""
+        self.is_after_gap = is_after_gap
+        """Events were missed for good, so everything that is remembered was asked for."""
+        self.awaited_pong = awaited_pong
+        """The pong that tells the same, by its number on the connection."""
+        self.events: list[tuple[dict[str, Any], Event]] = []
+        """What has arrived of it, as messages and events; also events without a seq that came in between."""
 
 
 class Watcher:
@@ -49,12 +71,16 @@ class Watcher:
         self._board = board
         self._view = view
         # Across connections.
-        self._cursor: int | None = None  # seq of the last event that arrived; the next subscribe resumes after it
-        self._head: int | None = None  # seq of the project at the last `subscribed`
+        self._cursor: int | None = None  # seq up to which everything was applied; the next subscribe resumes after it
         self._failures = 0  # since the last stable connection; sets the back-off
         # Of the current connection.
         self._subscribed_at: float | None = None  # when it was first subscribed, by the monotonic clock
         self._refusal = ""  # the gateway's error that ended it
+        self._since = 0  # the cursor of its last subscribe
+        self._seen_until = 0  # events up to this seq may have come over the connection before it, too
+        self._replay: Replay | None = None
+        self._pings = self._pongs = 0
+        self._ping: asyncio.Task[None] | None = None  # asks for the next pong
         # While moving to another replica: the task that opens the next connection, and that connection once ready.
         self._move: asyncio.Task[None] | None = None
         self._next: Link | None = None
@@ -71,8 +97,9 @@ class Watcher:
                 link = self._next or await self._reconnect(reason)
                 self._next = self._move = None
         finally:
-            if self._move is not None:
-                self._move.cancel()
+            for task in (self._move, self._ping):
+                if task is not None:
+                    task.cancel()
             if self._next is not None:
                 await self._next.socket.close()
 
@@ -86,17 +113,20 @@ class Watcher:
             close_timeout=1,
             ping_timeout=10,
         )
+        since = self._cursor
         with contextlib.suppress(ConnectionClosed):  # the reader sees it, with the reason
-            await self._subscribe(socket)
-        return Link(socket, [])
+            await self._subscribe(socket, since)
+        return Link(socket, [], since or 0)
 
-    async def _subscribe(self, socket: ClientConnection) -> None:
-        since = {} if self._cursor is None else {"since": self._cursor}
-        await socket.send(json.dumps({"type": "subscribe", "projectId": self._project_id, **since}))
+    async def _subscribe(self, socket: ClientConnection, since: int | None) -> None:
+        fields = {} if since is None else {"since": since}
+        await socket.send(json.dumps({"type": "subscribe", "projectId": self._project_id, **fields}))
 
     async def _read(self, link: Link) -> str:
         """Handle messages until the connection ends; return why, or raise `GivenUp` if we must not reconnect."""
         self._subscribed_at, self._refusal = None, ""
+        self._since, self._seen_until = link.since, self._cursor or 0
+        self._replay, self._pings, self._pongs = None, 0, 0  # a half replay is dropped, and asked for again
         try:
             for text in link.unread:
                 await self._on_message(link.socket, text)
@@ -105,14 +135,14 @@ class Watcher:
         except ConnectionClosed:
             pass
         finally:
+            if self._ping is not None:
+                self._ping.cancel()
             await link.socket.close()
         code, reason = link.socket.close_code or 1006, link.socket.close_reason
         if 4000 <= code < 4500:
             raise GivenUp(f"the gateway closed the connection: {reason or 'it gave no reason'} ({code})")
         if self._subscribed_at is not None and time.monotonic() - self._subscribed_at > STABLE_SECONDS:
             self._failures = 0
-            if self._cursor is None:  # the replay has arrived by now, and no event since
-                self._cursor = self._head
         return self._refusal or reason or "connection lost"
 
     async def _reconnect(self, reason: str) -> Link:
@@ -159,6 +189,10 @@ class Watcher:
                 self._on_event(message, text)
             case {"type": "subscribed", "seq": int(seq)}:
                 await self._on_subscribed(socket, seq, recovered=message.get("recovered", True))
+            case {"type": "pong"}:
+                self._pongs += 1
+                if self._replay is not None and self._pongs >= self._replay.awaited_pong:
+                    self._end_replay(self._replay)
             case {"type": "stale"}:
                 self._view.on_status("stale", "the gateway lost its feed; this may be out of date")
             case {"type": "live"}:
@@ -176,24 +210,64 @@ class Watcher:
             event = event_from_json(text.encode() if isinstance(text, str) else text)
         except ValueError:
             return  # perhaps from a newer gateway
+        replay = self._replay
+        if replay is not None:
+            is_live = event.seq is not None and event.seq > replay.seq
+            if not is_live:
+                replay.events.append((message, event))
+            if is_live or event.seq == replay.seq:
+                self._end_replay(replay)
+            if not is_live:
+                return
+        self._on_live_event(message, event)
+
+    def _on_live_event(self, message: dict[str, Any], event: Event) -> None:
         if event.seq is not None:
             # The last, not the highest: after a failover of Redis, seq may be lower.
             self._cursor = event.seq
-        if self._board.apply(event, time.monotonic()):
-            self._view.on_event(message, event)
+            if event.seq <= self._seen_until and self._board.knows(event):
+                return
+        self._board.apply(event, time.monotonic())
+        self._view.on_event(message, event)
+
+    def _end_replay(self, replay: Replay) -> None:
+        """Apply the whole replay, then tell the view; then what came without a seq meanwhile."""
+        self._replay, self._cursor = None, replay.seq or None
+        replayed = {id(event): message for message, event in replay.events if event.seq is not None}
+        events = [event for _, event in replay.events if event.seq is not None]
+        for event in self._board.replay(events, time.monotonic(), is_after_gap=replay.is_after_gap):
+            self._view.on_event(replayed[id(event)], event)
+        for message, event in replay.events:
+            if event.seq is None:
+                self._on_live_event(message, event)
 
     async def _on_subscribed(self, socket: ClientConnection, seq: int, *, recovered: bool) -> None:
-        self._head = seq
-        note = ""
-        if not recovered:
-            note = "some events were missed"
-            self._board.forget_running()
-            self._cursor = None  # there is a gap before it: subscribe to everything that is remembered
-            await socket.send(json.dumps({"type": "unsubscribe", "projectId": self._project_id}))
-            await self._subscribe(socket)
-        if self._subscribed_at is None or note:
-            self._view.on_status("connected", note)
+        if self._ping is not None:
+            self._ping.cancel()
+        if self._subscribed_at is None or not recovered:
+            self._view.on_status("connected", "" if recovered else "some events were missed")
         self._subscribed_at = self._subscribed_at or time.monotonic()
+        if seq < self._since:  # a failover: what has a low seq now is not what came before
+            self._seen_until = 0
+        if not recovered:  # there is a gap after the cursor: subscribe to everything that is remembered
+            self._replay = Replay(NEVER, is_after_gap=True, awaited_pong=NEVER)  # until it is answered
+            self._since = 0
+            await socket.send(json.dumps({"type": "unsubscribe", "projectId": self._project_id}))
+            await self._subscribe(socket, None)
+            return
+        is_after_gap = self._replay is not None and self._replay.is_after_gap
+        self._replay = Replay(seq, is_after_gap=is_after_gap, awaited_pong=self._pings + 1)
+        if seq <= self._since:  # nothing is owed
+            self._end_replay(self._replay)
+        else:
+            self._ping = asyncio.create_task(self._ask_for_pong(socket))
+
+    async def _ask_for_pong(self, socket: ClientConnection) -> None:
+        await asyncio.sleep(PING_SECONDS)
+        if self._replay is not None:
+            self._pings += 1
+            with contextlib.suppress(ConnectionClosed):  # the reader sees it
+                await socket.send(json.dumps({"type": "ping"}))
 
 
 def _read_message(text: str | bytes) -> dict[str, Any]:

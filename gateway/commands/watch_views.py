@@ -6,6 +6,7 @@ import select
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, Protocol, Self, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gateway.commands.job_board import Job, JobBoard, Part
+from gateway.commands.job_board import Job, JobBoard, published_at
 from publisher.events import Event, JobComplete, JobFailed, Progress, Result
 
 
@@ -50,12 +51,28 @@ def _outcome(result: Result) -> str:
     return " · ".join(word for word in words if word)
 
 
-def _describe(part: Part) -> str:
+# The words for a failed job, by its reason.
+REASONS = {"error": "failed", "cancelled": "cancelled", "timed_out": "timed out", "lost": "worker lost"}
+MAX_DATA = 200  # characters of `data` in a line
+
+
+def _reason(event: JobFailed) -> str:
+    return REASONS[event.reason or "error"]
+
+
+def _describe(event: Event) -> str:
     """The message of a running job, or how it ended."""
-    event = part.event
     if isinstance(event, JobFailed):
-        return event.error or "failed"
-    return _outcome(event.result) if isinstance(event, JobComplete) else part.message
+        return ": ".join(
+            word for word in ("" if event.reason in (None, "error") else _reason(event), event.error) if word
+        )
+    return _outcome(event.result) if isinstance(event, JobComplete) else event.message or ""
+
+
+def _data(event: Event) -> str:
+    """`data` as compact JSON, cut; empty without."""
+    text = "" if event.data is None else json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
+    return printable(text if len(text) <= MAX_DATA else text[: MAX_DATA - 1] + "…")
 
 
 class LineView:
@@ -76,8 +93,11 @@ class LineView:
         pass
 
     def on_event(self, message: dict[str, Any], event: Event) -> None:
-        # json.dumps escapes everything but ASCII, and all controls but DEL.
-        line = json.dumps(message).replace("\x7f", "\\u007f") if self._as_json else _line(event)
+        if self._as_json:
+            # json.dumps escapes everything but ASCII, and all controls but DEL.
+            line = json.dumps({**message, "publishedAt": published_at(event)}).replace("\x7f", "\\u007f")
+        else:
+            line = _line(event)
         try:
             print(line, file=self._stdout, flush=True)
         except BrokenPipeError:
@@ -108,23 +128,26 @@ def _poll(stream: TextIO) -> "select.poll | None":
 
 
 def _line(event: Event) -> str:
-    """An event as a log line. Its time comes from seq, a timestamp in microseconds."""
-    at = datetime.now() if event.seq is None else datetime.fromtimestamp(event.seq / 1e6)
+    """An event as a log line. Its time is Redis' clock, from seq; an event without a seq has none."""
+    at = "--:--:--" if event.seq is None else f"{datetime.fromtimestamp(event.seq / 1e6):%H:%M:%S}"
     if isinstance(event, Progress):
         state, text = f"{event.progress:3.0f} %", event.message or ""
     elif isinstance(event, JobComplete):
         state, text = "complete", _outcome(event.result)
     else:
-        state, text = "failed", event.error
+        state, text = _reason(event), event.error
     attempt = f"attempt {event.attempt}" if event.attempt else ""
-    words = (f"{at:%H:%M:%S}", event.job_type, event.job_id, event.sentence_id, attempt, state, text)
+    words = (at, event.job_type, event.job_id, event.sentence_id, attempt, state, text, _data(event))
     return "  ".join(printable(word) for word in words if word)
 
 
 TYPE_STYLES = {"script": "magenta", "audio": "cyan", "image": "yellow", "video": "blue", "export": "bright_magenta"}
+OTHER_TYPE = "bright_cyan"
 STATE_MARKS = {"running": ("●", "bold"), "complete": ("✓", "green"), "failed": ("✗", "red")}
 STATUS_STYLES = {"connected": "green", "connecting": "yellow", "stale": "yellow", "disconnected": "red"}
+CANCELLED = ("⊘", "dim")  # the mark of a job that somebody ended on purpose
 MAX_ENDED = 10  # ended jobs shown below the running ones
+MAX_SENTENCES = 12  # shown of a job; of more, those that are not complete
 
 
 class BarsView:
@@ -177,7 +200,9 @@ class BarsView:
             table.add_column(no_wrap=True, overflow="ellipsis", ratio=ratio, max_width=28 if ratio is None else None)
         for row in rows[:room]:
             table.add_row(*row)
-        counts = f"{len(running)} running, {len(ended)} ended" + ("" if len(rows) <= room else " (some are not shown)")
+        left_out = len(self._board.left_out)
+        runs = f"{len(running):,} of {len(running) + left_out:,}" if left_out else f"{len(running)}"
+        counts = f"{runs} running, {len(ended)} ended" + ("" if len(rows) <= room else " (some are not shown)")
         style = STATUS_STYLES[self._status]
         status = Text.assemble(
             (self._project_id, "bold"), "  ", (f"● {self._status}", style), "  ", (counts, "dim"), no_wrap=True
@@ -188,38 +213,59 @@ class BarsView:
 
     def _job_rows(self, job: Job) -> Iterator[tuple[RenderableType, ...]]:
         """A row for the job and, while it runs, one per sentence."""
-        kind = job.newest.event.job_type
+        newest = job.newest.event
+        type_style = TYPE_STYLES.get(newest.job_type, OTHER_TYPE)
         silence = job.silence(self._listening_since, time.monotonic())
-        mark = ("?", "yellow") if silence else STATE_MARKS[job.state]
+        failure = job.failure
+        mark, style = STATE_MARKS[job.state], type_style
+        if silence:
+            mark = ("?", "yellow")
+        elif failure is not None:
+            is_cancelled = isinstance(failure.event, JobFailed) and failure.event.reason == "cancelled"
+            mark, style = (CANCELLED, "dim") if is_cancelled else (mark, "red")
         text = Text()
-        if attempt := job.newest.event.attempt:
-            text.append(f"attempt {attempt}  ", "dim")
+        if job.number:
+            text.append(f"attempt {job.number}  ", "dim")
         if silence:
             text.append(f"silent for {int(silence)} s  ", "yellow")
-        if job.own:
-            text.append(printable(_describe(job.own)), "red" if job.state == "failed" else "")
+        if job.own is not None:
+            text.append(printable(_describe(job.own.event)), style if failure is not None else "")
         else:
-            done = sum(isinstance(part.event, JobComplete) for part in job.parts.values())
-            text.append(f"{done} of {len(job.parts)} sentences", "dim")
-        style = "red" if job.state == "failed" else TYPE_STYLES[kind]
-        name = Text(printable(job.id))
+            text.append(_tally(job), "dim")
+            if failure is not None:
+                text.append(f"  {printable(_describe(failure.event))}", style)
+        if data := _data((job.own or job.newest).event):
+            text.append(f"  {data}", "dim")
+        percent = job.percent
         yield (
-            Text(*mark),
-            Text(kind, TYPE_STYLES[kind]),
-            name,
-            self._bar(job.percent, style),
-            _percent(job.percent),
-            text,
-        )
-        for sentence_id, part in job.sentences.items() if job.state == "running" else ():
-            style = "red" if isinstance(part.event, JobFailed) else TYPE_STYLES[kind]
+            Text(*mark), Text(newest.job_type, type_style), Text(printable(job.id)),
+            self._bar(percent, style), _percent(percent), text,
+        )  # fmt: skip
+        if job.state == "running":
+            yield from self._sentence_rows(job, type_style)
+
+    def _sentence_rows(self, job: Job, type_style: str) -> Iterator[tuple[RenderableType, ...]]:
+        ids = job.sentence_ids
+        if len(ids) > MAX_SENTENCES:
+            ids = list(islice((key for key in ids if job.parts[key].view.status != "complete"), MAX_SENTENCES))
+        for sentence_id in ids:
+            part = job.parts[sentence_id]
+            style = "red" if part.view.status == "failed" else type_style
             name = Text(f"  {printable(sentence_id)}", "dim")
-            text = Text(printable(_describe(part)), style if style == "red" else "dim")
-            yield Text(), Text(), name, self._bar(part.percent, style), _percent(part.percent), text
+            text = Text(printable(_describe(part.event)), style if style == "red" else "dim")
+            yield Text(), Text(), name, self._bar(part.view.percent, style), _percent(part.view.percent), text
+        if hidden := job.sentence_count - len(ids):
+            yield Text(), Text(), Text(f"  {hidden:,} more", "dim"), Text(), Text(), Text()
 
     def _bar(self, percent: float, style: str) -> ProgressBar:
         width = 24 if self._console.width >= 80 else 10
         return ProgressBar(completed=percent, width=width, complete_style=style, finished_style="green")
+
+
+def _tally(job: Job) -> str:
+    failed = f", {job.counts['failed']:,} failed" if job.counts["failed"] else ""
+    noun = "sentence" if job.sentence_count == 1 else "sentences"
+    return f"{job.counts['complete']:,} of {job.sentence_count:,} {noun}{failed}"
 
 
 def _percent(percent: float) -> Text:

@@ -1,4 +1,4 @@
-"""`progress-gateway watch`: its board without I/O, its connection against a small WebSocket server, its command."""
+"""`progress-gateway watch`: its views, its connection against a small WebSocket server, its command."""
 
 import asyncio
 import contextlib
@@ -25,19 +25,16 @@ WAIT_SECONDS = 10.0
 
 
 def progress(percent: float, *, job: str = "job_1", seq: int | None = None, **fields: Any) -> dict[str, Any]:
-    event = {"type": "progress", "jobId": job, "jobType": "audio", "progress": percent, **fields}
+    event = {"type": "progress", "jobId": job, "jobType": "audio", "progress": percent} | fields
     return event if seq is None else event | {"seq": seq}
 
 
 def complete(*, job: str = "job_1", **fields: Any) -> dict[str, Any]:
-    return {"type": "job_complete", "jobId": job, "jobType": "audio", "result": {}, **fields}
+    return {"type": "job_complete", "jobId": job, "jobType": "audio", "result": {}} | fields
 
 
 def failed(*, job: str = "job_1", **fields: Any) -> dict[str, Any]:
-    return {"type": "job_failed", "jobId": job, "jobType": "audio", "error": "no voice", **fields}
-
-
-# --- The board --------------------------------------------------------------------------------------------------------
+    return {"type": "job_failed", "jobId": job, "jobType": "audio", "error": "no voice"} | fields
 
 
 def board_of(*events: dict[str, Any], now: float = 0.0) -> JobBoard:
@@ -45,100 +42,6 @@ def board_of(*events: dict[str, Any], now: float = 0.0) -> JobBoard:
     for event in events:
         board.apply(check_event(event), now)
     return board
-
-
-def picture(board: JobBoard, job: str = "job_1") -> tuple[str, float]:
-    return board.jobs[job].state, board.jobs[job].percent
-
-
-def test_a_bar_never_goes_backward() -> None:
-    board = board_of(progress(40, message="a"), progress(20, message="b"))
-    assert picture(board) == ("running", 40)
-    assert board.jobs["job_1"].newest.message == "b"
-
-
-def test_a_bar_starts_anew_with_the_next_attempt() -> None:
-    assert picture(board_of(progress(40, attempt=0), progress(5, attempt=1))) == ("running", 5)
-    assert picture(board_of(failed(attempt=0), progress(5, attempt=1))) == ("running", 5)
-
-
-def test_a_message_stays_until_the_next_one() -> None:
-    assert board_of(progress(1, message="a"), progress(2)).jobs["job_1"].newest.message == "a"
-
-
-@pytest.mark.parametrize("end", [complete(attempt=1), failed(attempt=1)])
-def test_an_end_is_final_within_its_attempt(end: dict[str, Any]) -> None:
-    board = board_of(progress(50, attempt=1), end)
-    ended = picture(board)
-    for late in (progress(60, attempt=1), complete(attempt=1), failed(attempt=0), progress(60, attempt=0)):
-        assert not board.apply(check_event(late), 0)
-    assert picture(board) == ended
-    assert board.apply(check_event(progress(1, attempt=2)), 0)
-
-
-def test_without_an_attempt_an_id_may_be_used_again() -> None:
-    assert picture(board_of(complete(seq=1), progress(0, seq=2), progress(3, seq=3))) == ("running", 3)
-
-
-def test_without_an_attempt_a_late_progress_changes_nothing_after_an_end() -> None:
-    assert picture(board_of(complete(seq=1), progress(95, seq=2))) == ("complete", 100.0)
-
-
-def test_without_an_attempt_a_newer_end_corrects_an_older_one() -> None:
-    assert picture(board_of(failed(seq=1), complete(seq=2))) == ("complete", 100.0)
-
-
-def test_what_is_older_is_dropped() -> None:
-    board = board_of(progress(50, seq=10))
-    assert not board.apply(check_event(progress(60, seq=10)), 0)
-    assert not board.apply(check_event(progress(60, seq=9)), 0)
-    assert picture(board) == ("running", 50)
-
-
-def test_an_end_is_taken_even_if_its_seq_is_lower() -> None:
-    """After a failover to a Redis whose clock is behind, the bar would otherwise never end."""
-    assert picture(board_of(progress(50, seq=10), complete(seq=9))) == ("complete", 100)
-
-
-def test_sentences_add_up() -> None:
-    board = board_of(complete(sentenceId="s1"), progress(50, sentenceId="s2"), progress(0, sentenceId="s10"))
-    assert picture(board) == ("running", 50)
-    assert list(board.jobs["job_1"].sentences) == ["s1", "s2", "s10"]
-    for sentence in ("s10", "s2"):
-        board.apply(check_event(complete(sentenceId=sentence)), 0)
-    assert picture(board) == ("complete", 100)
-
-
-def test_a_job_failed_if_one_of_its_sentences_did() -> None:
-    assert picture(board_of(complete(sentenceId="s1"), failed(sentenceId="s2")))[0] == "failed"
-
-
-def test_a_jobs_own_end_says_best_how_it_ended() -> None:
-    events = (progress(10), progress(50, sentenceId="s1"), failed(sentenceId="s2"), complete())
-    assert picture(board_of(*events)) == ("complete", 100)
-    assert picture(board_of(*events, progress(60, sentenceId="s1")))[0] == "complete"
-
-
-def test_silence_is_counted_while_it_could_be_heard() -> None:
-    job = board_of(progress(10, nextWithin=5), now=100).jobs["job_1"]
-    assert job.silence(0, 105) == 0
-    assert job.silence(0, 106) == 6
-    assert job.silence(104, 106) == 0  # connected two seconds ago: the event may come yet
-    assert job.silence(None, 1_000) == 0  # not connected at all
-    assert board_of(progress(10), now=100).jobs["job_1"].silence(0, 1_000) == 0
-    assert board_of(progress(10, nextWithin=5), complete(), now=100).jobs["job_1"].silence(0, 1_000) == 0
-
-
-def test_jobs_that_ran_are_forgotten_when_something_was_missed() -> None:
-    board = board_of(progress(10, job="a"), complete(job="b"))
-    board.forget_running()
-    assert list(board.jobs) == ["b"]
-
-
-def test_the_board_is_bounded() -> None:
-    board = board_of(*(progress(1, job=f"job_{number}") for number in range(1_005)))
-    assert len(board.jobs) == 1_000
-    assert "job_4" not in board.jobs
 
 
 # --- The views --------------------------------------------------------------------------------------------------------
@@ -196,6 +99,61 @@ def test_bars_show_jobs_and_their_sentences() -> None:
     assert lines[6].endswith("c.mp3 · 3.5 s")
 
 
+def test_a_line_says_why_a_job_ended_and_the_data_of_its_author() -> None:
+    out = io.StringIO()
+    view = LineView(out, io.StringIO(), as_json=False)
+    for event in (
+        failed(reason="cancelled", error="by the user"),
+        failed(reason="lost"),
+        progress(1, jobType="thumbnails", data={"page": 3, "title": "é\u202e"}),
+        progress(1, data={"text": "x" * 500}),
+    ):
+        view.on_event(event, check_event(event))
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == [
+        "--:--:--  audio  job_1  cancelled  by the user",
+        "--:--:--  audio  job_1  worker lost  no voice",
+        '--:--:--  thumbnails  job_1    1 %  {"page":3,"title":"é"}',
+    ]
+    assert len(lines[3]) < 260
+    assert lines[3].endswith("…")
+
+
+def test_json_lines_have_the_time_of_redis() -> None:
+    out = io.StringIO()
+    view = LineView(out, io.StringIO(), as_json=True)
+    for event in (progress(1, seq=1_800_000_000_123_999), progress(1)):
+        view.on_event(event, check_event(event))
+    assert [json.loads(line)["publishedAt"] for line in out.getvalue().splitlines()] == [1_800_000_000_123, None]
+
+
+def test_bars_show_a_cancelled_job_a_type_of_its_own_and_data() -> None:
+    board = board_of(
+        progress(12, job="a", jobType="thumbnails", data={"page": 3}),
+        failed(job="b", reason="cancelled", error=""),
+        failed(job="c", reason="timed_out", sentenceId="s1"),
+    )
+    lines = [" ".join(line.replace("━", "").split()) for line in bars(board).splitlines()]
+    assert lines[1].startswith("● thumbnails a ")
+    assert lines[1].endswith(' 12 % {"page":3}')
+    assert lines[2] == "✗ audio c 0 % 0 of 1 sentence, 1 failed timed out: no voice"
+    assert lines[3] == "⊘ audio b 0 % cancelled"
+
+
+def test_bars_of_thousands_of_sentences_show_those_at_work() -> None:
+    sentences = [complete(sentenceId=f"s{number}") for number in range(1, 3_001)]
+    board = board_of(*sentences, *(progress(0, sentenceId=f"s{number}") for number in range(3_001, 5_001)))
+    lines = [" ".join(line.replace("━", "").split()) for line in bars(board).splitlines()]
+    assert lines[1].endswith("60 % 3,000 of 5,000 sentences")
+    assert lines[2].startswith("s3001")
+    assert lines[14] == "4,988 more"
+
+
+def test_bars_count_the_running_jobs_that_were_left_out() -> None:
+    board = board_of(*(progress(1, job=f"job_{number}") for number in range(1_500)))
+    assert "1,000 of 1,500 running" in bars(board)
+
+
 def test_bars_tell_a_silent_job() -> None:
     assert "silent for 0 s" in bars(board_of(progress(10, nextWithin=1e-9)))
 
@@ -218,8 +176,17 @@ class Peer:
         self.socket = socket
 
     async def says(self) -> dict[str, Any]:
+        """The next message; a ping is answered, as the gateway does."""
         async with asyncio.timeout(WAIT_SECONDS):
-            return dict(json.loads(await self.socket.recv()))
+            while (message := dict(json.loads(await self.socket.recv())))["type"] == "ping":
+                await self.socket.send('{"type":"pong"}')
+            return message
+
+    async def answer_ping(self) -> None:
+        """Answer the ping that comes next, and nothing else before it."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert json.loads(await self.socket.recv()) == {"type": "ping"}
+        await self.tell({"type": "pong"})
 
     async def tell(self, *messages: dict[str, Any]) -> None:
         for message in messages:
@@ -320,7 +287,7 @@ async def test_it_resumes_after_the_last_event(gateway: FakeGateway, watching: W
     view, _ = watching
     first = await gateway.peer()
     assert await first.subscribe(seq=8) == {"type": "subscribe", "projectId": "demo"}
-    await first.tell(progress(10, seq=7), progress(20, seq=8), progress(30, seq=12))
+    await first.tell(progress(10, seq=7, job="a"), progress(20, seq=8), progress(30, seq=12))
     await view.wait_for("connected", 10, 20, 30)
     first.socket.transport.abort()
     second = await gateway.peer()
@@ -342,16 +309,75 @@ async def test_it_comes_back_after_every_close_that_allows_it(
     await view.wait_for("disconnected", "connected")
 
 
-async def test_it_resumes_where_the_project_stood_if_nothing_came(
-    gateway: FakeGateway, watching: Watching, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watch_module, "STABLE_SECONDS", -1)
+async def test_it_resumes_where_the_project_stood_if_nothing_came(gateway: FakeGateway, watching: Watching) -> None:
     view, _ = watching
     first = await gateway.peer()
     await first.subscribe(seq=99)
     await view.wait_for("connected")
+    await first.answer_ping()
+    await first.tell({"type": "stale"})  # once it was told, the pong has arrived too
+    await view.wait_for("stale")
     await first.socket.close(1012)
     assert (await (await gateway.peer()).subscribe())["since"] == 99
+
+
+async def test_a_replay_is_shown_when_all_of_it_has_arrived(gateway: FakeGateway, watching: Watching) -> None:
+    """Two of three sentences run: a picture of the first event alone would show the job as complete."""
+    view, board = watching
+    peer = await gateway.peer()
+    await peer.subscribe(seq=7)
+    await peer.tell(complete(sentenceId="s1", seq=5), progress(20, sentenceId="s2", seq=6), {"type": "stale"})
+    await view.wait_for("connected", "stale")
+    assert not board.jobs
+    await peer.tell(progress(0, sentenceId="s3", seq=7))
+    await view.wait_for("job_complete", 20, 0)
+    assert (board.jobs["job_1"].state, board.jobs["job_1"].percent) == ("running", 40)
+
+
+@pytest.mark.parametrize("news", [progress(60, job="job_2", seq=9), None])
+async def test_a_replay_whose_newest_event_was_replaced_ends_with_news_or_a_pong(
+    gateway: FakeGateway, watching: Watching, news: dict[str, Any] | None
+) -> None:
+    view, board = watching
+    peer = await gateway.peer()
+    await peer.subscribe(seq=8)
+    await peer.tell(complete(sentenceId="s1", seq=5), progress(20, sentenceId="s2", seq=6), progress(1, job="plain"))
+    if news is None:
+        await peer.answer_ping()
+        await view.wait_for("connected", "job_complete", 20, 1)
+    else:
+        await peer.tell(news)
+        await view.wait_for("connected", "job_complete", 20, 1, 60)
+    assert board.jobs["job_1"].state == "running"
+
+
+async def test_half_a_replay_is_dropped_and_asked_for_again(gateway: FakeGateway, watching: Watching) -> None:
+    view, board = watching
+    first = await gateway.peer()
+    await first.subscribe(seq=3)
+    await first.tell(progress(10, seq=3), {"type": "unsubscribed"})
+    await view.wait_for("connected", 10)
+    await first.socket.close(1012)
+    second = await gateway.peer()
+    await second.subscribe(seq=9)
+    await second.tell(complete(seq=5), {"type": "stale"})
+    await view.wait_for("disconnected", "connected", "stale")
+    await second.socket.close(1012)
+    third = await gateway.peer()
+    assert (await third.subscribe(seq=9))["since"] == 3
+    assert board.jobs["job_1"].state == "running"
+    await third.tell(complete(seq=5), progress(1, job="job_2", seq=9))
+    await view.wait_for("disconnected", "connected", "job_complete", 1)
+
+
+async def test_after_a_failover_a_lower_seq_is_news(gateway: FakeGateway, watching: Watching) -> None:
+    view, _ = watching
+    first = await gateway.peer()
+    await first.subscribe(seq=0)
+    await first.tell(progress(10, seq=50), progress(20, seq=40), progress(30, seq=41))
+    await view.wait_for("connected", 10, 20, 30)
+    await first.socket.close(1012)
+    assert (await (await gateway.peer()).subscribe(seq=41))["since"] == 41
 
 
 async def test_after_a_gap_it_asks_for_everything(gateway: FakeGateway, watching: Watching) -> None:
@@ -519,11 +545,13 @@ async def test_json_lines_are_the_events(gateway: FakeGateway) -> None:
     watching = asyncio.create_task(told(gateway.url, as_json=True))
     peer = await gateway.peer()
     await peer.subscribe()
-    events = [progress(10, seq=1, message="größer"), complete(seq=2)]
+    events = [progress(10, seq=1_000, message="größer", data={"ä": 1}), complete(seq=2_000)]
     await peer.tell(*events)
     await peer.socket.close(4400)
     _, out, _ = await watching
-    assert [json.loads(line) for line in out.splitlines()] == [{"projectId": "demo"} | event for event in events]
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"projectId": "demo"} | event | {"publishedAt": event["seq"] // 1000} for event in events
+    ]
 
 
 def start(url: str, *options: str, **streams: Any) -> subprocess.Popen[bytes]:
