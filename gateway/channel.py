@@ -90,7 +90,7 @@ class Channel:
 
         # What is complete: seqs for clients that come, positions for those that are here.
         self._from = 0
-        """The seq from which on `_last` is complete."""
+        """The seq from which on `_last` is complete; 0: from the next event on."""
         self._complete_since = 0
         """The position from which on clients have been given everything."""
 
@@ -162,11 +162,15 @@ class Channel:
         microseconds, as a seq. Both tell a state that expired from one that was lost.
         """
         memory = self._read(remembered)
-        may_lack = self._may_lack(memory, memory_id, now)
-        self._set_beginning(memory, may_lack=may_lack)
+        may_lack, known_seq = self._may_lack(memory, memory_id, now), self.seq
         if may_lack or self._unsequenced:  # events without a seq are not remembered: some may have been missed
             self._complete_since = self.position + 1
-        self._merge(memory)
+        self._merge_remembered(memory)
+        if may_lack:  # complete from where Redis began anew, or else from the next event on
+            self._from = memory.complete_from if memory.complete_from > known_seq else 0
+        elif not known_seq:
+            self._from = memory.complete_from
+        self._merge_arrived()
         self.position = max(self.position, self._complete_since)  # a gap counts as an arrival, even if nothing came
         self.state = ChannelState.LIVE
         self._was_loaded, self._memory_id, self._lost_at = True, memory_id, None
@@ -215,23 +219,19 @@ class Channel:
         is_same_memory = memory_id is not None and memory_id == self._memory_id
         return not is_same_memory or forgotten_before - self._lost_at >= _REMEMBERED_FOR
 
-    def _set_beginning(self, memory: Memory, *, may_lack: bool) -> None:
-        if may_lack:  # complete only for clients that have seen everything known here, and what Redis begins with
-            self._from = max(memory.complete_from, self.seq + 1)
-        elif not self.seq:
-            self._from = memory.complete_from
-
-    def _merge(self, memory: Memory) -> None:
+    def _merge_remembered(self, memory: Memory) -> None:
         for _, job, event in memory.events:
             if self._is_news(job, event):
                 self._remember(job, event)
+        self.seq = max(self.seq, memory.seq)
+
+    def _merge_arrived(self) -> None:
         arrived, self._arrived = self._arrived, {}
         for job, event in arrived.items():
             # Live events win by arrival. Most of them are in the state already.
             known = self._last.get(job)
             if event.seq is None or known is None or event.seq != known.seq:
                 self._remember(job, event)
-        self.seq = max(self.seq, memory.seq)
 
     def _knows_newer(self, events: Iterable[tuple[int, str, Event]]) -> bool:
         """Whether Redis forgot an event that it had accepted."""
@@ -267,7 +267,7 @@ class Channel:
         self._last.pop(job, None)  # so that it goes to the end
         self._last[job] = entry
         if not self._from:
-            self._from = event.seq
+            self._from = max(event.seq, self.seq + 1)
         if event.seq > self.seq:
             self.seq = event.seq
         if len(self._last) > MAX_JOBS:
@@ -320,7 +320,7 @@ class Channel:
 
     def recovers(self, since: int) -> bool:
         """Whether a client with the cursor `since` gets everything that still matters. 0 is a new client's cursor."""
-        return since == 0 or self._from <= since <= self.seq
+        return since == 0 or 0 < self._from <= since <= self.seq
 
 
 def _is_written_by_script(payload: bytes) -> bool:
