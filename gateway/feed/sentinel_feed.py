@@ -28,11 +28,11 @@ class SentinelFeed(ServerFeed):
     def __init__(self, url: RedisUrl, observer: FeedObserver, *, probe_channel: str, memory_channel: str) -> None:
         super().__init__(url.url, observer, probe_channel=probe_channel, memory_channel=memory_channel)
         self._sentinels = url
-        self._place_now: Address | None = None
+        self._primary: Address | None = None
 
-    async def _place(self) -> str:
+    async def _server_url(self) -> str:
         known = await ask_all(self._sentinels)
-        before, self._place_now = self._place_now, known.place
+        before, self._primary = self._primary, known.place
         if before is None:  # other replicas may have left an older primary a moment ago
             self._observer.on_replaced(known.seconds, known.seconds)
         elif before != known.place:  # this replica may have been frozen, and listened to the old one until now
@@ -41,19 +41,19 @@ class SentinelFeed(ServerFeed):
 
     async def _watch(self) -> None:
         # A task of its own: Sentinels that do not answer must not hold up the proof of life.
-        watching = asyncio.get_running_loop().create_task(self._watch_place())
+        watching = asyncio.get_running_loop().create_task(self._watch_primary())
         try:
             await super()._watch()
         finally:
             watching.cancel()
 
-    async def _watch_place(self) -> None:
-        place = self._place_now
-        while place == self._place_now:
+    async def _watch_primary(self) -> None:
+        primary = self._primary
+        while primary == self._primary:
             await asyncio.sleep(LOCATE_SECONDS)
             try:
                 async with asyncio.timeout(PROBE_SECONDS):
-                    place = (await ask_all(self._sentinels)).place
+                    primary = (await ask_all(self._sentinels)).place
             except (RedisError, OSError, TimeoutError):
                 pass  # Sentinels that do not answer are no reason to leave this server
             except Exception:  # a bug, or an odd answer: to stop asking would be to miss the next failover
