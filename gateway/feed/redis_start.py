@@ -19,7 +19,7 @@ from gateway.settings import in_digits
 from publisher.redaction import redacted_redis_url
 from publisher.settings import DEFAULT_REDIS_URL
 from publisher.transport.advice import advice_for, with_advice
-from publisher.transport.sentinels import locate
+from publisher.transport.sync_driver import locate
 from publisher.transport.url import RedisUrl
 
 logger = logging.getLogger("gateway")

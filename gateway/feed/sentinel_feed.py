@@ -8,7 +8,8 @@ from redis.exceptions import RedisError
 from gateway.feed.link import end_if_cancelled
 from gateway.feed.observer import FeedObserver
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
-from publisher.transport.sentinels import Address, ask_all
+from publisher.transport.async_driver import ask_sentinels
+from publisher.transport.sentinels import Address
 from publisher.transport.url import RedisUrl
 
 logger = logging.getLogger("gateway.feed")
@@ -31,13 +32,13 @@ class SentinelFeed(ServerFeed):
         self._primary: Address | None = None
 
     async def _server_url(self) -> str:
-        known = await ask_all(self._sentinels)
-        before, self._primary = self._primary, known.place
+        known = await ask_sentinels(self._sentinels)
+        before, self._primary = self._primary, known.address
         if before is None:  # other replicas may have left an older primary a moment ago
             self._observer.on_replaced(known.seconds, known.seconds)
-        elif before != known.place:  # this replica may have been frozen, and listened to the old one until now
+        elif before != known.address:  # this replica may have been frozen, and listened to the old one until now
             self._observer.on_replaced(known.seconds, 0.0)
-        return self._sentinels.at(*known.place)
+        return self._sentinels.at(*known.address)
 
     async def _watch(self) -> None:
         # A task of its own: Sentinels that do not answer must not hold up the proof of life.
@@ -53,7 +54,7 @@ class SentinelFeed(ServerFeed):
             await asyncio.sleep(LOCATE_SECONDS)
             try:
                 async with asyncio.timeout(PROBE_SECONDS):
-                    primary = (await ask_all(self._sentinels)).place
+                    primary = (await ask_sentinels(self._sentinels)).address
             except (RedisError, OSError, TimeoutError):
                 pass  # Sentinels that do not answer are no reason to leave this server
             except Exception:  # a bug, or an odd answer: to stop asking would be to miss the next failover
