@@ -20,7 +20,7 @@ from bench.load import EVENT_BYTES, JOBS_PER_PROJECT
 from bench.servers import LOOPBACK
 from bench.toolchain import BenchError
 from publisher.publication import SCRIPT, SCRIPT_SHA, Publication
-from publisher.transport.sync_driver import _client
+from publisher.transport.sync_driver import client_of
 
 PROJECT = "bench"
 OTHER_PROJECT = "beside"  # for the comparisons, so that they do not touch the remembered events of PROJECT
@@ -212,9 +212,9 @@ class RedisTime:
                 redis.ask("DEL", ours[0].key)
                 redis.ask("DEL", others[0].key)
                 for one in _publications(PROJECT, before):
-                    redis.ask_packed(one.evalsha)
+                    redis.ask_packed(one.evalsha())
                 spent = redis.microseconds(
-                    ("evalsha", [one.evalsha for one in ours]),
+                    ("evalsha", [one.evalsha() for one in ours]),
                     ("evalsha", _instead(bare, others)),
                     ("evalsha", _instead(empty, others)),
                     ("publish", [pack("PUBLISH", one.channel, one.payload) for one in others]),
@@ -230,7 +230,7 @@ def _publications(project: str, events: Sequence[Event]) -> list[Publication]:
 
 def _instead(sha: bytes, publications: list[Publication]) -> list[bytes]:
     """The same calls, but of another script."""
-    return [one.evalsha.replace(SCRIPT_SHA.encode(), sha, 1) for one in publications]
+    return [one.evalsha().replace(SCRIPT_SHA.encode(), sha, 1) for one in publications]
 
 
 class CallersTime:
@@ -243,7 +243,7 @@ class CallersTime:
         self._payload = Publication.of(PROJECT, self._events[0], "").payload
 
     def measure(self, port: int) -> None:
-        client = _client(os.environ["REDIS_URL"])
+        client = client_of(os.environ["REDIS_URL"])
 
         def publish(event: Event) -> None:
             if publisher.broadcast_to_project(PROJECT, event, strict=True) is None:
@@ -276,7 +276,7 @@ class Batches:
             return
         items = [(f"{PROJECT}-{number % 20}", event) for number, event in enumerate(usual_events()[:BATCH])]
         ready = [(f"project:{project}", Publication.of(project, event, "").payload) for project, event in items]
-        client = _client(os.environ["REDIS_URL"])
+        client = client_of(os.environ["REDIS_URL"])
         self._broadcast_many(items[:10])
         ours = plainly = 0.0
         for _ in range(BATCHES):

@@ -1,9 +1,15 @@
 import { defineConfig } from "vitest/config";
 
+// These count what is left of the page, look at modules that nothing else has used, or leave a dashboard that reconnects.
+const alone = ["dashboard-*", "hook-mount", "server", "strict", "weather"].map((name) => `tests/${name}.test.{ts,tsx}`);
+const unit = { environment: "happy-dom", restoreMocks: true };
+
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["tests/**/*.test.{ts,tsx}"], environment: "happy-dom", restoreMocks: true } },
+      // One page for all of these: to make one for each file took two thirds of the time.
+      { test: { ...unit, name: "unit", include: ["tests/**/*.test.{ts,tsx}"], exclude: alone, isolate: false } },
+      { test: { ...unit, name: "alone", include: alone } },
       {
         // A real browser and a real gateway: one file after the other, on a machine of any size.
         test: {

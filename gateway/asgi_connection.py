@@ -1,4 +1,4 @@
-"""A connection whose frames the ASGI server makes: for servers without the hand-over, and for tests."""
+"""A connection whose frames the ASGI server writes: for servers without the hand-over, and for tests."""
 
 import asyncio
 from collections import deque
@@ -12,9 +12,9 @@ from gateway.frames import payloads
 
 
 class AsgiConnection:
-    """The same for a server that does the framing itself: frames are unpacked and sent by one task a connection.
+    """Like `Connection`, but a task of its own unpacks the frames and sends their payloads by ASGI.
 
-    For ASGI servers without the hand-over, and for tests. Costs a task and a queue, which `Connection` saves.
+    Lives as long as the ASGI task of the connection. Costs a task and a queue, which `Connection` saves.
     """
 
     def __init__(self, websocket: WebSocket, *, max_bytes: int, buffer_bytes: int) -> None:
@@ -22,16 +22,28 @@ class AsgiConnection:
         self._max_bytes = max_bytes
         self._buffer_bytes = buffer_bytes
         self._session: Conversation | None = None
+        # What is to be sent.
         self._outbox: deque[bytes] = deque()
+        """Joined frames that wait for the sender."""
         self._outbox_bytes = 0
+        """Their size, and that of what is being sent."""
         self._filled = asyncio.Event()
+        """Wakes the sender."""
         self._writable = asyncio.Event()
+        """Set unless the connection is behind."""
         self._writable.set()
+
+        # The end.
         self._end: tuple[int, str] | None = None
+        """The code and reason of our close frame, once it is due."""
         self._code = BROKEN_OFF
+        """The code that the session is told."""
         self._receiver: asyncio.Task[None] | None = None
+        """The task of `run`."""
         self._close_timer: asyncio.TimerHandle | None = None
+        """Aborts a close that does not end."""
         self._was_aborted = False
+        """True if `abort` cancelled the receiver, rather than somebody from outside."""
         self.is_behind = False
         self.was_heard = True
         self.is_closed = False
@@ -47,7 +59,7 @@ class AsgiConnection:
                 self._session.on_behind()
 
     def ping(self) -> None:
-        """The server's task."""
+        """Nothing: the ASGI server pings."""
 
     def close(self, code: int, reason: str = "") -> None:
         if self._end is None:
@@ -55,7 +67,7 @@ class AsgiConnection:
             self._code = code
             self._end_session()
             self._filled.set()
-            # The sender may wait for a client that never reads again.
+            # The sender may be waiting for a client that never reads again.
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
 
     def abort(self) -> None:
@@ -64,7 +76,7 @@ class AsgiConnection:
             self._receiver.cancel()
 
     async def run(self, session: Conversation) -> None:
-        """Converse until either side closes. Receives in the caller's task, sends in one of its own."""
+        """Run until either side closes. Receives in the caller's task, sends in another."""
         self._session = session
         self._receiver = asyncio.current_task()
         sender = asyncio.create_task(self._send())
@@ -83,7 +95,7 @@ class AsgiConnection:
             self._end_session()
 
     def _on_sent(self, sender: asyncio.Task[None]) -> None:
-        """After our close frame the server reports the disconnect to the receiver; if sending failed, it need not."""
+        """If sending failed, end: the server may never report the disconnect to the receiver."""
         self._writable.set()
         if not sender.cancelled() and sender.exception() is not None:
             self.abort()
@@ -94,7 +106,7 @@ class AsgiConnection:
             if message["type"] == "websocket.disconnect":
                 self._code = message.get("code", BROKEN_OFF)
                 return
-            await self._writable.wait()  # a client that does not read is not read from
+            await self._writable.wait()  # do not read from a client that does not read
             if self._session is None:
                 continue
             text = message.get("text")

@@ -76,7 +76,9 @@ class Channel:
 
         # What is complete: seqs for clients that come, positions for those that are here.
         self._from = 0
-        """The seq from which on `_last` is complete."""
+        """The seq from which on `_last` is complete; 0: from the next event on."""
+        self._forgotten_to = 0
+        """The highest seq of an event that was forgotten here, to keep the bounds."""
         self._complete_since = 0
         """The position from which on clients have been given everything."""
 
@@ -151,11 +153,15 @@ class Channel:
         microseconds, as a seq. Both tell a state that expired from one that was lost.
         """
         memory = self._read(remembered)
-        may_lack = self._may_lack(memory, memory_id, now)
-        self._set_beginning(memory, may_lack=may_lack)
+        may_lack, known_seq = self._may_lack(memory, memory_id, now), self.seq
         if may_lack or self._unsequenced:  # events without a seq are not remembered: some may have been missed
             self._complete_since = self.position + 1
-        self._merge(memory)
+        self._merge_remembered(memory)
+        if may_lack and memory.complete_from <= known_seq:  # complete from the next event on
+            self._from = 0
+        elif may_lack or not known_seq:  # complete from where Redis begins, but for what was too much for this channel
+            self._from = max(memory.complete_from, self._forgotten_to)
+        self._merge_arrived()
         self.position = max(self.position, self._complete_since)  # a gap counts as an arrival, even if nothing came
         self.state = ChannelState.LIVE
         self._was_loaded, self._memory_id, self._lost_at = True, memory_id, None
@@ -205,25 +211,21 @@ class Channel:
         is_same_memory = memory_id is not None and memory_id == self._memory_id
         return not is_same_memory or forgotten_before - self._lost_at >= _REMEMBERED_FOR
 
-    def _set_beginning(self, memory: Memory, *, may_lack: bool) -> None:
-        if may_lack:  # complete only for clients that have seen everything known here, and what Redis begins with
-            self._from = max(memory.complete_from, self.seq + 1)
-        elif not self.seq:
-            self._from = memory.complete_from
-
-    def _merge(self, memory: Memory) -> None:
-        """Take the remembered events, then those that arrived meanwhile. Live events win by arrival."""
+    def _merge_remembered(self, memory: Memory) -> None:
         for _, field, event in memory.events:
             if self._is_news(field, event):
                 self._remember(field, event)
         # Only now: what an attempt replaces was deleted in Redis, and the order of seq is not that of arrival.
         self._drop_replaced({field for _, field, _ in memory.events})
+        self.seq = max(self.seq, memory.seq)
+
+    def _merge_arrived(self) -> None:
         arrived, self._arrived = self._arrived, {}
         for field, event in arrived.items():
+            # Live events win by arrival. Most of them are in the state already.
             known = self._last.by_field.get(field)
-            if event.seq is None or known is None or event.seq != known.seq:  # most of them are in the state already
+            if event.seq is None or known is None or event.seq != known.seq:
                 self._take(field, event)
-        self.seq = max(self.seq, memory.seq)
 
     def _drop_replaced(self, remembered: set[str]) -> None:
         """Drop what Redis has deleted of jobs that it knows, and what version 0.1 left there of earlier attempts."""
@@ -290,7 +292,7 @@ class Channel:
             return entry
         self._last.put(field, event, entry)
         if not self._from:
-            self._from = event.seq
+            self._from = max(event.seq, self.seq + 1)
         if event.seq > self.seq:
             self.seq = event.seq
         for forgotten in self._last.forget():
@@ -298,7 +300,8 @@ class Channel:
         return entry
 
     def _forgot(self, entry: Entry) -> None:
-        self._from = max(self._from, entry.seq or 0)
+        self._forgotten_to = max(self._forgotten_to, entry.seq or 0)
+        self._from = max(self._from, self._forgotten_to)
         self._complete_since = max(self._complete_since, entry.position)
 
     # What clients get
@@ -339,7 +342,7 @@ class Channel:
 
     def recovers(self, since: int) -> bool:
         """Whether a client with the cursor `since` gets everything that still matters. 0 is a new client's cursor."""
-        return since == 0 or self._from <= since <= self.seq
+        return since == 0 or 0 < self._from <= since <= self.seq
 
 
 def _is_written_by_script(payload: bytes) -> bool:

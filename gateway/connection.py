@@ -1,8 +1,8 @@
-"""One socket's outgoing side, and the bytes that come in, once the handshake is done.
+"""One socket after its handshake: what is written to it, and the frames that come in.
 
-A connection that keeps up is given the bytes that everybody is given, with one system call. A connection that is behind
-(its socket is full) is given nothing and keeps nothing: the session remembers how far it got, and catches up later. It
-is not read from either, so that a client which does not read cannot make answers pile up.
+A connection that keeps up gets the bytes that everybody gets, with one system call. A connection that is behind (its
+socket is full) gets nothing and keeps nothing: the session remembers how far it got, and catches up later. Nor is it
+read from, so a client that does not read cannot make answers pile up.
 """
 
 import asyncio
@@ -24,31 +24,33 @@ from gateway.frames import (
 )
 
 FRAMES_AT_ONCE = 64
-CLOSE_SECONDS = 5.0  # how long a client may take to answer our close frame
+CLOSE_SECONDS = 5.0  # for a client to answer our close frame
 
 
 class Conversation(Protocol):
-    """What a connection tells its session; plain methods, none of them blocks."""
+    """A session, as its connection sees it. No method blocks."""
 
     def on_text(self, text: bytes) -> None: ...
 
     def on_binary(self) -> None: ...
 
     def on_behind(self) -> None:
-        """The socket is full; nothing more is to be written."""
+        """The socket is full: write nothing more."""
 
     def on_writable(self) -> None:
-        """The socket has drained; catch up."""
+        """The socket has drained: catch up."""
 
     def on_close(self, code: int) -> None:
-        """The connection is closing or gone, by whichever side and with which code; called once."""
+        """The connection closes or is gone, on either side. Called once."""
 
 
 class Outgoing(Protocol):
-    """What a session and the hub need of a connection."""
+    """A connection, as sessions and the hub see it."""
 
     is_behind: bool
+    """True while the socket is full."""
     was_heard: bool
+    """True if anything came from the client since the last ping."""
 
     @property
     def is_closed(self) -> bool:
@@ -58,27 +60,29 @@ class Outgoing(Protocol):
         """Send whole frames, now, without waiting."""
 
     def ping(self) -> None:
-        """Ask for a sign of life, which sets `was_heard`."""
+        """Clear `was_heard`, and ask the client for a sign of life that sets it."""
 
     def close(self, code: int, reason: str = "") -> None:
-        """Send a close frame and end; nothing is written after it."""
+        """Send a close frame. Nothing is written after it."""
 
     def abort(self) -> None:
-        """End without a word."""
+        """End without a close frame."""
 
 
 class ConnectionState(Enum):
+    """How far a connection has closed (RFC 6455, 7.1)."""
+
     OPEN = "open"
-    CLOSING = "closing"  # our close frame was sent; the client's is awaited
-    DEAF = "deaf"  # both were sent, or what comes cannot be understood; it is read and thrown away
+    CLOSING = "closing"  # our close frame was sent; the client's has not come yet
+    DEAF = "deaf"  # both were sent, or the bytes that come are not frames; they are read and thrown away
     CLOSED = "closed"
 
 
 class Connection(asyncio.Protocol):
-    """A WebSocket on a transport of its own, taken over from the ASGI server after the handshake.
+    """A WebSocket on the transport that the ASGI server hands over after the handshake.
 
-    Lives as long as the transport. An idle one is this object, the transport and a session: it has no task, no queue
-    and no parser. Invariant: `is_behind` is true from `pause_writing` to `resume_writing`.
+    Lives as long as the transport. An idle one has no task, no queue and no parser. Invariant: `is_behind` is true from
+    `pause_writing` to `resume_writing`.
     """
 
     __slots__ = (
@@ -91,17 +95,24 @@ class Connection(asyncio.Protocol):
         self._max_bytes = max_bytes
         self._session: Conversation | None = None
         self._state = ConnectionState.OPEN
-        self._unread = b""  # mostly nothing, or an unfinished frame
-        self._fragments: Fragments | None = None  # of an unfinished message
+        self._unread = b""
+        """Bytes that came and are not handled yet: mostly none, or an unfinished frame."""
+        self._fragments: Fragments | None = None
+        """The unfinished message, if there is one."""
         self._close_timer: asyncio.TimerHandle | None = None
+        """Aborts a close that the client does not answer."""
         self.is_behind = False
         self.was_heard = True
-        # The socket itself, for writing past the transport; not with TLS, where the transport encrypts. It stays open
-        # until connection_lost has returned, so its number cannot be another client's meanwhile.
         self._fd = -1
+        """The socket, for writing past the transport; -1: write through it.
+
+        With TLS the transport encrypts. The transport keeps the socket open until `connection_lost` has returned, so
+        the number cannot be another client's meanwhile.
+        """
         if transport.get_extra_info("sslcontext") is None and (sock := transport.get_extra_info("socket")) is not None:
             self._fd = sock.fileno()
-        self._is_buffering = True  # whether the transport may hold bytes that must go first: so far, the handshake's
+        self._is_buffering = True
+        """True if the transport may hold bytes that must go first: in the beginning, those of the handshake."""
         transport.set_write_buffer_limits(high=buffer_bytes)
         transport.set_protocol(self)
 
@@ -115,9 +126,9 @@ class Connection(asyncio.Protocol):
     # Outgoing
 
     def write(self, frames: bytes) -> None:
-        """One `write` to the socket while the transport holds nothing that must go first; the rest is its work.
+        """Write to the socket in one system call. The transport writes what does not fit.
 
-        Past the transport, because its own `write` adds a tenth to the cost of a delivery (bench/README.md).
+        The transport's own `write` would add a tenth to the cost of a delivery (bench/README.md).
         """
         if self._is_buffering and not self._has_drained():
             self._transport.write(frames)
@@ -126,7 +137,7 @@ class Connection(asyncio.Protocol):
             sent = os.write(self._fd, frames)
         except BlockingIOError:
             sent = 0
-        except OSError:  # broken; the transport finds that out and calls connection_lost
+        except OSError:  # broken: the transport will call connection_lost
             return
         if sent != len(frames):
             self._is_buffering = True
@@ -148,10 +159,10 @@ class Connection(asyncio.Protocol):
         self.write(close_frame(code, reason))
         self._end(ConnectionState.CLOSING, code)
         if not self._transport.is_closing():
-            self._transport.resume_reading()  # of a client that was behind: its answer is still to be seen
+            self._transport.resume_reading()  # paused if the client was behind; its close frame is still to come
 
     def _end(self, state: ConnectionState, code: int) -> None:
-        """Nothing more is said. A client whose socket is full may never see our close frame: the timer sees to that."""
+        """End the session. The timer aborts a client that never answers: its socket may be full."""
         self._state = state
         if self._close_timer is None and state is not ConnectionState.CLOSED:
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
@@ -164,7 +175,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _leave_socket(self) -> None:
-        """From now on the transport decides what is written: nothing, once it closes."""
+        """Write through the transport from now on; it writes nothing once it closes."""
         self._fd = -1
         self._is_buffering = True
 
@@ -192,9 +203,9 @@ class Connection(asyncio.Protocol):
             self._read()
 
     def _read(self) -> None:
-        """Handle what was received, a few frames in a turn of the loop, so that one client cannot take it for itself.
+        """Handle what came, a few frames in a turn of the loop, so that one client cannot hold up the others.
 
-        Not while the client is behind: what it is answered would pile up.
+        Nothing is handled while the client is behind: the answers would pile up.
         """
         data, position = self._unread, 0
         try:
@@ -223,7 +234,7 @@ class Connection(asyncio.Protocol):
             self._read()
 
     def eof_received(self) -> None:
-        """The client will send no more; the transport closes itself and calls `connection_lost`."""
+        """The client will send no more. The transport closes and calls `connection_lost`."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave_socket()

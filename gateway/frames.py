@@ -1,6 +1,6 @@
-"""WebSocket frames (RFC 6455): written by hand, since the same bytes go to everyone; read by the library's parser.
+"""WebSocket frames (RFC 6455): written by hand, since all clients get the same bytes; read by the library's parser.
 
-Pure functions over bytes; no socket is known here.
+Pure functions over bytes, without a socket.
 """
 
 from collections.abc import Generator, Iterator
@@ -8,13 +8,13 @@ from struct import Struct
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Close
-from websockets.frames import Frame as Frame  # for those who read frames
+from websockets.frames import Frame as Frame  # also for modules that read frames
 from websockets.frames import Opcode as Opcode
 
 from gateway.codes import CloseCode
 
-MAX_FRAGMENTS = 1_024  # of one message; empty ones cost nothing else
-PING = b"\x89\x00"  # one for all connections: a pong's payload tells us nothing that its arrival does not
+MAX_FRAGMENTS = 1_024  # of one message: empty fragments do not count against its size
+PING = b"\x89\x00"  # without a payload: only the pong's arrival counts
 _TEXT = 0x81  # FIN and opcode 1; a server's frames are not masked (RFC 6455, 5.1)
 _SHORT = Struct("!BB").pack
 _MEDIUM = Struct("!BBH").pack
@@ -32,7 +32,7 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame; the reason is cut to the 123 bytes that a control frame leaves for it."""
+    """A close frame. The reason is cut to the 123 bytes that a control frame has for it."""
     payload = code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
     return _SHORT(0x88, len(payload)) + payload
 
@@ -42,7 +42,7 @@ def pong_frame(payload: bytes) -> bytes:
 
 
 def payloads(frames: bytes) -> Iterator[bytes]:
-    """The payloads of joined frames of `text_frame`, for a server that does the framing itself (plain ASGI)."""
+    """The payloads of joined frames of `text_frame`, for an ASGI server that writes the frames itself."""
     position = 0
     while position < len(frames):
         length, position = frames[position + 1], position + 2
@@ -55,7 +55,7 @@ def payloads(frames: bytes) -> Iterator[bytes]:
 
 
 class FrameError(Exception):
-    """Bytes of a client that end its connection, with the close code to say so."""
+    """Bytes from a client that end its connection, with the close code to tell it."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -64,11 +64,11 @@ class FrameError(Exception):
 
 
 def read_frame(data: bytes, position: int, max_bytes: int) -> tuple[Frame | None, int]:
-    """The frame at `position` and where the next one begins, or None if it is not complete yet.
+    """Return the frame at `position` and where the next one begins; None and `position` while it is incomplete.
 
-    Raises `FrameError` for what is no frame (1002) or too long (1009). An unfinished frame is parsed again from its
-    start when more has come: that is cheap, since its header alone is read before its length is waited for, and leaves
-    no parser to be kept for a connection.
+    Raises `FrameError` for bytes that are not a frame (1002) and for a long one (1009). An unfinished frame is parsed
+    again from its start when more has come. That is cheap, since only the header is read before the length is known,
+    and a connection need not keep a parser.
     """
     start = position
 
@@ -92,7 +92,7 @@ def read_frame(data: bytes, position: int, max_bytes: int) -> tuple[Frame | None
 
 
 class Fragments:
-    """A message on its way, mostly in one frame, sometimes in several (RFC 6455, 5.4). Lives as long as the message."""
+    """An unfinished message, in one frame or several (RFC 6455, 5.4). Lives until it is finished."""
 
     __slots__ = ("_max_bytes", "_parts", "_size", "is_text")
 
@@ -103,7 +103,7 @@ class Fragments:
         self.is_text = False
 
     def add(self, frame: Frame) -> bytes | None:
-        """Take the next data frame; return the message if it was the last. Raises `FrameError`."""
+        """Take the next data frame, and return the message if it was the last. Raises `FrameError`."""
         if (frame.opcode is Opcode.CONT) != bool(self._parts):
             raise FrameError(CloseCode.PROTOCOL_ERROR, "a continuation of nothing, or a message inside another")
         if not self._parts:
@@ -124,9 +124,9 @@ class Fragments:
 
 
 def code_to_echo(frame: Frame) -> int:
-    """The code with which a client's close frame is answered (RFC 6455, 5.5.1)."""
+    """The code that answers a client's close frame (RFC 6455, 5.5.1)."""
     try:
         code = Close.parse(bytes(frame.data)).code
     except (ProtocolError, UnicodeDecodeError):
         return CloseCode.PROTOCOL_ERROR
-    return CloseCode.NORMAL if code == 1005 else code  # 1005: there was none
+    return CloseCode.NORMAL if code == 1005 else code  # 1005: the frame had no code

@@ -13,12 +13,12 @@ from pydantic_core import from_json
 from gateway.codes import PublishCode
 from gateway.rate_limit import TokenBucket
 from gateway.settings import Settings, in_digits
-from publisher.aio.client import publish
 from publisher.events import CamelModel
 from publisher.field_errors import EventError
 from publisher.names import check_project_id
 from publisher.publication import Publication
 from publisher.settings import DEFAULT_REDIS_URL, PublisherSettings
+from publisher.transport.async_driver import send
 from publisher.transport.circuit import SEND_ERRORS, is_worth_retrying
 
 STATUSES = (202, 401, 405, 413, 422, 429, 503)
@@ -248,7 +248,7 @@ class Publishing:
             seconds = max(0.0, deadline - time.monotonic())
             part = publications[start : start + SLICE]
             try:
-                sent = await publish(self._publisher, part, strict=True, seconds=seconds)
+                sent = (await send(self._publisher, part, strict=True, seconds=seconds)).seqs
             except SEND_ERRORS as error:  # the publisher has logged it, at most once a minute
                 raise self._not_sent(error) from None
             refused = sent.count(None) if self._publisher.replay else 0

@@ -1,4 +1,4 @@
-"""One client's conversation: what it says, what it may, what it is told."""
+"""One client's conversation: what it asks for, its limits, and what it is told."""
 
 import logging
 import secrets
@@ -23,8 +23,8 @@ _LIVE, _STALE, _PONG = text_frame(messages.LIVE), text_frame(messages.STALE), te
 class Session:
     """The state of one client. Lives from the accepted handshake until its connection closes.
 
-    Invariants: while the connection is behind, `_cursors` holds a position for each watched project, and nothing but
-    short answers is written; otherwise `_cursors` is empty and all that the projects' channels gave was written.
+    Invariants: while the connection is behind, `_cursors` holds a position for each watched project, and only short
+    answers are written. Otherwise `_cursors` is empty, and everything that the projects' channels gave was written.
     """
 
     __slots__ = (
@@ -34,14 +34,21 @@ class Session:
 
     def __init__(self, hub: Hub, connection: Outgoing) -> None:
         self.client_id = secrets.token_hex(8)
+        """Random; the client is told it, and the log names it."""
         self.connection = connection
         self.behind_since: float | None = None
+        """When the socket filled, by the monotonic clock; None while it keeps up."""
         self._hub = hub
-        self._projects: dict[str, Project] = {}  # watched, by project id
-        self._subscribing: dict[Project, list[int]] = {}  # subscribes that wait for their answer, by their `since`
+        self._projects: dict[str, Project] = {}
+        """The projects that it watches or waits for, by id."""
+        self._subscribing: dict[Project, list[int]] = {}
+        """The `since` of each subscribe that has no answer yet."""
         self._cursors: dict[Project, int] = {}
+        """The position up to which each project was delivered, while the connection is behind."""
         self._bad_messages = 0
+        """The number of bad messages since the last good one."""
         self._was_told_stale = False
+        """Which of `stale` and `live` the client was told last."""
         self._bucket: TokenBucket | None = None  # made at the first subscribe
         hub.accepted += 1
         self.ping_turn: int | None = None
@@ -60,7 +67,7 @@ class Session:
         self._hub.counters.sent_bytes += len(frames)
         self.connection.write(frames)
 
-    # What the client says
+    # What the client sends
 
     def on_text(self, text: bytes) -> None:
         try:
@@ -122,9 +129,9 @@ class Session:
 
     def on_ready(self, project: Project) -> None:
         if self.connection.is_behind:
-            return  # it goes on waiting; on_writable asks again
+            return  # on_writable will ask again
         if max(self._subscribing[project]) > project.channel.seq:
-            # Seen on another replica whose feed is a moment ahead of ours, or never given: a round trip to Redis later
+            # The cursor is from a replica whose feed is a moment ahead, or was never given. After a round trip to Redis
             # everything that was published until now is here, and the cursor can be judged.
             self._hub.feed.after_round_trip(project.redis_channel, lambda: self._attempt(self._begin, project))
         else:
@@ -137,22 +144,22 @@ class Session:
         self._write(messages.error(ErrorCode.UNAVAILABLE, sentence, project.channel.project_id))
 
     def on_feed_changed(self) -> None:
-        """Tell `stale` or `live`, unless it is known; a client that is behind is told after it has caught up."""
+        """Tell `stale` or `live` if that is news. A client that is behind is told once it has caught up."""
         if self._was_told_stale != self._hub.is_stale and not self.connection.is_behind:
             self._was_told_stale = self._hub.is_stale
             self._send(_STALE if self._was_told_stale else _LIVE)
 
     def _attempt(self, step: Callable[[Project], None], project: Project) -> None:
-        """Where who calls would pay for a bug: the feed, which is everybody's, or this client's connection."""
+        """Run `step`; a bug in it must not reach the caller (the shared feed, or this connection)."""
         try:
             step(project)
         except Exception as error:
             self._hub.give_up(project, error)
 
     def _begin(self, project: Project) -> None:
-        """`subscribed`, what was missed, and from then on every event: one step, so that nothing falls between."""
-        # During a round trip the client may have left, the feed may have been lost, the socket may have filled; then
-        # nobody waits any more, the reload calls on_ready again, or on_writable does.
+        """Send `subscribed` and what was missed, and join the viewers: one step, so no event can fall between."""
+        # During the round trip the client may have left; or the feed was lost, and the reload calls on_ready again; or
+        # the socket has filled, and on_writable does.
         if self not in project.waiting or not project.is_loaded or self.connection.is_behind:
             return
         channel = project.channel
@@ -162,8 +169,8 @@ class Session:
         answers = [messages.subscribed(channel.project_id, channel.seq, recovered=known) for known in recovered]
         cursor = 0 if any(map(self._hub.is_before_handover, cursors)) else min(cursors)
         frames = b"".join(map(text_frame, answers)) + channel.replay(cursor)
-        # Before the write: if it fills the socket, on_behind must find the project among the watched ones. And not
-        # before all that may fail: who is in neither place would be told nothing.
+        # Before the write: if it fills the socket, on_behind must find the project. And only after everything that can
+        # raise: a viewer in neither set would never be told.
         project.waiting.remove(self)
         del self._subscribing[project]
         project.viewers[self.connection] = self
@@ -172,7 +179,7 @@ class Session:
     # What the connection tells
 
     def on_behind(self) -> None:
-        """From now on this client costs an integer for each project: how far it got."""
+        """Remember how far each project was delivered. From now on this client costs an integer for each."""
         self.behind_since = time.monotonic()
         self._cursors = {
             project: project.channel.position
@@ -181,7 +188,7 @@ class Session:
         }
 
     def on_writable(self) -> None:
-        """Catch up, project by project, for as long as the socket takes it."""
+        """Catch up, project by project, as long as the socket takes it."""
         self.behind_since = None
         cursors, self._cursors = self._cursors, {}
         while cursors:
@@ -189,7 +196,7 @@ class Session:
             if frames := project.channel.catch_up(position):
                 self._hub.catch_ups += 1
                 self._send(frames)
-                if self.connection.is_behind:  # on_behind has put every project up to date; these are not
+                if self.connection.is_behind:  # on_behind took every project as up to date; these are not
                     self._cursors.update(cursors)
                     return
         for project in [project for project in self._subscribing if project.is_loaded]:
@@ -197,7 +204,7 @@ class Session:
         self.on_feed_changed()
 
     def on_close(self, code: int = BROKEN_OFF) -> None:
-        """However it ended: leave no reference behind."""
+        """Leave no reference behind, however the connection ended."""
         if self in self._hub.viewers:
             self._hub.viewers.remove(self)
             self._hub.counters.on_closed(code)

@@ -1,4 +1,4 @@
-"""Publishing from ordinary code: threads, forked workers, scripts."""
+"""Publishing from ordinary code: threads, forked workers, scripts. `publisher.aio.client` is the same with `await`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from publisher.events import Event, event_or_none
 from publisher.publication import Publication, where_remembered
 from publisher.settings import PublisherSettings
 
-# `publisher.transport.sync_driver` is imported in functions: who imports this package need not wait for redis-py.
+# The functions import the driver: a program that imports this package need not wait until redis-py is loaded.
 
 
 def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], *, strict: bool = False) -> int | None:
@@ -18,20 +18,20 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
     `event` is one of this package's models or a mapping such as
     `{"type": "progress", "jobId": "job_7", "jobType": "audio", "progress": 40}`.
 
-    Returns the event's `seq`, or None when the attempt rule refused it, when replay is off, or when it could not be
-    sent: Redis is tried for at most 5 seconds, then the loss is logged (once a minute) and counted, so that a job is
-    never broken because its viewers cannot be reached. The events after that are not each tried for as long.
+    Returns the event's `seq`; None when the attempt rule refused it, when replay is off, or when it could not be sent.
+    Redis is tried for at most 5 seconds. Then the loss is logged (once a minute) and counted, and the events after it
+    are given up at once: a job never breaks because its viewers cannot be reached.
 
-    Raises `ValueError` for a bad project id or event, before anything is sent, and with `strict=True` also redis-py's
-    `RedisError` for an event that could not be sent.
+    Raises `ValueError` for a bad project id or event, before anything is sent. With `strict=True` it also raises
+    redis-py's `RedisError` for an event that could not be sent.
 
-    Safe in threads and after a fork: connections are kept in a pool that each process makes at first use.
+    Safe in threads and after a fork: each process makes its own pool of connections at first use.
     """
     settings = PublisherSettings.from_environment()
     publication = Publication.of(project_id, event, settings.namespace)
-    from publisher.transport.sync_driver import deliver
+    from publisher.transport import sync_driver
 
-    return deliver(settings, [publication], strict=strict).seqs[0]
+    return sync_driver.send(settings, [publication], strict=strict).seqs[0]
 
 
 def broadcast_many(
@@ -39,31 +39,31 @@ def broadcast_many(
 ) -> list[int | None]:
     """Publish events, `(project_id, event)` each, of any projects, in one pipeline: a round trip for a thousand.
 
-    Returns what `broadcast_to_project` would return for each, in order. All are checked before any is sent: raises
-    `ValueError` for the first that does not fit. Where Redis is lost in the middle, those after it are sent again, and
-    the last of those before it may be sent twice.
+    Returns, in order, what `broadcast_to_project` would return for each. All are checked before any is sent: raises
+    `ValueError` for the first that does not fit. If Redis is lost in the middle, the events that it did not take are
+    sent again, and the last that it took may be sent twice.
     """
     settings = PublisherSettings.from_environment()
     publications = Publication.of_many(events, settings.namespace)
-    from publisher.transport.sync_driver import deliver
+    from publisher.transport import sync_driver
 
-    return deliver(settings, publications, strict=strict).seqs
+    return sync_driver.send(settings, publications, strict=strict).seqs
 
 
 def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> Event | None:
-    """The last event that Redis remembers of a job, or None: how it stands, and which attempt it is in.
+    """The last event that Redis remembers of a job, or None; it also tells the job's attempt.
 
     Asks once: raises redis-py's `RedisError` if Redis is away, `ValueError` for a bad id.
     """
     settings = PublisherSettings.from_environment()
     key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
-    from publisher.transport.sync_driver import remembered
+    from publisher.transport import sync_driver
 
-    return event_or_none(remembered(settings, key, field))
+    return event_or_none(sync_driver.remembered(settings, key, field))
 
 
 def check_url(url: str) -> None:
     """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
-    from publisher.transport import sync_driver as wire
+    from publisher.transport import sync_driver
 
-    wire.check_url(url)
+    sync_driver.check_url(url)

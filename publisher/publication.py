@@ -31,13 +31,16 @@ def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-# An EVALSHA of 12 words. Six of them differ by event: for each, its length and itself.
-_EVALSHA = b"".join(
-    [
-        b"*12\r\n", _bulk(b"EVALSHA"), _bulk(SCRIPT_SHA.encode()), _bulk(b"1"), 6 * b"$%d\r\n%b\r\n",
-        _bulk(BOUNDS.encode()), _bulk(b"%d" % TIME_TO_LIVE_SECONDS), _bulk(b"PUBLISH"),
-    ]
-)  # fmt: skip
+# By the verb that publishes: an EVALSHA of 12 words. Six of them differ by event: for each, its length and itself.
+_EVALSHA = {
+    verb: b"".join(
+        [
+            b"*12\r\n", _bulk(b"EVALSHA"), _bulk(SCRIPT_SHA.encode()), _bulk(b"1"), 6 * b"$%d\r\n%b\r\n",
+            _bulk(BOUNDS.encode()), _bulk(b"%d" % TIME_TO_LIVE_SECONDS), _bulk(verb.encode()),
+        ]
+    )
+    for verb in ("PUBLISH", "SPUBLISH")
+}  # fmt: skip
 
 Answer = int | None | Exception | list[int | bytes]
 """What Redis answers to a publication: what publish.lua returns, or an error."""
@@ -134,23 +137,21 @@ class Publication(NamedTuple):
         """The event in a few words, for a log line; without its `message` or `error`."""
         return f"{self.event.type} of job {self.event.job_id!r} in project {self.project_id!r}"
 
-    @property
-    def evalsha(self) -> bytes:
+    def evalsha(self, verb: str = "PUBLISH") -> bytes:
         """The whole command in Redis' protocol. Takes 2 us; redis-py needs 5."""
         key, channel = self.key.encode(), self.redis_channel.encode()
         payload, field = self.payload, self.field.encode()
         attempt, progress = str(self.attempt).encode(), str(self.progress).encode()
-        return _EVALSHA % (
+        return _EVALSHA[verb] % (
             len(key), key, len(channel), channel, len(payload), payload, len(field), field, len(attempt), attempt,
             len(progress), progress,
         )  # fmt: skip
 
-    @property
-    def script_arguments(self) -> tuple[Any, ...]:
+    def script_arguments(self, verb: str = "PUBLISH") -> tuple[Any, ...]:
         """The arguments of EVAL and EVALSHA after the script or its hash."""
         return (
             1, self.key, self.redis_channel, self.payload, self.field, self.attempt, self.progress,
-            BOUNDS, TIME_TO_LIVE_SECONDS, "PUBLISH",
+            BOUNDS, TIME_TO_LIVE_SECONDS, verb,
         )  # fmt: skip
 
 

@@ -138,7 +138,7 @@ class Sender:
         return [(state, publication) for state in states for publication in state.take()]
 
     def _deliver(self, states: Sequence[JobState], said: Sequence[Said]) -> list[int | None]:
-        from publisher.transport.sync_driver import deliver  # see publisher.client
+        from publisher.transport.sync_driver import send as deliver  # see publisher.client
 
         if not states:
             return []
@@ -201,11 +201,15 @@ class Sender:
         Finalize(None, self.flush, args=(EXIT_SECONDS,), exitpriority=100)
 
     def _run(self) -> None:
-        from publisher.transport.routes import circuit_for
+        from publisher.transport.routes import routes_of
 
         while batches := self._wait_for_due():
             for states, said in batches:
-                away = {state for state, publication in said if circuit_for(state.settings, publication.key).is_open}
+                away = {
+                    state
+                    for state, publication in said
+                    if routes_of(state.settings.redis_url).circuit_for(publication.key).is_open
+                }
                 if away:
                     self._settle(away, away)
                 here = [state for state in states if state not in away]

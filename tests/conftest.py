@@ -51,6 +51,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"an address is in the name of {item.nodeid}: each worker would have another name")
     items.sort(key=rank)
 
 

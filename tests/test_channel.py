@@ -354,6 +354,19 @@ def test_a_slot_takes_its_keys_along_to_a_shard_with_another_memory(seen_ago: in
     assert reloaded(channel, {}, before=b"another", after=b"another"), "the new shard's memory counts from then on"
 
 
+@pytest.mark.parametrize("state", [{}, remembered(event("a", LOST_AT - 9), from_=1)], ids=["emptied", "older copy"])
+def test_after_a_gap_a_cursor_from_another_replica_is_covered_from_the_next_event_on(state: dict[bytes, bytes]) -> None:
+    """That replica may have heard events of the break which are gone here, and some of those that it did not hear."""
+    channel = loaded(event("a", LOST_AT - 9), event("b", LOST_AT), from_=1)
+    assert not reloaded(channel, state, after=b"another")
+    channel.receive([event("c", LOST_AT + 30)])
+    assert [cursor for cursor in range(40) if channel.recovers(LOST_AT + cursor)] == [30]
+    channel = loaded(event("b", LOST_AT))
+    assert not reloaded(channel, state, after=b"another")
+    channel.receive([event("c", LOST_AT - 5)])
+    assert not channel.recovers(LOST_AT - 1), "the clock of the server that took over is behind"
+
+
 def test_a_move_within_a_break_is_part_of_the_break() -> None:
     channel = loaded()
     channel.begin_load(lost_at=LOST_AT)

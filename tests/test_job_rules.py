@@ -29,7 +29,7 @@ class Script:
         event = full(given)
         least = given.get("atLeast", 0) if event.get("attempt") == "next" else None
         publication = Publication.of("p", event, "", least_attempt=least)
-        _, key, *arguments = publication.script_arguments
+        _, key, *arguments = publication.script_arguments()
         arguments[arguments.index(BOUNDS)] = bounds
         sent = Sent.of(self._publish(keys=[key], args=arguments))
         if sent.replaced_by is not None:

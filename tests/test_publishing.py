@@ -107,7 +107,7 @@ def api(api_of: Callable[..., Api]) -> Api:
 
 
 class FakeRedis:
-    """Replaces `publish`: records what is sent, and answers, fails or hangs as told."""
+    """Replaces `send`: records what is sent, and answers, fails or hangs as told."""
 
     def __init__(self) -> None:
         self.sent: list[list[Publication]] = []
@@ -115,14 +115,14 @@ class FakeRedis:
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
 
-    async def publish(
+    async def send(
         self,
         settings: PublisherSettings,
         publications: Sequence[Publication],
         *,
         strict: bool = False,
         seconds: float | None = None,
-    ) -> list[int | None]:
+    ) -> SimpleNamespace:
         assert strict
         self.seconds.append(seconds)
         if self.gate is not None:
@@ -130,13 +130,13 @@ class FakeRedis:
         if self.error is not None:
             raise self.error
         self.sent.append(list(publications))
-        return list(range(1, len(publications) + 1))
+        return SimpleNamespace(seqs=list(range(1, len(publications) + 1)))
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRedis:
     fake = FakeRedis()
-    monkeypatch.setattr(publishing, "publish", fake.publish)
+    monkeypatch.setattr(publishing, "send", fake.send)
     return fake
 
 
@@ -718,7 +718,7 @@ class Bare:
     def status(self, body: bytes, *, authorization: str = f"Bearer {KEY}", project: str = "p") -> int:
         post = Post("POST", project, [authorization], None, pieces(body, 500))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(publishing, "publish", FakeRedis().publish)
+            patch.setattr(publishing, "send", FakeRedis().send)
             answer = asyncio.run(self.publishing.answer(post))
         assert answer.status in STATUSES
         body_ = json.loads(answer.body)

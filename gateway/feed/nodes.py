@@ -35,9 +35,9 @@ async def views_of(url: RedisUrl, shards: list[Shard], most: int) -> tuple[list[
     if views := [answer for answer in answers if isinstance(answer, View)]:
         return views, migrating.union(*(view.migrating for view in views))
     # The nodes that the URL names may all be gone by now. One that left the Cluster still answers, without slots.
-    known = [place for place in map(host_and_port, (shard.address for shard in shards)) if place not in url.hosts]
-    places = [*url.hosts, *random.sample(known, min(MAX_ASKED, len(known)))]
-    answers = await asyncio.gather(*(_view_of(url, *place) for place in places), return_exceptions=True)
+    known = [address for shard in shards if (address := host_and_port(shard.address)) not in url.hosts]
+    addresses = [*url.hosts, *random.sample(known, min(MAX_ASKED, len(known)))]
+    answers = await asyncio.gather(*(_view_of(url, *address) for address in addresses), return_exceptions=True)
     if views := [answer for answer in answers if isinstance(answer, View) and answer.spans]:
         return views, frozenset[int]().union(*(view.migrating for view in views))
     errors = [answer for answer in answers if isinstance(answer, Exception)]
@@ -56,8 +56,8 @@ async def _migrating_of(shard: Shard) -> frozenset[int]:
 async def _view_of(url: RedisUrl, host: str, port: int) -> View:
     """Ask one node on a connection of its own."""
     async with _connected(url, host, port) as connection:
-        slots = await _ask(connection, "CLUSTER", "SLOTS")
-        nodes = await _ask(connection, "CLUSTER", "NODES")
+        slots = await _answer_to(connection, "CLUSTER", "SLOTS")
+        nodes = await _answer_to(connection, "CLUSTER", "NODES")
     return View.of(host, slots, nodes)
 
 
@@ -67,8 +67,8 @@ async def migrated_states(url: RedisUrl, address: str, redis_channels: list[str]
     async with _connected(url, *host_and_port(address)) as connection:
         for redis_channel in redis_channels:
             with contextlib.suppress(ResponseError):
-                await _ask(connection, "ASKING")
-                states[redis_channel] = read_state(await _ask(connection, "HGETALL", jobs_key(redis_channel)))
+                await _answer_to(connection, "ASKING")
+                states[redis_channel] = read_state(await _answer_to(connection, "HGETALL", jobs_key(redis_channel)))
     return states
 
 
@@ -83,6 +83,6 @@ async def _connected(url: RedisUrl, host: str, port: int) -> AsyncIterator[Abstr
         await connection.disconnect(nowait=True)
 
 
-async def _ask(connection: AbstractConnection, *words: str) -> Any:
+async def _answer_to(connection: AbstractConnection, *words: str) -> Any:
     await connection.send_command(*words)
     return await connection.read_response()

@@ -1,4 +1,4 @@
-"""What a replica says of the outages of its feed: one line for each, however often it tries. No clock of its own."""
+"""Logs the outages of a feed: one line for each, however often the feed tries to connect. No clock."""
 
 import logging
 from typing import NamedTuple
@@ -8,84 +8,93 @@ from publisher.transport.advice import UNKNOWN, advice_for, error_text, with_adv
 
 logger = logging.getLogger("gateway.feed")
 
-STEADY_SECONDS = 5.0  # live for so long, the feed is well again; lost before, it is the same outage
-LOG_PAUSE_SECONDS = 60.0  # for what may come again and again while the feed is live
+STEADY_SECONDS = 5.0  # a feed that was live for less is still in the same outage
+LOG_PAUSE_SECONDS = 60.0  # between two lines of the same kind
 
 
 class Trouble(NamedTuple):
     """What is wrong with Redis."""
 
     error: str
-    """In Redis' words."""
+    """The error, as Redis or the system words it."""
     hint: str
-    """What to do; empty where nobody knows."""
+    """What to do; empty if unknown."""
 
 
 class OutageLog:
-    """The outages of one feed. Lives as long as it.
+    """The outages of one feed. Lives as long as the feed.
 
-    `now` is seconds of a clock that does not jump. An outage ends when the feed was live for `STEADY_SECONDS`: a link
-    that comes and goes is one outage, so it is neither logged each time nor tried without a pause.
+    `now` is in seconds of a clock that does not jump. An outage ends once the feed was live for `STEADY_SECONDS`. So a
+    link that comes and goes is one outage: it is not logged each time, nor tried again without a pause.
     """
 
     def __init__(self, url: str) -> None:
         self._url = redacted_redis_url(url)
+        # The outage: the present one, or the last one until the feed is lost again.
         self.failures = 0
-        """Of the present outage, or of the last one until the feed is lost again."""
+        """The number of errors in it."""
         self._error: Exception | None = None
+        """Its last error."""
         self._live_at: float | None = None
-        # What the log knows: the meanings of this outage's errors, and whether its last word was that the feed is lost.
-        self._told: set[str] = set()
-        self._told_at = float("-inf")
+        """When the feed became live; None while it is lost."""
+        self._logged: set[str] = set()
+        """The meanings of its errors that were logged."""
+        self._logged_at = float("-inf")
+        """When the last of them was logged."""
         self._is_live_news = True
-        # What Redis refuses to a feed that is live, until a while after the last time.
+        """True if `live` is to be logged: the last line said that the feed is lost, or there was none."""
+
+        # What Redis refuses while the feed is live.
         self._refusal: Exception | None = None
+        """The last refusal of this connection."""
         self._refused_at = float("-inf")
-        self._refusals_told_at: dict[str, float] = {}  # by what was refused
-        self._refusals_untold: dict[str, int] = {}
+        self._refusals_logged_at: dict[str, float] = {}
+        """When a refusal was last logged, by what was refused."""
+        self._refusals_not_logged: dict[str, int] = {}
+        """How many came since."""
 
     def failed(self, error: Exception, now: float) -> None:
-        """The link was lost, or could not be opened."""
+        """The link was lost or could not be opened. Logged once per outage and meaning."""
         was_live, self._live_at = self._live_at, None
         if was_live is not None and now - was_live >= STEADY_SECONDS:
             self.failures = 0
-            self._told.clear()
+            self._logged.clear()
         self.failures += 1
         self._error = error
-        self._refusal = None  # all projects are asked for again
+        self._refusal = None  # the next connection asks for everything again
         meaning = advice_for(error).meaning
-        is_again = was_live is not None and now - self._told_at >= LOG_PAUSE_SECONDS
-        if meaning in self._told and not is_again:
+        is_due_again = was_live is not None and now - self._logged_at >= LOG_PAUSE_SECONDS
+        if meaning in self._logged and not is_due_again:
             return
-        self._told.add(meaning)
-        self._told_at = now
+        self._logged.add(meaning)
+        self._logged_at = now
         self._is_live_news = True
         logger.error("Redis at %s: %s Clients are told; trying again.", self._url, with_advice(error))
 
     @property
     def meaning(self) -> str:
-        """Of the last error."""
+        """What the last error means, in a word of `publisher.transport.advice`."""
         return UNKNOWN.meaning if self._error is None else advice_for(self._error).meaning
 
     def live(self, now: float) -> None:
-        """The feed brings everything."""
+        """The feed is live. Logged if the last line said otherwise."""
         self._live_at = now
         if self._is_live_news:
             self._is_live_news = False
             logger.info("Redis at %s: live", self._url)
 
-    def refused(self, what: str, redis_channel: str, error: Exception, now: float) -> None:
-        """Redis refuses one project, and the feed lives on. Logged once a minute, however many projects it is."""
+    def refused(self, what: str, name: str, error: Exception, now: float) -> None:
+        """Redis refused a key or Redis channel, and the feed goes on. Logged once a minute for all of them."""
         self._refusal, self._refused_at = error, now
-        if now - self._refusals_told_at.get(what, float("-inf")) < LOG_PAUSE_SECONDS:
-            self._refusals_untold[what] = self._refusals_untold.get(what, 0) + 1
+        if now - self._refusals_logged_at.get(what, float("-inf")) < LOG_PAUSE_SECONDS:
+            self._refusals_not_logged[what] = self._refusals_not_logged.get(what, 0) + 1
             return
-        self._refusals_told_at[what] = now
-        more = self._refusals_untold.pop(what, 0)
-        others = f" (and {more} times more since it was said last)" if more else ""
-        logger.error("Redis at %s refuses to %s %s%s: %s", self._url, what, redis_channel, others, with_advice(error))
+        self._refusals_logged_at[what] = now
+        more = self._refusals_not_logged.pop(what, 0)
+        others = f" (and {more} more times since the last such line)" if more else ""
+        logger.error("Redis at %s refuses to %s %s%s: %s", self._url, what, name, others, with_advice(error))
 
     def trouble(self, *, is_lost: bool, now: float) -> Trouble | None:
-        """What an operator is to know now: why the feed is lost, or what Redis refused within the last minute."""
+        """Why the feed is lost, or what Redis refused within the last minute; None if all is well."""
         error = self._error if is_lost else self._refusal if now - self._refused_at < LOG_PAUSE_SECONDS else None
         return None if error is None else Trouble(error_text(error), advice_for(error).hint)

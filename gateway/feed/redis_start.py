@@ -1,4 +1,4 @@
-"""Finds the Redis that a replica is to use before it begins to serve, or starts one where that was not said."""
+"""Finds the Redis of a replica before it serves; starts one if no URL is set and none answers."""
 
 import contextlib
 import logging
@@ -19,19 +19,19 @@ from gateway.settings import in_digits
 from publisher.redaction import redacted_redis_url
 from publisher.settings import DEFAULT_REDIS_URL
 from publisher.transport.advice import advice_for, with_advice
-from publisher.transport.sentinels import locate
+from publisher.transport.sync_driver import locate
 from publisher.transport.url import RedisUrl
 
 logger = logging.getLogger("gateway")
 
 _TRY_SECONDS = 1.0
-_LASTING = {"password", "certificate", "client certificate", "file", "no sentinel"}  # troubles that no waiting mends
-# Nor a start anew: Redis has answered.
+_LASTING = {"password", "certificate", "client certificate", "file", "no sentinel"}  # errors that waiting does not mend
+# Errors in the configuration: a restart does not mend them either.
 _CONFIGURED = _LASTING | {"rights", "cluster", "no cluster", "database", "old", "sentinel"}
 
 
 class RedisUnusable(Exception):
-    """No Redis to work with; the message says what to do."""
+    """There is no Redis to work with. The message says what to do."""
 
     def __init__(self, message: str, status: ExitStatus = ExitStatus.REDIS_AWAY) -> None:
         super().__init__(message)
@@ -40,22 +40,22 @@ class RedisUnusable(Exception):
 
 def _meaning_of(error: RedisError) -> str:
     meaning = advice_for(error).meaning
-    # Where Sentinels give several reasons, one is none, and another may be away only.
+    # If several Sentinels gave a reason, one may just be away: worth waiting.
     return "sentinels" if meaning == "no sentinel" and "; " in str(error) else meaning
 
 
 def _status_of(url: str, error: RedisError) -> ExitStatus:
     meaning = _meaning_of(error)
-    is_socket = meaning == "file" and url.startswith("unix:")  # it comes with the server
+    is_socket = meaning == "file" and url.startswith("unix:")  # the file comes with the server
     return ExitStatus.CONFIGURATION if meaning in _CONFIGURED and not is_socket else ExitStatus.REDIS_AWAY
 
 
 @contextlib.contextmanager
 def redis_for(url: str | None, wait_seconds: float) -> Iterator[str]:
-    """The URL of a Redis that answers, for as long as the context lasts; raises `RedisUnusable`.
+    """Give the URL of a Redis that answers, for as long as the context lasts. Raises `RedisUnusable`.
 
-    A URL that is set is never replaced. Where none is set and nothing answers at the default one, an embedded Valkey is
-    started on that port, so that a publisher in another shell finds it with no setting at all.
+    A URL that is set is never replaced. If none is set and nothing answers at the default one, an embedded Valkey is
+    started on that port. So a publisher in another shell finds it without any setting.
     """
     if url is not None:
         check_url(url)
@@ -80,7 +80,7 @@ def check_url(url: str) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        _ask(url)
+        _check(url)
     except ConnectionError as error:
         if isinstance(error.__context__, ConnectionRefusedError) or "refused" in str(error):
             return False
@@ -102,7 +102,7 @@ def _wait_for(url: str, wait_seconds: float) -> None:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            _ask(url)
+            _check(url)
         except (ConnectionError, TimeoutError, ReadOnlyError) as error:
             if _meaning_of(error) not in _LASTING:
                 if time.monotonic() < deadline:
@@ -123,23 +123,23 @@ def _cannot_be_used(url: str, error: RedisError, longer: str = "") -> RedisUnusa
     return RedisUnusable(message, _status_of(url, error))
 
 
-def _ask(url: str) -> None:
-    """Raise what keeps a replica from working with this Redis."""
+def _check(url: str) -> None:
+    """Raise the error that keeps a replica from working with this Redis, if there is one."""
     parsed = RedisUrl.parse(url)
     if parsed.kind == "cluster":
-        _ask_cluster(parsed)
+        _check_cluster(parsed)
     else:
         hello = _answer_of(parsed.at(*locate(parsed)) if parsed.kind == "sentinel" else url, "HELLO", "3")
         if is_replica(hello):
             raise ReadOnlyError("it is a replica")
 
 
-def _ask_cluster(url: RedisUrl) -> None:
-    """By the first of its nodes that answers: the others may be gone for good."""
+def _check_cluster(url: RedisUrl) -> None:
+    """The first node that answers decides: the others may be gone for good."""
     error: RedisError = ConnectionError("no node")
-    for place in url.hosts:
+    for address in url.hosts:
         try:
-            info = _answer_of(url.at(*place), "CLUSTER", "INFO")
+            info = _answer_of(url.at(*address), "CLUSTER", "INFO")
         except (ConnectionError, TimeoutError) as failure:
             error = failure
             continue
@@ -154,13 +154,13 @@ def _answer_of(url: str, *words: str) -> Any:
     try:
         with redis.Redis.from_url(url, driver_info=None, **options) as client:
             client.ping()
-            # Not `execute_command`, which makes something else of some answers.
+            # Not `execute_command`, which converts some answers.
             connection = client.connection_pool.get_connection()
             connection.send_command(*words)
             return connection.read_response()
     except RedisError:
         raise
-    except Exception as error:  # redis-py's, of something that answers but is no Redis
+    except Exception as error:  # redis-py's, about a server that is not a Redis
         raise ConnectionError(f"the server there is not a Redis ({error})") from None
 
 
@@ -174,13 +174,13 @@ def _embedded_valkey() -> Iterator[None]:
             f"({sys.platform}). Start a Redis there, or set REDIS_URL."
         ) from None
     server = ValkeyServer(port=6379, config={"save": "", "appendonly": "no"})
-    # Ctrl-C in a terminal goes to every process of the group; the database is to outlive the gateway's orderly end.
-    # A signal that is blocked here stays blocked in the program that is started.
+    # Ctrl-C in a terminal goes to every process of the group. The database must outlive the gateway's orderly end, so
+    # the signal is blocked here, and stays blocked in the program that is started.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         server.start()
     except Exception as error:
-        if _answers(DEFAULT_REDIS_URL):  # another replica that was started at the same moment was faster
+        if _answers(DEFAULT_REDIS_URL):  # another replica started one at the same moment
             yield
             return
         message = f"The embedded Valkey did not start: {error}. Start a Redis, or set REDIS_URL."
@@ -197,12 +197,12 @@ def _embedded_valkey() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ended_with_us(pid: int) -> Iterator[None]:
-    """Have a process ended when this one is gone, even if it was killed: the kernel closes a pipe in any case."""
+    """End a process when this one is gone, even if this one is killed: the kernel closes its pipe to a watchdog."""
     program = ["/bin/sh", "-c", 'read -r _ || kill -TERM "$0"', str(pid)]
     with subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True) as watchdog:  # noqa: S603
         assert watchdog.stdin is not None
         try:
             yield
-        finally:  # a line, not the end of file: it was ended already, and its number may be another's
+        finally:  # a line instead of the end of file: the process has ended, and its pid may be another's
             watchdog.stdin.write(b"\n")
             watchdog.stdin.flush()

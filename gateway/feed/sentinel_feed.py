@@ -8,7 +8,8 @@ from redis.exceptions import RedisError
 from gateway.feed.link import end_if_cancelled
 from gateway.feed.observer import FeedObserver
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
-from publisher.transport.sentinels import Address, ask_all
+from publisher.transport.async_driver import ask_sentinels
+from publisher.transport.sentinels import Address
 from publisher.transport.url import RedisUrl
 
 logger = logging.getLogger("gateway.feed")
@@ -28,32 +29,32 @@ class SentinelFeed(ServerFeed):
     def __init__(self, url: RedisUrl, observer: FeedObserver, *, probe_channel: str, memory_channel: str) -> None:
         super().__init__(url.url, observer, probe_channel=probe_channel, memory_channel=memory_channel)
         self._sentinels = url
-        self._place_now: Address | None = None
+        self._primary: Address | None = None
 
-    async def _place(self) -> str:
-        known = await ask_all(self._sentinels)
-        before, self._place_now = self._place_now, known.place
+    async def _server_url(self) -> str:
+        known = await ask_sentinels(self._sentinels)
+        before, self._primary = self._primary, known.address
         if before is None:  # other replicas may have left an older primary a moment ago
             self._observer.on_replaced(known.seconds, known.seconds)
-        elif before != known.place:  # this replica may have been frozen, and listened to the old one until now
+        elif before != known.address:  # this replica may have been frozen, and listened to the old one until now
             self._observer.on_replaced(known.seconds, 0.0)
-        return self._sentinels.at(*known.place)
+        return self._sentinels.at(*known.address)
 
     async def _watch(self) -> None:
         # A task of its own: Sentinels that do not answer must not hold up the proof of life.
-        watching = asyncio.get_running_loop().create_task(self._watch_place())
+        watching = asyncio.get_running_loop().create_task(self._watch_primary())
         try:
             await super()._watch()
         finally:
             watching.cancel()
 
-    async def _watch_place(self) -> None:
-        place = self._place_now
-        while place == self._place_now:
+    async def _watch_primary(self) -> None:
+        primary = self._primary
+        while primary == self._primary:
             await asyncio.sleep(LOCATE_SECONDS)
             try:
                 async with asyncio.timeout(PROBE_SECONDS):
-                    place = (await ask_all(self._sentinels)).place
+                    primary = (await ask_sentinels(self._sentinels)).address
             except (RedisError, OSError, TimeoutError):
                 pass  # Sentinels that do not answer are no reason to leave this server
             except Exception:  # a bug, or an odd answer: to stop asking would be to miss the next failover

@@ -186,7 +186,7 @@ class ServerFeed(asyncio.Protocol):
 
     async def _connect(self) -> None:
         """Let redis-py open the connection (TLS, password, protocol), then take over its transport."""
-        connection = connection_to(await self._place())
+        connection = connection_to(await self._server_url())
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.connect()  # type: ignore[no-untyped-call]
@@ -213,7 +213,7 @@ class ServerFeed(asyncio.Protocol):
         self._wanted = dict.fromkeys(self._channels)
         self._flush()
 
-    async def _place(self) -> str:
+    async def _server_url(self) -> str:
         """The URL of the server."""
         return self._url
 

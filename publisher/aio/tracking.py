@@ -21,14 +21,14 @@ from math import inf
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from publisher.aio.client import deliver
 from publisher.events import JobType, Progress
 from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Repeats, Said, WillRetry
 from publisher.job_state import JobState, Schedule
 from publisher.sender import Said as SaidOfJob
 from publisher.sender import sender as process_sender
 from publisher.settings import PublisherSettings
-from publisher.transport.routes import circuit_for
+from publisher.transport.async_driver import send as deliver
+from publisher.transport.routes import routes_of
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -139,7 +139,11 @@ class LoopSender:
             batches.setdefault(state.settings, []).append(state)
         for settings, states in batches.items():
             said = _take(states)
-            away = {state for state, publication in said if circuit_for(settings, publication.key).is_open}
+            away = {
+                state
+                for state, publication in said
+                if routes_of(settings.redis_url).circuit_for(publication.key).is_open
+            }
             if away:
                 self._settle(away, away)
             if here := [state for state in states if state not in away]:

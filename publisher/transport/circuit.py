@@ -1,6 +1,5 @@
 """What a publisher does while Redis is away: how long it tries, when it stops asking, and what it says about it."""
 
-import asyncio
 import logging
 import os
 import random
@@ -119,22 +118,8 @@ class Circuit:
             if then is not None:
                 then()
 
-    def wait(self) -> None:
-        """Return if Redis is worth a try, else raise `NotAsked`, mostly at once."""
-        if self.is_open and not self._closed.wait(self._grace()):
-            raise NotAsked
-
-    async def wait_async(self) -> None:
-        """The same, without stopping the loop."""
-        if not self.is_open:
-            return
-        end = time.monotonic() + self._grace()
-        while self.is_open:
-            if time.monotonic() >= end:
-                raise NotAsked
-            await asyncio.sleep(0.01)
-
-    def _grace(self) -> float:
+    def grace(self) -> float:
+        """Seconds that an event may wait for a probe that is about to succeed; 0 if one waited a moment ago."""
         now = time.monotonic()
         if now - self._waited_at < GRACE_PAUSE_SECONDS:
             return 0.0
@@ -198,8 +183,9 @@ class Patience:
         return time.monotonic() - self._began
 
     @property
-    def seconds_left(self) -> float:
-        return max(0.0, self._most_seconds - self.seconds)
+    def ends_at(self) -> float:
+        """When no more is tried, on the monotonic clock."""
+        return self._began + self._most_seconds
 
 
 class Unsent:

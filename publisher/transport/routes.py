@@ -1,28 +1,21 @@
-"""Which server has which project, behind Sentinels or in a Cluster, and what to do when it has it no more. No I/O.
+"""Which server has which project: one server, the primary behind Sentinels, or the nodes of a Cluster. No I/O.
 
-redis-py's own client of a Cluster tries several times by itself, asks all nodes for all they can do, and sends a batch
-anew, event by event, when one node of several is away: neither the bound on the time could be kept, nor that an event
-that was taken is not sent again, nor the order of a job's events.
+redis-py's own client of a Cluster retries by itself, asks all nodes about everything, and sends a batch again, event by
+event, when one node of several is away. With it we could not bound the time, keep the order of a job's events, or avoid
+sending an event twice.
 """
 
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from math import inf
+from typing import Any
 
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    ConnectionError,
-    MovedError,
-    NoScriptError,
-    ReadOnlyError,
-    ResponseError,
-    TimeoutError,
-)
+from redis.exceptions import AskError, ClusterDownError, ConnectionError, MovedError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as NoAnswer
 
-from publisher.publication import SCRIPT, SCRIPT_SHA, Answer, Publication
+from publisher.publication import Answer
 from publisher.redaction import redacted_redis_url
 from publisher.settings import PublisherSettings
 from publisher.transport.circuit import (
@@ -34,81 +27,173 @@ from publisher.transport.circuit import (
     is_worth_retrying,
     unreadable,
 )
-from publisher.transport.sentinels import Address
+from publisher.transport.conversation import Conversation, Request, wait_for
+from publisher.transport.sentinels import locate
 from publisher.transport.slot_map import NOWHERE, SLOTS, Span, read_epoch, read_slots, slot_of
 from publisher.transport.url import RedisUrl, is_address
 
-MOST_ASKED = 3  # nodes that are asked for the map in a try: each may take a second
-# For how long the word of the Sentinels holds. After a failover by hand the old primary takes events for ten seconds
-# more, and throws them away when it is told; replicas of the gateway listen to it for longer than this.
+MOST_ASKED = 3  # nodes that are asked for the map in one try: each may take a second
+# How long a Sentinel answer is cached. After a manual failover the old primary takes events for ten more seconds, and
+# drops them when it learns of it. Replicas of the gateway listen to it for longer than this.
 LOCATED_SECONDS = 0.5
-MOST_ROUNDS = 3  # of asking for one thing, at one server after the other
+MOST_ROUNDS = 3  # of one question, at one server after the other
 
 # redis-py before 6 knows these in its own client of a Cluster only.
 _CLASSES = {"MOVED": MovedError, "ASK": AskError, "CLUSTERDOWN": ClusterDownError}
 
-Words = tuple[Any, ...]
-
-
-class Request(NamedTuple):
-    """Commands for one server; it is answered by a list of answers, errors in place, or by an error that is thrown."""
-
-    url: str
-    commands: Sequence[Words]
-    circuit: str = ""
-    """Whose circuit must be closed for it, if any."""
-
-
-# What a generator of this module yields: a request, or a URL whose primary is to be located.
-Step = Request | RedisUrl
-
 
 class Routes:
-    """What a process knows of the servers behind a URL. Lives as long as it; shared by its threads and loops.
+    """What a process knows of the servers behind a URL; this one, of a URL that names one server, which has all.
 
-    No lock: whatever is written is whole, and what another thread overwrites is found out again.
+    Lives as long as the process; shared by its threads and loops. No lock: each write is one assignment, and what
+    another thread overwrites is learnt again.
     """
+
+    verb = "PUBLISH"
+    """The command that publishes an event."""
+    rounds = 1
+    """How many servers `ask` asks, one after the other."""
+    is_stale = False
+    """Something was not where it was looked for."""
 
     def __init__(self, url: RedisUrl) -> None:
         self.url = url
-        self.is_stale = True
-        """It is to be learnt anew before the next use."""
-        self.epoch = 0
-        """The newest that was heard of: an older map is that of a node that was cut off."""
-        self.verb = "SPUBLISH" if url.kind == "cluster" else "PUBLISH"
-        self._hosts = {url.at(*place): place[0] for place in url.hosts}  # by the URL of a node
-        self._slots: dict[int, str] = {}  # to the URL of the node
-        self._primary = ""
-        self._located_at = float("-inf")
-        self._failing: set[str] = set()  # they are asked for the map last
-        self._knowing = ""  # the node to which a slot moved; it surely knows that, others perhaps not yet
-
-    def node_of(self, key: str) -> str:
-        """The URL of the server that has the key, or '' where that is not known."""
-        return self._slots.get(slot_of(key), "") if self.url.kind == "cluster" else self._primary
-
-    def circuit_name(self, key: str) -> str:
-        """Each node of a Cluster fails by itself; Sentinels find another primary for all."""
-        return self.node_of(key) if self.url.kind == "cluster" else self.url.url
 
     @property
     def is_due(self) -> bool:
-        """To be asked about before the next use; what is known may be right."""
-        is_old = self.url.kind == "sentinel" and time.monotonic() - self._located_at > LOCATED_SECONDS
-        return self.is_stale or is_old
+        """Whether `learn` must be called before the next use. What is known may still be right."""
+        return self.is_stale
 
-    def put_off(self) -> None:
-        """Sentinels are asked now; not again at once if none of them answers."""
-        self._located_at = time.monotonic()
+    @property
+    def some_server(self) -> str:
+        """A URL of one server with the options of this one, by which redis-py can check them."""
+        return self.url.url if self.url.kind == "server" else self.url.at("127.0.0.1", 1)
 
-    def set_primary(self, place: Address) -> None:
-        """What the Sentinels said."""
-        self._primary = self.url.at(*place)
+    def node_of(self, key: str) -> str:
+        """The URL of the server that has the key; '' if it is not known."""
+        return self.url.url
+
+    def group(self, keys: Sequence[str]) -> dict[str, Sequence[int]]:
+        """The indexes of keys by the URL of the server that has them."""
+        return {self.node_of(""): range(len(keys))}
+
+    def circuit_for(self, key: str) -> Circuit:
+        """The circuit of the server that has the key."""
+        return circuit_of(self.url.url)
+
+    def learn(self, until: float = inf) -> Conversation[None]:
+        """Find out where the servers are. Raises what the last one raised."""
+        yield from ()
+
+    def read(self, answer: Any) -> Any:
+        """An answer; an error of a Cluster is made one of the class that redis-py has for it."""
+        return answer
+
+    def note(self, node: str, error: Exception | None) -> tuple[Answer, str]:
+        """Take in what a node answered: an error, or None for anything else.
+
+        Returns the error that counts, and the URL of the node that must be asked with ASKING instead, if any.
+        """
+        return error, ""
+
+
+class SentinelRoutes(Routes):
+    """The primary that Sentinels know: it has all projects."""
+
+    rounds = MOST_ROUNDS
+
+    def __init__(self, url: RedisUrl) -> None:
+        super().__init__(url)
+        self.is_stale = True
+        self.primary = ""
+        """Its URL, or '' before the first answer."""
+        self._located_at = -inf
+
+    def node_of(self, key: str) -> str:
+        return self.primary
+
+    @property
+    def is_due(self) -> bool:
+        return self.is_stale or time.monotonic() - self._located_at > LOCATED_SECONDS
+
+    def learn(self, until: float = inf) -> Conversation[None]:
+        self._located_at = time.monotonic()  # not again at once, if no Sentinel answers
+        try:
+            self.primary = self.url.at(*(yield from locate(self.url)))
+        except SEND_ERRORS:
+            if self.is_stale:
+                raise
+            return
         self._located_at = time.monotonic()
         self.is_stale = False
 
-    def set_slots(self, spans: Sequence[Span], epoch: int) -> None:
-        """What a node of the Cluster said."""
+    def note(self, node: str, error: Exception | None) -> tuple[Answer, str]:
+        self.is_stale |= _is_of_a_lost_node(error)
+        return error, ""
+
+
+class ClusterRoutes(Routes):
+    """The nodes of a Cluster: each slot has an owner, and may move."""
+
+    verb = "SPUBLISH"
+    rounds = MOST_ROUNDS
+
+    def __init__(self, url: RedisUrl) -> None:
+        super().__init__(url)
+        self.is_stale = True
+        self.epoch = 0
+        """The newest epoch so far. A map with an older one comes from a node that was cut off."""
+        self._hosts = {url.at(*address): address[0] for address in url.hosts}  # by the URL of a node
+        self._slots: dict[int, str] = {}  # to the URL of the owner
+        self._failing: set[str] = set()  # nodes that are asked for the map last
+        self._knowing = ""  # the node to which a slot moved: it knows that, others perhaps not yet
+
+    def node_of(self, key: str) -> str:
+        return self._slots.get(slot_of(key), "")
+
+    def group(self, keys: Sequence[str]) -> dict[str, Sequence[int]]:
+        groups: dict[str, list[int]] = {}
+        for index, key in enumerate(keys):
+            groups.setdefault(self.node_of(key), []).append(index)
+        return {**groups}
+
+    def circuit_for(self, key: str) -> Circuit:
+        """Each node fails by itself."""
+        return circuit_of(self.node_of(key) or self.url.url)
+
+    def learn(self, until: float = inf) -> Conversation[None]:
+        newest: tuple[int, Sequence[Span]] | None = None
+        error: Exception = ConnectionError("its nodes own no slots: it is no Cluster yet")
+        for node, host in self._nodes():
+            try:
+                info, slots = yield Request(node, [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")], until)
+                if isinstance(slots, Exception):
+                    raise slots
+                spans = read_slots(slots, host)
+            except SEND_ERRORS as failure:
+                self.note(node, failure)
+                error = failure
+                continue
+            except ValueError as failure:
+                error = ConnectionError(str(failure))
+                continue
+            epoch = read_epoch(info)
+            if spans and (newest is None or epoch > newest[0]):
+                newest = epoch, spans
+                if epoch >= self.epoch:
+                    break
+        if newest is None:
+            raise error
+        self._set_slots(newest[1], newest[0])
+
+    def _nodes(self) -> list[tuple[str, str]]:
+        """The URLs and hosts of the nodes to ask for the map, in this order."""
+        known = list({*self._slots.values(), *(self.url.at(*address) for address in self.url.hosts)})
+        random.shuffle(known)
+        known.sort(key=lambda node: (node in self._failing, node != self._knowing))
+        return [(node, self._hosts[node]) for node in known[:MOST_ASKED]]
+
+    def _set_slots(self, spans: Sequence[Span], epoch: int) -> None:
         slots: dict[int, str] = {}
         for span in spans:
             node = self._node_at(span.host, span.port)
@@ -121,225 +206,107 @@ class Routes:
         self._hosts[node] = host
         return node
 
-    def nodes(self) -> list[tuple[str, str]]:
-        """The URLs of nodes that may be asked for the map, in this order, and the host of each."""
-        known = list({*self._slots.values(), *(self.url.at(*place) for place in self.url.hosts)})
-        random.shuffle(known)
-        known.sort(key=lambda node: (node in self._failing, node != self._knowing))
-        return [(node, self._hosts[node]) for node in known[:MOST_ASKED]]
+    def read(self, answer: Any) -> Any:
+        if type(answer) is ResponseError:
+            code, _, text = str(answer).partition(" ")
+            if code in _CLASSES:
+                try:
+                    return _CLASSES[code](text)
+                except ValueError:
+                    return unreadable(f"{code} {text}")
+        return answer
 
-    def target(self, node: str, answer: AskError) -> str:
-        """The URL of the node that another one, asked before, names; MOVED is a kind of ASK to redis-py.
-
-        '' where it names none (`?`, a node that has no name yet, or nonsense): the map is to be learnt anew.
-        """
-        host = answer.host or self._hosts.get(node, "")  # none means: where it was reached itself
-        return self._node_at(host, answer.port) if host != NOWHERE and is_address(host, answer.port) else ""
-
-    def note(self, node: str, answer: object) -> None:
-        """What an answer tells of the map, and of the node that gave it."""
-        if isinstance(answer, NotAsked):
-            return
-        if isinstance(answer, AskError):
-            target = self.target(node, answer)
-            self.is_stale |= isinstance(answer, MovedError) or not target
-            if isinstance(answer, MovedError) and target:
-                self._knowing = target
-                if 0 <= answer.slot_id < SLOTS:
-                    self._slots[answer.slot_id] = target
-        is_wrong = isinstance(answer, ConnectionError | TimeoutError | ClusterDownError | ReadOnlyError) or (
-            isinstance(answer, Exception) and str(answer).startswith("NOREPLICAS")
-        )
-        if is_wrong:
+    def note(self, node: str, error: Exception | None) -> tuple[Answer, str]:
+        if isinstance(error, NotAsked):
+            return error, ""
+        if _is_of_a_lost_node(error):
             self._failing.add(node)
             self.is_stale = True
         else:
             self._failing.discard(node)
+        if not isinstance(error, AskError):
+            return error, ""
+        target = self._target(node, error)
+        if not target:
+            self.is_stale = True
+            return ConnectionError(
+                f"the project's slot is at {error.host}:{error.port}, and nobody can be reached there"
+            ), ""
+        if not isinstance(error, MovedError):  # MOVED is a kind of ASK to redis-py
+            return error, target
+        self.is_stale = True
+        self._knowing = target
+        if 0 <= error.slot_id < SLOTS:
+            self._slots[error.slot_id] = target
+        return Redirected(f"MOVED {error}"), ""
+
+    def _target(self, node: str, error: AskError) -> str:
+        """The URL of the node that MOVED or ASK names; '' if that is no address (`?`, a node without a name yet)."""
+        host = error.host or self._hosts.get(node, "")  # no host means: the one that was asked
+        return self._node_at(host, error.port) if host != NOWHERE and is_address(host, error.port) else ""
+
+
+def _is_of_a_lost_node(error: object) -> bool:
+    """Whether a node is away, or is no primary any more."""
+    if isinstance(error, NotAsked):
+        return False
+    return isinstance(error, ConnectionError | NoAnswer | ClusterDownError | ReadOnlyError) or (
+        isinstance(error, Exception) and str(error).startswith("NOREPLICAS")
+    )
 
 
 @lru_cache(maxsize=16)
-def routes_of(url: str) -> Routes | None:
-    """What this process knows of the servers behind a URL; None where it names one server. Raises `ValueError`."""
+def routes_of(url: str) -> Routes:
+    """What this process knows of the servers behind a URL. Raises `ValueError` for what is no URL of a Redis."""
     try:
         parsed = RedisUrl.parse(url)
     except ValueError as error:
-        raise ValueError(f"REDIS_URL is {redacted_redis_url(url)!r}, which is not a valid Redis URL: {error}") from None
-    return None if parsed.kind == "server" else Routes(parsed)
+        raise ValueError(f"REDIS_URL is {redacted_redis_url(url)!r}, which is no Redis URL: {error}") from None
+    return {"server": Routes, "sentinel": SentinelRoutes, "cluster": ClusterRoutes}[parsed.kind](parsed)
 
 
-def circuit_for(settings: PublisherSettings, key: str) -> Circuit:
-    """The circuit of the server that has a key."""
-    routes = routes_of(settings.redis_url)
-    return circuit_of((routes and routes.circuit_name(key)) or settings.redis_url)
+def nobody() -> ConnectionError:
+    """The error for a slot without an owner."""
+    return ConnectionError("no node of the Cluster owns the project's slot")
 
 
-def learn(routes: Routes) -> Generator[Step, Any, None]:
-    """Ask where what is, if that is not known; raises what the last one raised."""
-    if not routes.is_due:
-        return
-    if routes.url.kind == "sentinel":
-        routes.put_off()
-        try:
-            routes.set_primary((yield routes.url))
-        except SEND_ERRORS:
-            if routes.is_stale:
-                raise
-        return
-    newest: tuple[int, Sequence[Span]] | None = None
-    error: Exception = ConnectionError("its nodes own no slots: it is no Cluster yet")
-    for node, host in routes.nodes():
-        try:
-            info, slots = yield Request(node, [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
-            if isinstance(slots, Exception):
-                raise slots
-            spans = read_slots(slots, host)
-        except SEND_ERRORS as failure:
-            routes.note(node, failure)
-            error = failure
-            continue
-        except ValueError as failure:
-            error = ConnectionError(str(failure))
-            continue
-        epoch = read_epoch(info)
-        if spans and (newest is None or epoch > newest[0]):
-            newest = epoch, spans
-            if epoch >= routes.epoch:
-                break
-    if newest is None:
-        raise error
-    routes.set_slots(newest[1], newest[0])
-
-
-def ask(routes: Routes, key: str, *words: Any) -> Generator[Step, Any, Any]:
-    """Say a command of one key to the server that has it, and return the answer; raises what Redis says in the end."""
-    error: Exception = _nobody()
-    for _ in range(MOST_ROUNDS):
-        yield from learn(routes)
+def ask(routes: Routes, key: str, *words: Any) -> Conversation[Any]:
+    """Send a command of one key to the server that has it, and return the answer; raises the last error."""
+    error: Exception = nobody()
+    for _ in range(routes.rounds):
+        if routes.is_due:
+            yield from routes.learn()
         if not (node := routes.node_of(key)):
             routes.is_stale = True
             continue
         try:
-            answer = _typed((yield Request(node, [words]))[0])
-            is_asked = isinstance(answer, AskError) and not isinstance(answer, MovedError)
-            if is_asked and (target := routes.target(node, answer)):
-                _, answer = yield Request(target, [("ASKING",), words])
+            answer = yield from _ask_at(routes, node, words)
         except SEND_ERRORS as failure:
             answer = failure
-        routes.note(node, answer)
         if not isinstance(answer, Exception):
+            routes.note(node, None)
             return answer
-        error = answer
-        if isinstance(answer, AskError) and not routes.target(node, answer):
-            error = _nowhere(answer)
-        elif not isinstance(answer, MovedError) and not is_worth_retrying(answer):
+        noted, target = routes.note(node, answer)
+        if isinstance(noted, Exception):
+            error = noted
+        if target or not is_worth_retrying(error):
             break
     raise error
 
 
-def publish(
-    routes: Routes,
-    batch: Sequence[Publication],
-    answers: list[Answer],
-    *,
-    replay: bool,
-    has_time: Callable[[], bool],
-) -> Generator[Step, Any, None]:
-    """Send a batch, to one server after the other. What is known stands in `answers`, also when this is given up."""
-    error: Exception | None = None
-    try:
-        yield from learn(routes)
-    except SEND_ERRORS as failure:  # what was known may still be right
-        error = failure
-    groups: dict[str, list[int]] = {}
-    for index, publication in enumerate(batch):
-        groups.setdefault(routes.node_of(publication.key), []).append(index)
-    for index in groups.pop("", ()):
-        answers[index] = error or _nobody()
-        routes.is_stale = True
-    asked: dict[str, list[int]] = {}
-    for number, (node, indexes) in enumerate(groups.items()):
-        if number == 0 or has_time():
-            circuit = routes.circuit_name(batch[indexes[0]].key)
-            yield from _publish_at(Request(node, (), circuit), routes, batch, indexes, answers, replay=replay)
-        for index in indexes:
-            answer = answers[index]
-            routes.note(node, answer)
-            if not isinstance(answer, AskError):
-                continue
-            target = routes.target(node, answer)
-            if not target:
-                answers[index] = _nowhere(answer)
-            elif isinstance(answer, MovedError):
-                answers[index] = Redirected(f"MOVED {answer}")
-            else:  # its slot is being moved, and the project's state is there already
-                asked.setdefault(target, []).append(index)
-    for node, indexes in asked.items():
-        yield from _publish_at(Request(node, ()), routes, batch, indexes, answers, replay=replay, is_asked=True)
-        for index in indexes:
-            if isinstance(answer := answers[index], AskError):
-                answers[index] = Redirected(f"ASK {answer}")
-
-
-def _publish_at(
-    request: Request,
-    routes: Routes,
-    batch: Sequence[Publication],
-    indexes: Sequence[int],
-    answers: list[Answer],
-    *,
-    replay: bool,
-    is_asked: bool = False,
-) -> Generator[Step, Any, None]:
-    """Send some of the batch to one server, and again those whose script it does not have yet."""
-    commands = [_command(routes.verb, batch[index], SCRIPT_SHA if replay else None) for index in indexes]
-    for _ in range(MOST_ROUNDS):
-        try:
-            given = yield request._replace(commands=_asking(commands) if is_asked else commands)
-        except SEND_ERRORS as error:
-            given = [error] * len(commands)
-        except GeneratorExit:  # `async` code ran out of time
-            for index in indexes:
-                answers[index] = TimeoutError("no answer in time")
-            raise
-        else:
-            given = given[1::2] if is_asked else given
-        for index, answer in zip(indexes, given, strict=True):
-            answers[index] = _typed(answer) if replay or isinstance(answer, Exception) else None
-        # The first events since the server started, or after SCRIPT FLUSH; EVAL loads the script for those that follow.
-        indexes = [index for index, answer in zip(indexes, given, strict=True) if isinstance(answer, NoScriptError)]
-        if not indexes:
-            return
-        commands = [
-            _command(routes.verb, batch[index], SCRIPT if index == indexes[0] else SCRIPT_SHA) for index in indexes
-        ]
-
-
-def _command(verb: str, publication: Publication, script: str | None) -> Words:
-    if script is None:
-        return verb, publication.redis_channel, publication.payload
-    return "EVAL" if script is SCRIPT else "EVALSHA", script, *publication.script_arguments[:-1], verb
-
-
-def _asking(commands: Sequence[Words]) -> list[Words]:
-    return [words for command in commands for words in (("ASKING",), command)]
-
-
-def _typed(answer: Any) -> Any:
-    """An answer; where it is an error of a Cluster, of the class that redis-py has for it."""
-    if type(answer) is ResponseError:
-        code, _, text = str(answer).partition(" ")
-        if code in _CLASSES:
-            try:
-                return _CLASSES[code](text)
-            except ValueError:
-                return unreadable(f"{code} {text}")
+def _ask_at(routes: Routes, node: str, words: tuple[Any, ...]) -> Conversation[Any]:
+    """The answer of a node, or of the one that has the key while its slot is being moved."""
+    answer = routes.read((yield Request(node, [words]))[0])
+    if isinstance(answer, AskError):
+        _, target = routes.note(node, answer)
+        if target:
+            _, answer = yield Request(target, [("ASKING",), words])
     return answer
 
 
-def _nowhere(answer: AskError) -> ConnectionError:
-    """A slot went to a node that nobody can reach yet."""
-    return ConnectionError(f"the project's slot is at {answer.host}:{answer.port}, and nobody can be reached there")
-
-
-def _nobody() -> ConnectionError:
-    return ConnectionError("no node of the Cluster owns the project's slot")
+def last_payload(settings: PublisherSettings, key: str, field: str) -> Conversation[bytes | None]:
+    """The last event that Redis remembers of a job; asks once, but for redirections."""
+    routes = routes_of(settings.redis_url)
+    yield from wait_for(routes.circuit_for(key))
+    payloads: list[bytes | None] = yield from ask(routes, key, "HMGET", key, field)
+    return payloads[0]

@@ -4,6 +4,8 @@ A cursor from before gets `recovered` false wherever something may be missing; a
 events than Redis offers them to its own clients, and never replaces newer by older.
 """
 
+import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +154,33 @@ async def test_control_a_copy_that_is_whole_is_no_gap(server: Server, pair: tupl
         for replica in (watched, other):
             assert await offered(replica, last) == (True, [])
         assert server.command("HEXISTS", KEY, job_field("a", None))
+
+
+@contextlib.contextmanager
+def feed_broken(server: Server, replica: Replica) -> Iterator[None]:
+    """Redis lives on, and the replica hears nothing of it meanwhile."""
+    replica.popen.send_signal(signal.SIGSTOP)
+    try:
+        server.command("CLIENT", "KILL", "TYPE", "pubsub")
+        yield
+    finally:
+        replica.popen.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("is_emptied", [False, True])
+async def test_a_projects_first_event_is_published_in_a_break_of_the_feed(
+    server: Server, pair: tuple[Replica, Replica], is_emptied: bool
+) -> None:
+    """No state was known before: only the id of Redis' memory tells whether events are gone."""
+    watched, _ = pair  # the other one may write the new id first
+    async with watching(watched.ws, "p") as client, watching(watched.ws, "idle") as idle:
+        with feed_broken(server, watched):
+            lost = publish(complete("a"))
+            if is_emptied:
+                server.command("FLUSHALL")
+        told, idle_told = [await viewer.until_type("live", within=RETURN_SECONDS) for viewer in (client, idle)]
+        gap = [False] if is_emptied else []
+        assert [message["recovered"] for message in told if message["type"] == "subscribed"] == gap
+        assert [message["recovered"] for message in idle_told if message["type"] == "subscribed"] == gap
+        assert jobs(told) == ([] if is_emptied else [("a", "end")])
+        assert await offered(watched, lost) == (not is_emptied, [])

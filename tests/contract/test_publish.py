@@ -63,17 +63,17 @@ BAD_PROJECTS: list[Any] = [
 
 
 @pytest.mark.parametrize("reason", BAD_EVENTS)
-def test_a_bad_event_raises_pydantics_value_error(publisher: PublisherProcess, project: str, reason: str) -> None:
+def test_a_bad_event_raises_a_value_error_of_our_own(publisher: PublisherProcess, project: str, reason: str) -> None:
     classes = publisher.raised(project, BAD_EVENTS[reason])
     assert "builtins.ValueError" in classes
-    assert classes[0].startswith("pydantic"), classes
+    assert not [name for name in classes if name.startswith("pydantic")]
 
 
 @pytest.mark.parametrize("bad", BAD_PROJECTS, ids=repr)
-def test_a_bad_project_id_raises_pydantics_value_error(publisher: PublisherProcess, bad: object) -> None:
+def test_a_bad_project_id_raises_a_value_error_of_our_own(publisher: PublisherProcess, bad: object) -> None:
     classes = publisher.raised(bad, progress("job"))
     assert "builtins.ValueError" in classes
-    assert classes[0].startswith("pydantic"), classes
+    assert not [name for name in classes if name.startswith("pydantic")]
 
 
 async def test_nothing_of_a_bad_event_is_sent_or_remembered(

@@ -236,8 +236,8 @@ def test_control_who_does_not_learn_from_an_answer_loses_a_shard(
     publisher.broadcast_to_project(project, progress("job"), strict=True)
     cluster.fail_over(cluster.owner(project))
     with monkeypatch.context() as patch:
-        patch.setattr(routes.Routes, "note", lambda *_: None)
-        patch.setattr(routes, "learn", lambda _: iter(()))
+        patch.setattr(routes.ClusterRoutes, "note", lambda self, node, error: (error, ""))
+        patch.setattr(routes.ClusterRoutes, "learn", lambda *_: iter(()))
         assert publisher.broadcast_to_project(project, progress("job")) is None
     wait_for(lambda: publisher.broadcast_to_project(project, progress("job")) is not None, "the same, with it")
 

@@ -10,8 +10,10 @@ import pytest
 
 import publisher
 from publisher import aio
+from publisher.transport import async_driver
 from publisher.transport.circuit import unsent
-from publisher.transport.sentinels import locate, locate_async
+from publisher.transport.sentinels import locate
+from publisher.transport.sync_driver import run
 from publisher.transport.url import SENTINEL_SECONDS, RedisUrl
 
 from .deadlines import wait_for
@@ -83,7 +85,7 @@ async def test_the_primary_is_the_one_of_the_newest_failover(sentinels: Sentinel
         )
         url = RedisUrl.parse(f"redis+sentinel://{places}/{NAME}")
         began = time.monotonic()
-        assert locate(url) == await locate_async(url) == ("127.0.0.1", primary.port)
+        assert run(locate(url)) == await async_driver.run(locate(url)) == ("127.0.0.1", primary.port)
         assert time.monotonic() - began < 3
     finally:
         alone.end()

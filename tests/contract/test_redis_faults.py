@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from publisher.aio.client import publish
 from publisher.publication import Publication
 from publisher.settings import PublisherSettings
+from publisher.transport.async_driver import send
 
 from .client import Client, Message, connect, watching
 from .events import progress
@@ -108,7 +108,7 @@ class Stage:
 async def say(url: str, job: str, percent: float = 0, *, project: str = PROJECT) -> int:
     """Publish as a job does, within a second; raises what Redis says."""
     publication = Publication.of(project, progress(job, percent), "")
-    (seq,) = await publish(PublisherSettings(url), [publication], strict=True, seconds=1)
+    (seq,) = (await send(PublisherSettings(url), [publication], strict=True, seconds=1)).seqs
     assert isinstance(seq, int)
     return seq
 

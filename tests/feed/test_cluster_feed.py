@@ -18,6 +18,7 @@ from gateway.feed.cluster_feed import ClusterFeed
 from gateway.feed.link import Expected
 from gateway.feed.observer import FeedState
 from gateway.feed.shard import Shard
+from publisher.names import jobs_key
 from publisher.transport.url import RedisUrl
 from tests.contract.deadlines import eventually
 from tests.contract.processes import free_port
@@ -200,6 +201,55 @@ async def test_a_move_back_and_forth_while_a_viewer_leaves_and_comes_is_followed
     await stage.hears(stage.first, "news")
     assert stage.observer.count("lost") == 0
     assert sum(stage.feed.counters.reconnects.values()) == 0
+
+
+async def memory_of(stage: Stage, node: Node) -> bytes | None:
+    """The id that the next state of this shard comes with."""
+    await stage.watch(stage.channel_at(node))
+    return stage.observer.memory_ids[-1]
+
+
+async def test_each_shard_has_a_memory_with_an_id_that_all_replicas_read(stage: Stage) -> None:
+    ids = [await memory_of(stage, node) for node in stage.cluster.nodes]
+    assert None not in ids
+    assert len(set(ids)) == 2
+    async with running(stage.cluster) as other:
+        assert [await memory_of(other, node) for node in stage.cluster.nodes] == ids
+
+
+async def test_a_memory_keeps_its_id_when_the_slot_of_its_key_moves(stage: Stage) -> None:
+    node = stage.cluster.nodes[0]
+    shard = stage.feed._shards[node.address]
+    before, name = await memory_of(stage, node), shard.memory_channel
+    await asyncio.to_thread(stage.cluster.move, name)
+    await eventually(lambda: shard.memory_channel != name, "another name")
+    await eventually(lambda: not shard._expected, "all answers")
+    assert await memory_of(stage, node) == before
+    async with running(stage.cluster) as other:
+        assert await memory_of(other, node) == before
+
+
+async def test_a_shard_that_was_emptied_has_another_memory(own_stage: Stage) -> None:
+    stage, (first, second) = own_stage, own_stage.cluster.nodes
+    before = [await memory_of(stage, node) for node in (first, second)]
+    first.client.execute_command("FLUSHALL")
+    for node in (first, second):
+        node.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await eventually(lambda: stage.observer.count("lost") == 2, "both losses")
+    await stage.live()
+    after = [await memory_of(stage, node) for node in (first, second)]
+    assert None is not after[0] != before[0]
+    assert after[1] == before[1]
+
+
+async def test_a_memory_that_could_not_be_read_while_its_slot_was_nowhere_is_read_again(stage: Stage) -> None:
+    node = stage.cluster.nodes[0]
+    shard = stage.feed._shards[node.address]
+    before = await memory_of(stage, node)
+    shard.memory_id = None
+    shard._on_error(Expected("read memory", jobs_key(shard.memory_channel)), hiredis.ReplyError("CLUSTERDOWN"))
+    await eventually(lambda: shard.memory_id is not None, "the next look")
+    assert shard.memory_id == before
 
 
 async def test_a_probe_whose_slot_moves_is_replaced(stage: Stage) -> None:

@@ -93,7 +93,7 @@ def test_what_redis_refuses_is_said_once_a_minute_however_many_projects_it_is(
     assert "ACL SETUSER" in load
     assert "refuses to subscribe project:x" in subscribe
     outage_log.refused("load", "project:0", NO_RIGHT, 100 + LOG_PAUSE_SECONDS)
-    assert "999 times more" in said()[0]
+    assert "999 more times" in said()[0]
 
 
 def test_the_trouble_is_why_the_feed_is_lost_or_what_was_refused_a_moment_ago(outage_log: OutageLog) -> None:

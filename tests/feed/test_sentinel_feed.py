@@ -30,7 +30,7 @@ class Place:
         self.error: Exception | None = None
         self.asked = 0
 
-    async def ask_all(self, url: RedisUrl) -> Known:
+    async def ask_sentinels(self, url: RedisUrl) -> Known:
         self.asked += 1
         if self.error is not None:
             raise self.error
@@ -47,7 +47,7 @@ def other_redis() -> Iterator[RedisServer]:
 @pytest.fixture
 def place(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Place:
     place = Place(redis_server)
-    monkeypatch.setattr(module, "ask_all", place.ask_all)
+    monkeypatch.setattr(module, "ask_sentinels", place.ask_sentinels)
     monkeypatch.setattr(module, "LOCATE_SECONDS", 0.1)
     monkeypatch.setattr(module, "LEAVE_SECONDS", 0.3)
     monkeypatch.setattr(RedisUrl, "at", lambda url, host, port: f"redis://{host}:{port}/0")

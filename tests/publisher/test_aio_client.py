@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from publisher.aio import broadcast_to_project
-from publisher.aio import client as aio
 from publisher.field_errors import EventError
 from publisher.names import jobs_key
+from publisher.transport import async_driver
 from publisher.transport import circuit as module
 from publisher.transport.circuit import unsent
 from tests.contract.processes import RedisServer, environment, free_port, run
@@ -76,7 +76,7 @@ async def test_many_tasks_at_once_get_their_own_answers_from_one_client(server: 
 
     seqs = await asyncio.gather(*(publish(number) for number in range(100)))
     assert [seq_of(server, project, f"job_{number}") for number in range(100)] == seqs
-    assert len(aio._clients[asyncio.get_running_loop()]) == 1
+    assert len(async_driver._servers[asyncio.get_running_loop()]) == 1
 
 
 async def test_a_task_that_is_cancelled_spoils_no_answer_of_the_next(server: RedisServer, project: str) -> None:
@@ -147,11 +147,11 @@ async def test_a_wrong_password_is_not_tried_again(
 
 
 def test_one_loop_after_another_publishes_and_none_is_kept(server: RedisServer, project: str) -> None:
-    before = len(aio._clients)
+    before = len(async_driver._servers)
     seqs = [asyncio.run(broadcast_to_project(project, EVENT)) for _ in range(5)]
     assert seqs == sorted(set(seqs))  # type: ignore[type-var]
     gc.collect()
-    assert len(aio._clients) == before
+    assert len(async_driver._servers) == before
 
 
 def test_loops_in_threads_publish_side_by_side(server: RedisServer, project: str) -> None:
@@ -201,4 +201,6 @@ def test_loops_in_a_row_leave_no_warning(server: RedisServer, project: str) -> N
     finished = run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", LOOPS, project], environment(server.url), within=30
     )
-    assert (finished.returncode, finished.stderr) == (0, "")
+    # A busy machine is slow: asyncio, in development mode, says that too.
+    said = [line for line in finished.stderr.splitlines() if not line.startswith("Executing ")]
+    assert (finished.returncode, said) == (0, [])

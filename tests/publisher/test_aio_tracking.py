@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from publisher import job_state
-from publisher.aio import client as aio_client
 from publisher.aio import current_job, track, track_job
 from publisher.aio.tracking import AsyncTrackedJob, LoopSender, sender_of
 from publisher.sender import sender
@@ -125,7 +124,7 @@ async def test_a_cancelled_task_says_so_and_its_cancellation_goes_on(listener: L
 async def test_who_is_cancelled_while_the_end_is_sent_goes_and_the_end_is_sent(
     listener: Listener, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deliver, may_go = aio_client.deliver, asyncio.Event()
+    deliver, may_go = __import__("publisher.aio.tracking").aio.tracking.deliver, asyncio.Event()
 
     async def slowly(*args: Any) -> Any:
         await may_go.wait()

@@ -16,7 +16,7 @@ from publisher.field_errors import EventError
 from publisher.publication import BATCH
 from publisher.transport import circuit as outage
 from publisher.transport.circuit import unsent
-from publisher.transport.delivery import Delivery
+from publisher.transport.sending import Sending
 from tests.contract.processes import RedisServer, free_port
 
 
@@ -126,23 +126,23 @@ def test_a_batch_is_given_its_time_anew_after_each_part(
 ) -> None:
     """Each part takes 2 of the 5 seconds by this clock. A failover before the last part is waited for all the same."""
     monkeypatch.setenv("REDIS_URL", own_redis.url)
-    monkeypatch.setattr("publisher.transport.delivery.BATCH", 2)
-    take, delay_after, clock, seconds, errors = Delivery.take, Delivery.delay_after, time.monotonic, [0.0], []
+    monkeypatch.setattr("publisher.transport.sending.BATCH", 2)
+    take, delay_after, clock, seconds, errors = Sending.take, Sending.delay_after, time.monotonic, [0.0], []
 
-    def take_in_two_seconds(delivery: Delivery, answers: Any) -> None:
-        take(delivery, answers)
+    def take_in_two_seconds(sending: Sending, answers: Any) -> None:
+        take(sending, answers)
         seconds[0] += 2
         if seconds[0] == 8:
             own_redis.command("REPLICAOF", "127.0.0.1", free_port())
 
-    def delay_while_it_is_promoted(delivery: Delivery, error: Exception) -> float:
-        delay = delay_after(delivery, error)
+    def delay_while_it_is_promoted(sending: Sending, error: Exception) -> float | None:
+        delay = delay_after(sending, error)
         own_redis.command("REPLICAOF", "NO", "ONE")
         errors.append(error)
         return delay
 
-    monkeypatch.setattr(Delivery, "take", take_in_two_seconds)
-    monkeypatch.setattr(Delivery, "delay_after", delay_while_it_is_promoted)
+    monkeypatch.setattr(Sending, "take", take_in_two_seconds)
+    monkeypatch.setattr(Sending, "delay_after", delay_while_it_is_promoted)
     monkeypatch.setattr(outage, "time", SimpleNamespace(monotonic=lambda: clock() + seconds[0]))
     assert None not in broadcast_many([(project, progress(f"job_{number}")) for number in range(10)])
     assert [type(error) for error in errors] == [redis.ReadOnlyError]

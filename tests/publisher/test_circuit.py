@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from publisher.publication import Publication
 from publisher.settings import PublisherSettings
+from publisher.transport import async_driver, conversation, sync_driver
 from publisher.transport.circuit import (
     GIVE_UP_SECONDS,
     GRACE_SECONDS,
@@ -28,8 +29,8 @@ from publisher.transport.circuit import (
     circuit_of,
     is_worth_retrying,
 )
-from publisher.transport.delivery import Delivery
 from publisher.transport.options import SOCKET_TIMEOUT_SECONDS
+from publisher.transport.sending import Sending
 from tests.contract.deadlines import wait_for
 
 AWAY = exceptions.ConnectionError("refused")
@@ -166,7 +167,7 @@ def circuit(server: Server) -> Circuit:
     circuit = Circuit()
     circuit.open(server)
     with contextlib.suppress(NotAsked):
-        circuit.wait()
+        sync_driver.run(conversation.wait_for(circuit))
     return circuit
 
 
@@ -176,7 +177,7 @@ def test_while_it_is_open_nobody_asks_but_the_probe_and_nobody_is_kept_waiting(
     before = time.monotonic()
     for _ in range(1_000):
         with pytest.raises(NotAsked):
-            circuit.wait()
+            sync_driver.run(conversation.wait_for(circuit))
     assert time.monotonic() - before < 100 * GRACE_SECONDS, "a tenth of them waited"
     wait_for(lambda: server.asked > 2, "the probe to ask again")
 
@@ -185,7 +186,7 @@ async def test_so_it_is_in_async_code(circuit: Circuit) -> None:
     before = time.monotonic()
     for _ in range(1_000):
         with pytest.raises(NotAsked):
-            await circuit.wait_async()
+            await async_driver.run(conversation.wait_for(circuit))
     assert time.monotonic() - before < 100 * GRACE_SECONDS, "a tenth of them waited"
 
 
@@ -193,7 +194,7 @@ async def test_so_it_is_in_async_code(circuit: Circuit) -> None:
 def test_it_closes_when_redis_answers(circuit: Circuit, server: Server, error: Exception | None) -> None:
     server.error = error
     wait_for(lambda: not circuit.is_open, "the circuit to close")
-    circuit.wait()
+    sync_driver.run(conversation.wait_for(circuit))
 
 
 @pytest.mark.parametrize("error", [AWAY, exceptions.ReadOnlyError("x"), exceptions.BusyLoadingError("x"), OSError("x")])
@@ -209,14 +210,14 @@ def test_the_first_event_after_the_outage_waits_for_the_probe(server: Server) ->
     circuit = Circuit()
     circuit.open(server)
     server.error = None
-    circuit.wait()
+    sync_driver.run(conversation.wait_for(circuit))
 
 
 async def test_so_does_the_first_one_of_async_code(server: Server) -> None:
     circuit = Circuit()
     circuit.open(server)
     server.error = None
-    await circuit.wait_async()
+    await async_driver.run(conversation.wait_for(circuit))
 
 
 def test_of_several_threads_that_give_up_one_asks(server: Server) -> None:
@@ -235,7 +236,7 @@ def test_where_no_thread_is_to_be_had_each_event_asks_for_itself(
     monkeypatch.setattr(threading.Thread, "start", start)
     circuit = Circuit()
     circuit.open(server)
-    circuit.wait()
+    sync_driver.run(conversation.wait_for(circuit))
 
 
 def test_who_is_trying_when_another_gives_up_gives_up_too(circuit: Circuit) -> None:
@@ -326,6 +327,6 @@ def test_an_event_that_cannot_be_remembered_has_its_seq_all_the_same() -> None:
     events = [
         Publication.of("p", {"type": "job_failed", "jobId": j, "jobType": "audio", "error": ""}, "") for j in "ab"
     ]
-    delivery = Delivery(SETTINGS, events, strict=True, probe=lambda _: None)
-    delivery.take([[7, b"OOM command not allowed"], 8])
-    assert delivery.seqs == [7, 8]
+    sending = Sending(SETTINGS, events, strict=True)
+    sending.take([[7, b"OOM command not allowed"], 8])
+    assert sending.seqs == [7, 8]

@@ -6,6 +6,7 @@ import pickle
 import re
 import traceback
 from collections import UserDict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ RESULT = "must be a JSON object (in Python, a mapping or a Result)"
 EVENT = "must be a JSON object (in Python, a mapping or a model)"
 PROJECT = f"must be {PROJECT_ID_RULE}"
 
-MISSING = object()
+MISSING = SimpleNamespace()  # object() has its address in the names of the tests
 
 TABLE: list[tuple[dict[str, Any], str, object, str]] = [
     (PROGRESS, "type", MISSING, f"is required and {TYPE}"),

@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 from redis.exceptions import AuthenticationError, ConnectionError
 
+from publisher.transport import async_driver
 from publisher.transport import sentinels as module
 from publisher.transport.circuit import circuit_of
-from publisher.transport.sentinels import Address, locate, locate_async
+from publisher.transport.sentinels import Address, locate
+from publisher.transport.sync_driver import run
 from publisher.transport.url import SENTINEL_SECONDS, RedisUrl
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import free_port
 from tests.odd_redis import OK, OddRedis, odd_sentinel
 
 OLD, NEW = ("127.0.0.1", 1), ("127.0.0.1", 2)
-LOCATORS: list[Callable[[RedisUrl], Any]] = [locate, locate_async]
+DRIVERS: list[Callable[..., Any]] = [run, async_driver.run]
 
 
 class OneSentinel:
@@ -55,43 +57,43 @@ def url_of(*sentinels: OneSentinel) -> RedisUrl:
     return RedisUrl.parse(f"redis+sentinel://{','.join(one.at for one in sentinels)}/m")
 
 
-def call(locator: Callable[[RedisUrl], Any], url: RedisUrl) -> Address:
-    place: Address = asyncio.run(locator(url)) if locator is locate_async else locator(url)
-    return place
+def call(driver: Callable[..., Any], url: RedisUrl) -> Address:
+    address: Address = run(locate(url)) if driver is run else asyncio.run(driver(locate(url)))
+    return address
 
 
-def seconds_of(locator: Callable[[RedisUrl], Any], url: RedisUrl) -> float:
+def seconds_of(driver: Callable[..., Any], url: RedisUrl) -> float:
     began = time.monotonic()
-    call(locator, url)
+    call(driver, url)
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("locator", LOCATORS)
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_a_sentinel_that_hung_up_once_is_asked_with_the_next_question(
-    locator: Callable[[RedisUrl], Any], pair: tuple[OneSentinel, OneSentinel]
+    driver: Callable[..., Any], pair: tuple[OneSentinel, OneSentinel]
 ) -> None:
     """It may lead a failover in the next moment, and replicas follow it: the others hear of that seconds later."""
     leader, other = pair
     leader.is_closing = True
-    assert call(locator, url_of(leader, other)) == OLD
+    assert call(driver, url_of(leader, other)) == OLD
     leader.is_closing = False
     leader.fail_over()
-    assert call(locator, url_of(leader, other)) == NEW
+    assert call(driver, url_of(leader, other)) == NEW
 
 
-@pytest.mark.parametrize("locator", LOCATORS)
-def test_a_sentinel_that_refuses_costs_nothing_and_is_left_out_by_nobody(locator: Callable[[RedisUrl], Any]) -> None:
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_sentinel_that_refuses_costs_nothing_and_is_left_out_by_nobody(driver: Callable[..., Any]) -> None:
     other = OneSentinel()
     url = RedisUrl.parse(f"redis+sentinel://127.0.0.1:{free_port()},{other.at}/m")
-    assert seconds_of(locator, url) < SENTINEL_SECONDS
+    assert seconds_of(driver, url) < SENTINEL_SECONDS
     assert not circuit_of(url.at_sentinel(*url.hosts[0])).is_open
     other.server.end()
 
 
 @pytest.mark.parametrize("is_left_out", [True, False])
-@pytest.mark.parametrize("locator", LOCATORS)
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_a_frozen_sentinel_costs_one_question_its_time_and_is_heard_soon_after_it_goes_on(
-    locator: Callable[[RedisUrl], Any],
+    driver: Callable[..., Any],
     pair: tuple[OneSentinel, OneSentinel],
     is_left_out: bool,
     monkeypatch: pytest.MonkeyPatch,
@@ -101,14 +103,14 @@ def test_a_frozen_sentinel_costs_one_question_its_time_and_is_heard_soon_after_i
         monkeypatch.setattr(module, "SILENT_SECONDS", 10.0)
     frozen, other = pair
     url = url_of(frozen, other)
-    call(locator, url)
+    call(driver, url)
     frozen.goes_on.clear()
-    assert seconds_of(locator, url) > SENTINEL_SECONDS * 0.9
-    later = [seconds_of(locator, url) for _ in range(3)]
+    assert seconds_of(driver, url) > SENTINEL_SECONDS * 0.9
+    later = [seconds_of(driver, url) for _ in range(3)]
     assert (max(later) < SENTINEL_SECONDS / 2) == is_left_out
     frozen.fail_over()
     frozen.goes_on.set()
-    wait_for(lambda: call(locator, url) == NEW, "its answer", 1.5)
+    wait_for(lambda: call(driver, url) == NEW, "its answer", 1.5)
 
 
 def test_a_sentinel_that_takes_its_time_to_say_no_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +120,7 @@ def test_a_sentinel_that_takes_its_time_to_say_no_is_not_silent(monkeypatch: pyt
     url = RedisUrl.parse(f"redis+sentinel://127.0.0.1:{server.port}/m")
     for _ in range(2):
         with pytest.raises(AuthenticationError):
-            locate(url)
+            run(locate(url))
     server.end()
 
 
@@ -131,10 +133,10 @@ def test_where_all_are_silent_the_first_question_takes_its_time_and_no_other(
     for most in (3 * SENTINEL_SECONDS, SENTINEL_SECONDS / 2):
         began = time.monotonic()
         with pytest.raises(ConnectionError, match="no Sentinel tells where 'm' is"):
-            locate(url)
+            run(locate(url))
         assert time.monotonic() - began < most
     for one in pair:
         one.goes_on.set()
     wait_for(lambda: not any(circuit_of(url.at_sentinel(*place)).is_open for place in url.hosts), "their answers")
-    assert locate(url) == OLD
+    assert run(locate(url)) == OLD
     assert caplog.messages == [], "no Redis was away"

@@ -17,7 +17,7 @@ PROGRESS = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40
 
 def test_a_progress_is_put_into_the_scripts_arguments() -> None:
     publication = Publication.of("p", PROGRESS | {"attempt": 2, "sentenceId": "s"}, "")
-    assert publication.script_arguments == (
+    assert publication.script_arguments() == (
         1, "{project:p}:jobs", "project:p", publication.payload, "j\ns", 2, 40, 1_000, 125, 3_600, "PUBLISH",
     )  # fmt: skip
 
@@ -34,8 +34,8 @@ def test_a_progress_is_put_into_the_scripts_arguments() -> None:
 def test_evalsha_is_what_redis_py_would_send(event: dict[str, object]) -> None:
     publication = Publication.of("p", event, "staging")
     connection: Any = Connection  # redis-py's is not typed
-    packed = connection().pack_command("EVALSHA", SCRIPT_SHA, *publication.script_arguments)
-    assert publication.evalsha == b"".join(packed)
+    packed = connection().pack_command("EVALSHA", SCRIPT_SHA, *publication.script_arguments())
+    assert publication.evalsha() == b"".join(packed)
 
 
 def test_an_end_has_no_progress_and_where_there_is_no_attempt_it_is_empty() -> None:

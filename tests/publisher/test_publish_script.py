@@ -46,7 +46,7 @@ def publish(client: Any, kind: str = "progress", *, job: str = "j", **fields: An
     event: dict[str, Any] = {"type": kind, "jobId": job, "jobType": "audio"}
     usual: dict[str, dict[str, Any]] = {"progress": {"progress": 1}, "job_complete": {}, "job_failed": {"error": "e"}}
     event |= usual[kind] | fields
-    arguments: tuple[Any, ...] = Publication.of("p", event, "").script_arguments
+    arguments: tuple[Any, ...] = Publication.of("p", event, "").script_arguments()
     seq: int | None = client.eval(SCRIPT, *arguments)
     return seq
 
@@ -255,7 +255,7 @@ def test_texts_that_look_like_an_attempt_are_none(client: Any, where: str, text:
         event = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": progress} | {where: text}
         if attempt is not None:
             event["attempt"] = attempt
-        arguments: tuple[Any, ...] = Publication.of("p", event, "").script_arguments
+        arguments: tuple[Any, ...] = Publication.of("p", event, "").script_arguments()
         seq: int | None = client.eval(SCRIPT, *arguments)
         return seq
 
@@ -342,7 +342,7 @@ def test_control_without_forgetting_a_late_viewer_would_be_shown_the_older_event
         publish(client, progress=10)
         client.config_set("maxmemory", 1)
         try:
-            client.eval(forgetful, *Publication.of("p", event, "").script_arguments)
+            client.eval(forgetful, *Publication.of("p", event, "").script_arguments())
         finally:
             client.config_set("maxmemory", 0)
         assert last(client)["progress"] == 10
@@ -524,7 +524,7 @@ def test_the_script_is_known_by_its_hash_once_it_was_evaluated_and_forgotten_aft
     publish(client)
     arguments: tuple[Any, ...] = Publication.of(
         "p", {"type": "job_complete", "jobId": "j", "jobType": "audio"}, ""
-    ).script_arguments
+    ).script_arguments()
     assert client.evalsha(SCRIPT_SHA, *arguments)
     client.script_flush()
     with pytest.raises(NoScriptError):

@@ -1,7 +1,8 @@
 """Which server is asked for what, behind Sentinels and in a Cluster: the steps, played by hand. No Redis."""
 
-from collections.abc import Generator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any, TypeVar
 
 import pytest
 from redis.exceptions import (
@@ -15,24 +16,28 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from publisher.publication import SCRIPT, SCRIPT_SHA, Answer, Publication
+from publisher.publication import SCRIPT, Answer, Publication
 from publisher.settings import PublisherSettings
 from publisher.transport import routes as module
 from publisher.transport.circuit import NotAsked, Redirected, circuit_of
-from publisher.transport.delivery import Delivery
-from publisher.transport.routes import Request, Routes, Step, ask, circuit_for, learn, publish, routes_of
+from publisher.transport.conversation import Conversation, Probe, Request, Together
+from publisher.transport.routes import ClusterRoutes, Routes, SentinelRoutes, ask, routes_of
+from publisher.transport.sending import Sending, send_batch
+from publisher.transport.sending import send as send_all
+from publisher.transport.sentinels import Known
 from publisher.transport.slot_map import slot_of
 from publisher.transport.url import RedisUrl
 
 A, B, C = (f"redis://h:{port}/0" for port in (1, 2, 3))
 URL = "redis+cluster://h:1,h:2,h:3"
 AWAY = ConnectionError("away")
+Returned = TypeVar("Returned")
 
 
-def cluster(epoch: int = 5) -> Routes:
+def cluster(epoch: int = 5) -> ClusterRoutes:
     """A has all slots."""
-    routes = Routes(RedisUrl.parse(URL))
-    play(learn(routes), {}, slots={A: (epoch, A), B: (epoch, A), C: (epoch, A)})
+    routes = ClusterRoutes(RedisUrl.parse(URL))
+    play(routes.learn(), {}, slots={A: (epoch, A), B: (epoch, A), C: (epoch, A)})
     assert not routes.is_stale
     return routes
 
@@ -42,12 +47,12 @@ def slots(owner: str) -> list[Any]:
 
 
 def play(
-    steps: Generator[Step, Any, Any],
+    steps: Conversation[Returned],
     answers: dict[str, list[Any]],
     *,
     slots: dict[str, Any] | None = None,
     log: list[Request] | None = None,
-) -> Any:
+) -> Returned:
     """Play the servers: `answers` of each to commands, in turn; `slots`: its epoch and who has all, or its error."""
     log = [] if log is None else log
     try:
@@ -62,7 +67,8 @@ def play(
                 answer = answers[step.url].pop(0)
             step = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
     except StopIteration as end:
-        return end.value
+        returned: Returned = end.value
+        return returned
 
 
 def told(epoch: int, owner: str) -> list[Any]:
@@ -73,48 +79,76 @@ def publication(job: str = "j", project: str = "p") -> Publication:
     return Publication.of(project, {"type": "progress", "jobId": job, "jobType": "audio", "progress": 1}, "")
 
 
-def send(routes: Routes, batch: Sequence[Publication], **plays: Any) -> tuple[list[Answer], list[Request]]:
-    answers: list[Answer] = [NotAsked()] * len(batch)
+def send(
+    routes: Routes,
+    batch: Sequence[Publication],
+    *,
+    answers: dict[str, list[Any]],
+    replay: bool = True,
+    until: float = inf,
+    **plays: Any,
+) -> tuple[list[Answer], list[Request]]:
     log: list[Request] = []
-    options = {"replay": plays.pop("replay", True), "has_time": plays.pop("has_time", lambda: True)}
-    play(publish(routes, batch, answers, **options), plays.pop("answers"), log=log, **plays)
-    return answers, log
+    return play(send_batch(routes, batch, replay, until), answers, log=log, **plays), log
+
+
+def words(request: Request) -> list[list[bytes]]:
+    """The commands of a request, each as its words."""
+    return [
+        [word if isinstance(word, bytes) else str(word).encode() for word in command]
+        if isinstance(command, tuple)
+        else command.split(b"\r\n")[2::2]
+        for command in request.commands
+    ]
 
 
 # One server
 
 
-def test_a_usual_url_needs_no_routes_and_a_wrong_one_is_named() -> None:
-    assert routes_of("redis://h") is None
+def test_a_wrong_url_is_named() -> None:
     with pytest.raises(ValueError, match="write"):
         routes_of("nonsense://h")
 
 
+def test_one_server_has_everything_and_nothing_is_learnt_from_what_it_says() -> None:
+    routes = routes_of("redis://h:1/0")
+    for error in (AWAY, ReadOnlyError("x"), MovedError("1 h:2"), AskError("1 h:2"), ResponseError("MOVED 1 h:2")):
+        answers, log = send(routes, [publication()], answers={A: [[error]]})
+        assert (answers, len(log)) == ([error], 1)
+        with pytest.raises(type(error)):
+            play(ask(routes, "k", "HMGET"), {A: [[error]]})
+    answers, log = send(routes, [publication(), publication("2")], answers={A: [[1, 2]]})
+    assert (answers, words(log[0])[0][-1]) == ([1, 2], b"PUBLISH")
+
+
 def test_circuits_are_by_node_in_a_cluster_and_else_by_url() -> None:
     for url in ("redis://h", "redis+sentinel://h/m"):
-        assert circuit_for(PublisherSettings(url), "k") is circuit_of(url)
-    routes = routes_of(URL)
-    assert routes is not None
-    assert circuit_for(PublisherSettings(URL), "k") is circuit_of(URL), "as long as no node is known"
-    play(learn(routes), {}, slots={A: (1, A), B: (1, A), C: (1, A)})
-    assert circuit_for(PublisherSettings(URL), "k") is circuit_of(A)
+        assert routes_of(url).circuit_for("k") is circuit_of(url)
+    routes = ClusterRoutes(RedisUrl.parse(URL))
+    assert routes.circuit_for("k") is circuit_of(URL), "as long as no node is known"
+    play(routes.learn(), {}, slots={A: (1, A), B: (1, A), C: (1, A)})
+    assert routes.circuit_for("k") is circuit_of(A)
 
 
 # Sentinels
 
 
+def known(host: str, port: int) -> list[Known | Exception]:
+    return [Known(1, host, port, 9.0)]
+
+
 def test_behind_sentinels_the_primary_is_located_first_and_after_each_loss() -> None:
-    routes = Routes(RedisUrl.parse("redis+sentinel://:p@s1,s2/m/3"))
-    batch, answers = [publication()], list[Answer]([NotAsked()])
-    steps = publish(routes, batch, answers, replay=True, has_time=lambda: True)
-    assert next(steps) == routes.url
-    request = steps.send(("h", 1))
+    routes = SentinelRoutes(RedisUrl.parse("redis+sentinel://:p@s1,s2/m/3"))
+    steps = send_batch(routes, [publication()], True, inf)
+    assert isinstance(together := next(steps), Together)
+    assert len(together.conversations) == 2
+    request = steps.send(known("h", 1))
     assert isinstance(request, Request)
-    assert (request.url, request.circuit) == ("redis://:p@h:1/3", routes.url.url)
-    assert request.commands[0][-1] == "PUBLISH"
-    with pytest.raises(StopIteration):
+    assert request.url == "redis://:p@h:1/3"
+    assert words(request)[0][-1] == b"PUBLISH"
+    with pytest.raises(StopIteration) as end:
         steps.send([7])
-    assert answers == [7]
+    assert end.value.value == [7]
     assert not routes.is_stale
 
 
@@ -122,43 +156,41 @@ def test_behind_sentinels_the_primary_is_located_first_and_after_each_loss() -> 
     "error", [AWAY, ReadOnlyError("x"), ResponseError("NOREPLICAS Not enough good replicas to write.")]
 )
 def test_what_is_no_primary_any_more_is_located_anew(error: Exception) -> None:
-    routes = Routes(RedisUrl.parse("redis+sentinel://s1,s2/m"))
-    routes.set_primary(("h", 1))
+    routes = SentinelRoutes(RedisUrl.parse("redis+sentinel://s1,s2/m"))
+    learn(routes, known("h", 1))
     answers, _ = send(routes, [publication()], answers={A: [[error]]})
     assert answers == [error]
     assert routes.is_stale
 
 
+def learn(routes: SentinelRoutes, answer: list[Known | Exception]) -> None:
+    steps = routes.learn()
+    next(steps)
+    with pytest.raises(StopIteration):
+        steps.send(answer)
+
+
 def test_the_word_of_sentinels_holds_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failover by hand the old primary goes on taking events that it will throw away."""
-    routes = Routes(RedisUrl.parse("redis+sentinel://s1,s2/m"))
-    asked = [0]
-
-    def learn_it(answer: object) -> None:
-        steps = learn(routes)
-        for _ in steps:
-            asked[0] += 1
-            with pytest.raises(StopIteration):
-                steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
-
-    learn_it(("one", 1))
-    learn_it(("two", 2))
-    assert (asked[0], routes.node_of("k")) == (1, "redis://one:1/0")
+    routes = SentinelRoutes(RedisUrl.parse("redis+sentinel://s1,s2/m"))
+    assert routes.is_due
+    learn(routes, known("one", 1))
+    assert (routes.is_due, routes.node_of("k")) == (False, "redis://one:1/0")
     monkeypatch.setattr(module, "LOCATED_SECONDS", -1.0)
-    learn_it(AWAY)
-    assert (asked[0], routes.node_of("k")) == (2, "redis://one:1/0"), "no Sentinel says nothing against it"
-    learn_it(("two", 2))
+    assert routes.is_due
+    learn(routes, [AWAY])
+    assert routes.node_of("k") == "redis://one:1/0", "no Sentinel says nothing against it"
+    learn(routes, known("two", 2))
     assert routes.node_of("k") == "redis://two:2/0"
 
 
 def test_where_no_sentinel_answers_what_was_known_is_tried() -> None:
-    routes = Routes(RedisUrl.parse("redis+sentinel://s1/m"))
-    routes.set_primary(("h", 1))
+    routes = SentinelRoutes(RedisUrl.parse("redis+sentinel://s1/m"))
+    learn(routes, known("h", 1))
     routes.is_stale = True
-    answers: list[Answer] = [NotAsked()]
-    steps = publish(routes, [publication()], answers, replay=True, has_time=lambda: True)
+    steps = send_batch(routes, [publication()], True, inf)
     next(steps)
-    request = steps.throw(AWAY)
+    request = steps.send([AWAY])
     assert isinstance(request, Request)
     assert request.url == A
 
@@ -167,16 +199,16 @@ def test_where_no_sentinel_answers_what_was_known_is_tried() -> None:
 
 
 def test_a_node_that_does_not_answer_is_passed_over_and_asked_last_from_then_on() -> None:
-    routes = Routes(RedisUrl.parse(URL))
+    routes = ClusterRoutes(RedisUrl.parse(URL))
     for _ in range(20):
         log: list[Request] = []
         routes.is_stale = True
-        play(learn(routes), {}, slots={A: AWAY, B: (1, C), C: (1, C)}, log=log)
+        play(routes.learn(), {}, slots={A: AWAY, B: (1, C), C: (1, C)}, log=log)
         if A in routes._failing:
             break
     log = []
     routes.is_stale = True
-    play(learn(routes), {}, slots={B: (1, C), C: (1, C)}, log=log)
+    play(routes.learn(), {}, slots={B: (1, C), C: (1, C)}, log=log)
     assert len(log) == 1
 
 
@@ -184,7 +216,7 @@ def test_the_map_of_a_node_that_was_cut_off_is_not_believed() -> None:
     for _ in range(20):  # in whatever order they are asked
         routes = cluster(epoch=6)
         routes.is_stale = True
-        play(learn(routes), {}, slots={A: (5, A), B: (5, A), C: (7, B)})
+        play(routes.learn(), {}, slots={A: (5, A), B: (5, A), C: (7, B)})
         assert routes.node_of("k") == B
         assert routes.epoch == 7
 
@@ -193,13 +225,13 @@ def test_where_all_know_less_than_before_the_newest_of_them_counts() -> None:
     """The Cluster was made anew at the same addresses."""
     routes = cluster(epoch=100)
     routes.is_stale = True
-    play(learn(routes), {}, slots={A: (1, A), B: (2, B), C: (1, A)})
+    play(routes.learn(), {}, slots={A: (1, A), B: (2, B), C: (1, A)})
     assert (routes.node_of("k"), routes.epoch) == (B, 2)
 
 
 def test_who_may_not_ask_for_the_epoch_takes_the_map_as_it_is() -> None:
-    routes = Routes(RedisUrl.parse("redis+cluster://h:1"))
-    steps = learn(routes)
+    routes = ClusterRoutes(RedisUrl.parse("redis+cluster://h:1"))
+    steps = routes.learn()
     next(steps)
     with pytest.raises(StopIteration):
         steps.send([ResponseError("NOPERM"), slots(A)])
@@ -210,7 +242,7 @@ def test_who_may_not_ask_for_the_epoch_takes_the_map_as_it_is() -> None:
     "answer", [[b"", []], [b"", b"nonsense"], [b"", ResponseError("cluster support disabled")], AWAY]
 )
 def test_where_nobody_has_a_map_that_is_the_error(answer: Any) -> None:
-    steps = learn(Routes(RedisUrl.parse("redis+cluster://h:1")))
+    steps = ClusterRoutes(RedisUrl.parse("redis+cluster://h:1")).learn()
     next(steps)
     with pytest.raises((ConnectionError, ResponseError)):
         steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
@@ -226,8 +258,8 @@ def test_a_batch_is_one_request_for_each_node_and_publishes_on_the_shard() -> No
     answers, log = send(routes, batch, answers={A: [[1, 3]], B: [[2]]})
     assert answers == [1, 2, 3]
     assert [(request.url, len(request.commands)) for request in log] == [(A, 2), (B, 1)]
-    assert [request.circuit for request in log] == [A, B]
-    assert log[0].commands[0] == ("EVALSHA", SCRIPT_SHA, *batch[0].script_arguments[:-1], "SPUBLISH")
+    assert words(log[0])[0][-1] == b"SPUBLISH"
+    assert words(log[0])[0][5] == batch[0].payload
 
 
 def test_without_replay_it_is_a_plain_spublish() -> None:
@@ -241,11 +273,8 @@ def test_a_script_that_a_node_lacks_is_loaded_with_the_first_event_that_it_refus
     unknown = NoScriptError("x")
     answers, log = send(cluster(), batch, answers={A: [[unknown] * 3, [1, 2, 3]]})
     assert answers == [1, 2, 3]
-    assert [words[:2] for words in log[1].commands] == [
-        ("EVAL", SCRIPT),
-        ("EVALSHA", SCRIPT_SHA),
-        ("EVALSHA", SCRIPT_SHA),
-    ]
+    assert [command[0] for command in words(log[1])] == [b"EVAL", b"EVALSHA", b"EVALSHA"]
+    assert words(log[1])[0][1] == SCRIPT.encode()
 
 
 def test_a_node_that_never_has_a_script_is_not_asked_for_ever() -> None:
@@ -310,7 +339,7 @@ def test_a_project_whose_slot_is_being_moved_is_asked_for_where_it_is_and_nothin
     batch = [publication("1"), publication("2")]
     answers, log = send(routes, batch, answers={A: [[away, away]], B: [[b"OK", 1, b"OK", 2]]})
     assert answers == [1, 2]
-    assert [words[0] for words in log[1].commands] == ["ASKING", "EVALSHA", "ASKING", "EVALSHA"]
+    assert [command[0] for command in words(log[1])] == [b"ASKING", b"EVALSHA", b"ASKING", b"EVALSHA"]
     assert routes.node_of("project:p") == A
     assert not routes.is_stale
 
@@ -327,21 +356,21 @@ def test_no_second_server_is_asked_when_there_is_no_time_left_for_an_answer() ->
     routes = cluster()
     routes._slots[slot_of("project:other")] = B
     batch = [publication(), publication("2", "other")]
-    answers, log = send(routes, batch, answers={A: [[7]]}, has_time=lambda: False)
+    answers, log = send(routes, batch, answers={A: [[7]]}, until=0)
     assert answers[0] == 7
     assert isinstance(answers[1], NotAsked)
     assert [request.url for request in log] == [A]
 
 
-def test_what_is_cancelled_while_a_server_is_silent_is_that_servers_fault() -> None:
+def test_where_a_circuit_is_open_that_server_is_passed_over() -> None:
     routes = cluster()
     routes._slots[slot_of("project:other")] = B
-    answers: list[Answer] = [NotAsked(), NotAsked()]
-    steps = publish(routes, [publication(), publication("2", "other")], answers, replay=True, has_time=lambda: True)
-    next(steps)
-    steps.close()
-    assert not isinstance(answers[0], NotAsked)
-    assert isinstance(answers[1], NotAsked)
+    circuit_of(A)._closed.clear()
+    circuit_of(A).grace()  # used up
+    answers, log = send(routes, [publication(), publication("2", "other")], answers={B: [[2]]})
+    assert isinstance(answers[0], NotAsked)
+    assert (answers[1], [request.url for request in log]) == (2, [B])
+    assert not routes.is_stale, "who was not asked has not failed"
 
 
 def test_a_slot_that_nobody_owns_is_an_error_that_may_pass() -> None:
@@ -377,17 +406,20 @@ def test_one_command_follows_a_slot_and_a_failover_and_ends() -> None:
     assert len(log) == 1
 
 
-# What a delivery does with the answers
+# What becomes of the answers
 
 
-def delivery(*publications: Publication, strict: bool = False) -> Delivery:
-    names = {"{project:p}:jobs": A, "{project:other}:jobs": B}
-    settings = PublisherSettings(URL)
-    return Delivery(settings, publications, strict=strict, probe=lambda _: None, circuit_name=names.__getitem__)
+@pytest.fixture
+def sending(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sending]:
+    """Of two projects, each at a node of its own."""
+    routes = cluster()
+    routes._slots[slot_of("project:other")] = B
+    monkeypatch.setattr("publisher.transport.sending.routes_of", lambda url: routes)
+    return lambda *publications: Sending(PublisherSettings(URL), publications)
 
 
-def test_what_was_taken_is_not_sent_again() -> None:
-    all_ = delivery(publication("1"), publication("2", "other"), publication("3"))
+def test_what_was_taken_is_not_sent_again(sending: Callable[..., Sending]) -> None:
+    all_ = sending(publication("1"), publication("2", "other"), publication("3"))
     with pytest.raises(ConnectionError, match="away"):
         all_.take([AWAY, 2, AWAY])
     assert [one.event.job_id for one in all_.batch] == ["1", "3"]
@@ -395,35 +427,45 @@ def test_what_was_taken_is_not_sent_again() -> None:
     assert (all_.seqs, list(all_.batch), all_.given_up) == ([1, 2, 3], [], set())
 
 
-def test_but_an_event_that_overtook_one_of_its_job_is() -> None:
+def test_but_an_event_that_overtook_one_of_its_job_is(sending: Callable[..., Sending]) -> None:
     """Else the older event would arrive last, and be what viewers see."""
-    all_ = delivery(publication("j"), publication("other"), publication("j"))
+    all_ = sending(publication("j"), publication("other"), publication("j"))
     with pytest.raises(TryAgainError):
         all_.take([TryAgainError("x"), 2, 3])
     assert [one.event.job_id for one in all_.batch] == ["j", "j"]
 
 
 @pytest.mark.parametrize("error", [TryAgainError("x"), ClusterDownError("x"), Redirected("x"), ResponseError("BUSY x")])
-def test_these_are_tried_again(error: Exception) -> None:
-    assert delivery(publication()).delay_after(error) >= 0
-    assert delivery(publication()).batch
+def test_these_are_tried_again(sending: Callable[..., Sending], error: Exception) -> None:
+    assert sending(publication()).delay_after(error) is not None
 
 
-def test_a_slot_that_moved_is_followed_at_once_but_not_for_ever() -> None:
-    one = delivery(publication())
+def test_a_slot_that_moved_is_followed_at_once_but_not_for_ever(sending: Callable[..., Sending]) -> None:
+    one = sending(publication())
     delays = [one.delay_after(Redirected("x")) for _ in range(5)]
     assert delays[:3] == [0, 0, 0]
-    assert all(delay > 0 for delay in delays[3:])
+    assert all(delay is not None and delay > 0 for delay in delays[3:])
 
 
-def test_only_the_circuit_of_the_node_that_failed_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_circuit_of_the_node_that_failed_is_opened(
+    sending: Callable[..., Sending], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("publisher.transport.circuit.GIVE_UP_SECONDS", 0)
     monkeypatch.setattr("publisher.transport.circuit.Circuit._ask", lambda *_: None)
-    all_ = delivery(publication("1"), publication("2", "other"))
-    with pytest.raises(ConnectionError):
-        all_.take([AWAY, NotAsked()])
-    assert all_.delay_after(AWAY) == 0
-    assert all_.given_up == {0, 1}
+    batch = publication("1"), publication("2", "other")
+    steps = send_all(PublisherSettings(URL), batch)
+    assert isinstance(request := next(steps), Request)
+    assert request.url == A
+    probe = steps.throw(AWAY)  # no time is left for the other node
+    assert isinstance(probe, Probe)
+    assert probe.circuit is circuit_of(A)
+    probe.circuit.open(lambda: None)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value.given_up == {0, 1}
     assert (circuit_of(A).is_open, circuit_of(B).is_open) == (True, False)
-    assert delivery(publication("1")).is_open
-    assert not delivery(publication("1"), publication("2", "other")).is_open
+    assert sending(publication("1")).is_open
+    assert not sending(*batch).is_open
+    log: list[Request] = []
+    play(probe.conversation(), {A: [[0]]}, slots={A: (5, A), B: (5, A), C: (5, A)}, log=log)
+    assert log[-1] == Request(A, [("HDEL", batch[0].key, "~probe")])

@@ -66,7 +66,7 @@ class FakeRedis:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRedis]:
     fake = FakeRedis()
-    monkeypatch.setattr("publisher.transport.sync_driver.deliver", fake)
+    monkeypatch.setattr("publisher.transport.sync_driver.send", fake)
     monkeypatch.setattr("publisher.job_state.RETRY_SECONDS", 0.05)
     yield fake
     fake.is_flowing.set()

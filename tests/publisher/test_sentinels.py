@@ -38,7 +38,7 @@ def test_what_no_sentinel_would_say_is_an_error(answers: list[object]) -> None:
 
 def test_the_newest_failover_counts_whoever_answers_first() -> None:
     answers: list[Known | Exception] = [Known(3, "old", 1, 9.0), ConnectionError("x"), Known(4, "new", 2, 0.5)]
-    assert newest(URL, answers).place == ("new", 2)
+    assert newest(URL, answers).address == ("new", 2)
 
 
 def test_of_those_that_know_the_same_the_one_that_heard_of_it_first_counts() -> None:
