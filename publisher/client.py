@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from publisher.events import Event, event_or_none
-from publisher.publication import Publication, where_remembered
+from publisher.publication import Publication, Sent, where_remembered
 from publisher.settings import PublisherSettings
 
 # The functions import the driver: a program that imports this package need not wait until redis-py is loaded.
@@ -27,11 +27,17 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
 
     Safe in threads and after a fork: each process makes its own pool of connections at first use.
     """
+    return publish_one(project_id, event, strict=strict).seq
+
+
+def publish_one(project_id: str, event: BaseModel | Mapping[str, Any], *, strict: bool = False) -> Sent:
+    """Like `broadcast_to_project`, and returns all that Redis said: the attempt's number, or what replaced it."""
     settings = PublisherSettings.from_environment()
     publication = Publication.of(project_id, event, settings.namespace)
     from publisher.transport import sync_driver
 
-    return sync_driver.send(settings, [publication], strict=strict).seqs[0]
+    sending = sync_driver.send(settings, [publication], strict=strict)
+    return sending.sent.get(0) or Sent(sending.seqs[0])
 
 
 def broadcast_many(

@@ -9,17 +9,18 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, get_args
 
 import click
+from click.shell_completion import CompletionItem
 from pydantic import BaseModel
 
 from gateway.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
 from gateway.logs import LogFormat, start_logging
 from gateway.process import ExitStatus
 from gateway.settings import Settings
-from publisher.events import JobComplete, JobEvent, JobFailed, JobType, Progress, Result
+from publisher.events import JOB_TYPES, NEXT, JobComplete, JobEvent, JobFailed, Progress, Reason, Result
 from publisher.names import PROJECT_ID_RULE, check_project_id
 from publisher.redaction import secrets_of
 from publisher.transport.advice import with_advice
@@ -167,18 +168,47 @@ def _aliases(model: type[BaseModel]) -> set[str]:
 
 # The flag that asks for each kind of event, and the fields that only this kind has.
 _KINDS: dict[str, type[JobEvent]] = {"progress": Progress, "complete": JobComplete, "error": JobFailed}
-_FIELDS = {flag: _aliases(model) - _aliases(JobEvent) for flag, model in _KINDS.items()}
+_FIELDS = {flag: _aliases(model) - _aliases(JobEvent) - {"data"} for flag, model in _KINDS.items()}
 _FIELDS["complete"] |= _aliases(Result)
-_JOB_TYPES = get_args(JobType)
+
+
+def _read_attempt(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
+    try:
+        return value if value in (None, NEXT) else int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a whole number or {NEXT!r}.") from None
+
+
+def _complete_attempt(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _starting_with(incomplete, [NEXT])
+
+
+def _complete_type(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _starting_with(incomplete, JOB_TYPES)
+
+
+def _starting_with(incomplete: str, words: Iterable[str]) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def _read_data(context: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    return None if value is None or context.resilient_parsing else _read_object(value, "--data")
 
 
 @main.command()
 @click.argument("project", callback=_check_project)
 @click.argument("event", required=False)
 @click.option("--job", "jobId", metavar="ID", help="The job's id.")
-@click.option("--type", "jobType", type=click.Choice(_JOB_TYPES), help=f"The job's type; {_JOB_TYPES[0]} if not given.")
+@click.option(
+    "--type", "jobType", metavar="NAME", shell_complete=_complete_type,
+    help=f"The job's type, any name; {JOB_TYPES[0]} if not given. Pages have icons for {', '.join(JOB_TYPES)}.",
+)  # fmt: skip
 @click.option("--sentence", "sentenceId", metavar="ID", help="The sentence, if the job works by sentences.")
-@click.option("--attempt", type=int, help="The number of this attempt, from 0.")
+@click.option(
+    "--attempt", callback=_read_attempt, shell_complete=_complete_attempt, metavar="N|next",
+    help="The number of this attempt, from 0. With --progress: `next` begins a new attempt, and Redis numbers it.",
+)  # fmt: skip
+@click.option("--data", metavar="JSON", callback=_read_data, help="Data of your own, shown to viewers: a JSON object.")
 @click.option("--progress", type=float, help="Publish `progress`: percent, 0 to 100.")
 @click.option("--message", help="With --progress: what the job does now.")
 @click.option("--next-within", "nextWithin", type=float, help="With --progress: seconds until the next event at most.")
@@ -186,16 +216,19 @@ _JOB_TYPES = get_args(JobType)
 @click.option("--file", help="With --complete: name or URL of the result.")
 @click.option("--duration", type=float, help="With --complete: duration of the result in seconds.")
 @click.option("--fail", "error", metavar="TEXT", help="Publish `job_failed` with this error.")
+@click.option("--reason", type=click.Choice(get_args(Reason)), help="With --fail: why the job ended; default: error.")
 @click.option("--redis-url", help="URL of Redis; default: REDIS_URL.")
 @click.option("--namespace", help="Namespace; default: PROGRESS_NAMESPACE.")
 def publish(project: str, event: str | None, redis_url: str | None, namespace: str | None, **flags: Any) -> None:
     """Publish one event to PROJECT: EVENT as JSON (-: from standard input), or an event made from flags.
 
-    Prints the event's seq. Exits with 1 if the event was refused or could not be sent, 2 if it is not valid.
+    Prints the event's seq; where the event asked for the next attempt, the attempt's number after it: `SEQ NUMBER`.
+
+    Exits with 1 if the event was refused or could not be sent, 2 if it is not valid.
     """
     from redis.exceptions import RedisError
 
-    from publisher import broadcast_to_project
+    from publisher.client import publish_one
     from publisher.settings import PublisherSettings
 
     if redis_url:
@@ -204,13 +237,17 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
         os.environ["PROGRESS_NAMESPACE"] = namespace
     logging.getLogger("publisher").addHandler(logging.NullHandler())  # its errors are printed below
     try:
-        seq = broadcast_to_project(project, _event_of(event, flags), strict=True)
+        fields = _event_of(event, flags)
+        sent = publish_one(project, fields, strict=True)
     except ValueError as error:
         _stop(str(error), ExitStatus.USAGE)
     except RedisError as error:
         _stop(f"not sent: {with_advice(error)}")
-    if seq is not None:
-        click.echo(seq)
+    if sent.seq is not None:
+        click.echo(sent.seq if sent.attempt is None else f"{sent.seq} {sent.attempt}")
+    elif sent.replaced_by is not None:
+        job = fields.get("jobId", fields.get("job_id"))
+        _stop(f"refused: {job} was begun again elsewhere, as attempt {sent.replaced_by}")
     elif PublisherSettings.from_environment().replay:
         _stop("refused: a later event of this job was published already (see `attempt` in docs/protocol.md)")
 
@@ -239,18 +276,22 @@ def _event_of(text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     result = {name: given.pop(name) for name in _aliases(Result) if name in given}
     if (progress := given.get("progress")) is not None and progress.is_integer():
         given["progress"] = int(progress)
-    event = {"type": _KINDS[kind].model_fields["type"].default, "jobType": _JOB_TYPES[0]} | given
+    event = {"type": _KINDS[kind].model_fields["type"].default, "jobType": JOB_TYPES[0]} | given
     return event | ({"result": result} if kind == "complete" else {})
 
 
 def _read_event(text: str) -> dict[str, Any]:
+    return _read_object(sys.stdin.read() if text == "-" else text, "EVENT")
+
+
+def _read_object(text: str, name: str) -> dict[str, Any]:
     try:
-        event = json.loads(sys.stdin.read() if text == "-" else text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        _stop(f"EVENT is not JSON: {error}", ExitStatus.USAGE)
-    if not isinstance(event, dict):
-        _stop("EVENT must be a JSON object", ExitStatus.USAGE)
-    return event
+        _stop(f"{name} is not JSON: {error}", ExitStatus.USAGE)
+    if not isinstance(value, dict):
+        _stop(f"{name} must be a JSON object", ExitStatus.USAGE)
+    return value
 
 
 @main.command()

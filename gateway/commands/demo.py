@@ -26,6 +26,7 @@ NEXT_WITHIN_SECONDS = 6  # what jobs promise: only a video that will fail is sil
 STOP_SECONDS = 3.0  # for a process to end after SIGTERM; then it is killed
 
 Job = dict[str, Any]  # the fields that are the same in all events of a job
+Data = dict[str, Any]
 
 
 class Step(NamedTuple):
@@ -38,31 +39,42 @@ class Step(NamedTuple):
 # --- The events of a job ---------------------------------------------------------------------------------------------
 
 
-def _progress(job: Job, percent: float, message: str) -> dict[str, Any]:
-    promise = {"nextWithin": NEXT_WITHIN_SECONDS}
-    return {"type": "progress", **job, "progress": round(percent, 1), "message": message, **promise}
+def _progress(job: Job, percent: float, message: str, data: Data | None = None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"progress": round(percent, 1), "message": message, "nextWithin": NEXT_WITHIN_SECONDS}
+    return {"type": "progress", **job, **fields, **({} if data is None else {"data": data})}
 
 
-def _complete(job: Job, file: str, duration: float | None = None) -> dict[str, Any]:
+def _complete(job: Job, file: str, duration: float | None = None, data: Data | None = None) -> dict[str, Any]:
     result = {"file": file} if duration is None else {"file": file, "duration": round(duration, 1)}
-    return {"type": "job_complete", **job, "result": result}
+    return {"type": "job_complete", **job, "result": result, **({} if data is None else {"data": data})}
+
+
+def _failed(job: Job, reason: str, error: str) -> dict[str, Any]:
+    return {"type": "job_failed", **job, "error": error, "reason": reason}
 
 
 def _ids(kind: str, numbers: Iterable[int]) -> Iterator[Job]:
     """A few ids, again and again, so that the project shows a handful of ended jobs, not thousands.
 
-    Without `attempt`: with it, a job that begins anew would be refused as a late event of its last run.
+    Without `attempt`: each run would be shown as one more retry.
     """
     for number in cycle(numbers):
         yield {"jobId": f"{kind}_{number}", "jobType": kind}
 
 
-def _work(rng: random.Random, job: Job, seconds: float, say: Callable[[float], str]) -> Iterator[Step]:
-    """Progress in uneven steps over `seconds`; `say` makes the message from how much is done, 0 to 1."""
+def _work(
+    rng: random.Random,
+    job: Job,
+    seconds: float,
+    say: Callable[[float], str],
+    data_of: Callable[[float], Data] | None = None,
+) -> Iterator[Step]:
+    """Progress in uneven steps over `seconds`; `say` and `data_of` are given how much is done, 0 to 1."""
     passed = 0.0
     pause = 0.0
     while passed < seconds:
-        yield Step(pause, _progress(job, 100 * passed / seconds, say(passed / seconds)))
+        done = passed / seconds
+        yield Step(pause, _progress(job, 100 * done, say(done), None if data_of is None else data_of(done)))
         pause = rng.uniform(0.3, 1.1)
         passed += pause
 
@@ -98,6 +110,9 @@ EXPORT_STAGES = ("collecting files", "mixing sound", "encoding", "packing")
 SENTENCES = 6
 FRAMES = 750
 FAILURE_ODDS = 0.4
+CANCEL_ODDS = 0.15
+LANGUAGES = ("German", "French", "Japanese")
+LINES = ("The harbour lies still.", "A letter arrives.", "The storm is near.", "Who lit the lamp?", "We sail at dawn.")
 
 
 def _stage(stages: tuple[str, ...], done: float) -> int:
@@ -131,19 +146,24 @@ def audio(rng: random.Random) -> Iterator[Step]:
 
 
 def images(rng: random.Random) -> Iterator[Step]:
-    """Three at a time."""
+    """Three at a time. Now and then somebody cancels one."""
 
     def lane(*numbers: int) -> Iterator[Step]:
         for job in _ids("image", numbers):
-            steps = _work(rng, job, rng.uniform(6, 16), lambda done: IMAGE_STAGES[_stage(IMAGE_STAGES, done)])
-            yield from _after(rng.uniform(0.5, 6), steps)
+            work = _work(rng, job, rng.uniform(6, 16), lambda done: IMAGE_STAGES[_stage(IMAGE_STAGES, done)])
+            steps = list(_after(rng.uniform(0.5, 6), work))
+            if rng.random() < CANCEL_ODDS and len(steps) > 5:
+                yield from steps[: len(steps) // 2]
+                yield Step(0.4, _failed(job, "cancelled", "cancelled by the editor"))
+                continue
+            yield from steps
             yield Step(0.4, _complete(job, f"{job['jobId']}.png"))
 
     return _together(lane(1, 4), lane(2, 5), lane(3, 6))
 
 
 def videos(rng: random.Random) -> Iterator[Step]:
-    """One at a time. Some fall silent and fail; their second attempt succeeds."""
+    """One at a time. Some lose their worker: they fall silent and fail. Their second attempt succeeds."""
 
     def say(done: float) -> str:
         return f"rendering frame {int(done * FRAMES)} of {FRAMES}"
@@ -154,7 +174,7 @@ def videos(rng: random.Random) -> Iterator[Step]:
             steps = list(_after(pause, _work(rng, job, seconds, say)))
             yield from steps[: int(len(steps) * rng.uniform(0.3, 0.8))]
             error = "the renderer ran out of memory; it will be tried again"
-            yield Step(NEXT_WITHIN_SECONDS + 4, {"type": "job_failed", **job, "error": error})
+            yield Step(NEXT_WITHIN_SECONDS + 4, _failed(job, "lost", error))
             # Only the second attempt has a number: see _ids.
             job, pause = job | {"attempt": 1}, 3.5
         yield from _after(pause, _work(rng, job, seconds, say))
@@ -169,12 +189,27 @@ def exports(rng: random.Random) -> Iterator[Step]:
         yield Step(0.5, _complete(job, f"{job['jobId']}.zip"))
 
 
+def subtitles(rng: random.Random) -> Iterator[Step]:
+    """One at a time, of a type that pages have no icon for, with data of its own."""
+    for job, language in zip(_ids("subtitles", (1, 2)), cycle(LANGUAGES), strict=False):
+        total = rng.randint(60, 140)
+
+        def data(done: float) -> Data:
+            lines = {"done": int(done * total), "total": total}  # noqa: B023
+            return {"language": language, "lines": lines, "last": LINES[_stage(LINES, done)]}  # noqa: B023
+
+        text = f"translating into {language}"
+        yield from _after(rng.uniform(2, 6), _work(rng, job, rng.uniform(9, 16), lambda _: text, data))  # noqa: B023
+        yield Step(0.5, _complete(job, f"{language.lower()}.vtt", data=data(1)))
+
+
 KINDS: Mapping[str, Callable[[random.Random], Iterator[Step]]] = {
     "script": scripts,
     "audio": audio,
     "image": images,
     "video": videos,
     "export": exports,
+    "subtitles": subtitles,
 }
 
 

@@ -59,7 +59,7 @@ class Job:
     parts: dict[str | None, Part] = field(default_factory=dict)
     """By sentence id; under None the job itself."""
     number: int | None = None
-    """Its attempt: the highest that any of its events carried."""
+    """The highest attempt that any of its events carried: what an event's attempt is compared with."""
     since: int = 0
     """Counts the events of the board: the one that brought the job into its present state."""
     counts: dict[str, int] = field(default_factory=lambda: {"running": 0, "complete": 0, "failed": 0})
@@ -74,6 +74,13 @@ class Job:
     @property
     def own(self) -> Part | None:
         return self.parts.get(None)
+
+    @property
+    def attempt(self) -> int | None:
+        """The attempt to show: that of its last events, as on a page that opens now."""
+        if self.number is None or self.newest.attempt == self.number:
+            return self.number
+        return max((part.attempt for part in self.parts.values() if part.attempt is not None), default=None)
 
     @property
     def newest(self) -> Part:

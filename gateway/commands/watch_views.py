@@ -224,8 +224,8 @@ class BarsView:
             is_cancelled = isinstance(failure.event, JobFailed) and failure.event.reason == "cancelled"
             mark, style = (CANCELLED, "dim") if is_cancelled else (mark, "red")
         text = Text()
-        if job.number:
-            text.append(f"attempt {job.number}  ", "dim")
+        if job.attempt:
+            text.append(f"attempt {job.attempt}  ", "dim")
         if silence:
             text.append(f"silent for {int(silence)} s  ", "yellow")
         if job.own is not None:

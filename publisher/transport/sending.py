@@ -68,6 +68,8 @@ class Sending:
         self.routes = routes_of(settings.redis_url)
         self.seqs: list[int | None] = [None] * len(publications)
         """The seq of each event, in order. None for one that was refused or not sent, or with replay off."""
+        self.sent: dict[int, Sent] = {}
+        """What the script answered beyond a seq, by index: the attempt's number, or the attempt that replaced it."""
         self.given_up: set[int] = set()
         """Indexes of the events that were given up. Redis did not refuse them, and may take them another time."""
         self.batch = publications[:BATCH]
@@ -111,7 +113,7 @@ class Sending:
             elif (publication.key, publication.field) in jobs:
                 again[index] = NotAsked()
             else:
-                self.seqs[index] = self._seq_of(publication, answer)
+                self.seqs[index] = self._seq_of(index, publication, answer)
         self._wait_for([*again, *self._waiting[len(self.batch) :]])
         if not self.batch:
             return
@@ -126,12 +128,12 @@ class Sending:
         self._waiting = indexes
         self.batch = [self._publications[index] for index in indexes[:BATCH]] if indexes else ()
 
-    def _seq_of(self, publication: Publication, answer: Answer) -> int | None:
+    def _seq_of(self, index: int, publication: Publication, answer: Answer) -> int | None:
         if isinstance(answer, Exception):
             unsent.report(publication, 1, self._settings, answer, self._patience.seconds)
             return None
         if isinstance(answer, list):
-            sent = Sent.of(answer)
+            sent = self.sent[index] = Sent.of(answer)
             if sent.unremembered is not None:
                 unremembered.report(publication, self._settings, sent.unremembered)
             return sent.seq

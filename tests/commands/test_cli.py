@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -59,7 +60,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nothing"], ["serve", "--nothing"], ["publish"], ["watch"], ["publish", "p", "--type", "x"]]
+    "arguments", [["nothing"], ["serve", "--nothing"], ["publish"], ["watch"], ["publish", "p", "--attempt", "last"]]
 )
 def test_what_it_does_not_know_is_a_usage_error(arguments: list[str]) -> None:
     result = gateway(*arguments)
@@ -124,6 +125,20 @@ def test_a_dash_reads_the_event_from_standard_input(remembered: Remembered, proj
         ),
         (["--fail", "no disk"], {"type": "job_failed", "jobType": "script", "error": "no disk"}),
         (["--fail", ""], {"type": "job_failed", "jobType": "script", "error": ""}),
+        (
+            ["--fail", "by the user", "--reason", "cancelled", "--data", '{"at": ["é", 1.5, null]}'],
+            {
+                "type": "job_failed",
+                "jobType": "script",
+                "error": "by the user",
+                "reason": "cancelled",
+                "data": {"at": ["é", 1.5, None]},
+            },
+        ),
+        (
+            ["--complete", "--type", "thumb.nails:v2"],
+            {"type": "job_complete", "jobType": "thumb.nails:v2", "result": {}},
+        ),
     ],
 )
 def test_an_event_is_put_together_by_flags(
@@ -162,6 +177,35 @@ def test_a_refused_event_is_exit_1(remembered: Remembered, project: str) -> None
     assert "attempt" in fails(1, "publish", project, "--job", "j", "--progress", "1", "--attempt", "1")
 
 
+def test_the_next_attempt_is_numbered_and_its_number_printed(remembered: Remembered, project: str) -> None:
+    for number in range(3):
+        result = gateway("publish", project, "--job", "j", "--progress", "0", "--attempt", "next")
+        assert (result.exit_code, result.stderr) == (0, "")
+        seq, printed = result.stdout.split()
+        assert int(printed) == number
+        assert (remembered()["seq"], remembered()["attempt"]) == (int(seq), number)
+    event = '{"type":"progress","jobId":"j","jobType":"audio","progress":0,"attempt":"next"}'
+    assert gateway("publish", project, event).stdout.split()[1] == "3"
+
+
+def test_a_refused_event_names_the_attempt_that_replaced_its_own(remembered: Remembered, project: str) -> None:
+    assert gateway("publish", project, "--job", "job_7", "--progress", "0", "--attempt", "3").exit_code == 0
+    for event in (["--progress", "50"], ["--complete"], ["--complete", "--sentence", "s1"]):
+        said = fails(1, "publish", project, "--job", "job_7", "--attempt", "2", *event)
+        assert said == "progress-gateway: refused: job_7 was begun again elsewhere, as attempt 3\n"
+
+
+def test_a_shell_completes_the_well_known_types_and_next() -> None:
+    def completed(name: str, incomplete: str) -> list[str]:
+        [option] = [option for option in cli.publish.params if option.name == name]
+        return [item.value for item in option.shell_complete(click.Context(cli.publish), incomplete)]
+
+    assert completed("jobType", "") == ["script", "audio", "image", "video", "export"]
+    assert completed("jobType", "e") == ["export"]
+    assert completed("attempt", "n") == ["next"]
+    assert completed("reason", "t") == ["timed_out"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -178,6 +222,12 @@ def test_a_refused_event_is_exit_1(remembered: Remembered, project: str) -> None
         (["p", "--job", "", "--complete"], "jobId"),
         (["p", "--job", "j", "--complete", "--duration", "-1"], "duration"),
         (["p", "{}"], "type"),
+        (["p", "--job", "j", "--complete", "--type", "two words"], "jobType"),
+        (["p", "--job", "j", "--complete", "--data", "{"], "--data is not JSON"),
+        (["p", "--job", "j", "--complete", "--data", "[1]"], "--data must be a JSON object"),
+        (["p", "--job", "j", "--complete", "--data", '{"a":' * 16 + "{}" + "}" * 16], "data: "),
+        (["p", "--job", "j", "--complete", "--data", '{"a":"' + "x" * 8_192 + '"}'], "data: "),
+        (["p", "--job", "j", "--complete", "--attempt", "next"], "attempt: "),
         (["p", '{"type":"x"}'], "type: must be 'progress', 'job_complete' or 'job_failed', got str"),
         (["p", '{"type":"progress","jobId":"\\ud800","jobType":"audio","progress":1}'], "jobId"),
         (["a b", "--job", "j", "--complete"], "PROJECT"),
@@ -211,6 +261,8 @@ def test_what_is_wrong_is_said_once_for_each_field_and_in_no_inner_names_of_pyda
         (["--complete", "--next-within", "3"], ["--next-within", "--complete"]),
         (["{}", "--progress", "0", "--attempt", "0"], ["EVENT", "--progress", "--attempt", "--job"]),
         (["{}", "--type", "script"], ["EVENT", "--type", "--job"]),
+        (["{}", "--data", "{}"], ["EVENT", "--data", "--job"]),
+        (["--complete", "--reason", "lost"], ["--reason", "--fail", "--complete"]),
         (["-", "--complete"], ["EVENT", "--complete", "--job"]),
     ],
 )

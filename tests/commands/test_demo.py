@@ -80,12 +80,12 @@ def test_each_run_begins_at_0_rises_and_ends(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_jobs_keep_their_promise_but_for_one_that_fails(kind: str) -> None:
+def test_jobs_keep_their_promise_but_for_one_that_is_lost(kind: str) -> None:
     promised: dict[Any, tuple[float, float]] = {}
     for at, event in within(HOUR, kind):
         job = (event["jobId"], event.get("sentenceId"))
         before, seconds = promised.pop(job, (at, HOUR))
-        assert (at - before > seconds) == (event["type"] == "job_failed")
+        assert (at - before > seconds) == (event.get("reason") == "lost")
         if "nextWithin" in event:
             promised[job] = (at, event["nextWithin"])
 
@@ -97,6 +97,20 @@ def test_some_videos_fail_and_are_tried_again() -> None:
     for index in failures:
         retried = ends[index + 1]
         assert (retried["jobId"], retried["type"], retried["attempt"]) == (ends[index]["jobId"], "job_complete", 1)
+
+
+def test_now_and_then_an_image_is_cancelled() -> None:
+    ends = [event for _, event in within(HOUR, "image") if event["type"] != "progress"]
+    reasons = [event["reason"] for event in ends if event["type"] == "job_failed"]
+    assert set(reasons) == {"cancelled"}
+    assert 0.05 < len(reasons) / len(ends) < 0.25
+
+
+def test_subtitles_have_data_of_their_own() -> None:
+    events = [event for _, event in within(120, "subtitles")]
+    assert all(event["data"]["lines"]["done"] <= event["data"]["lines"]["total"] for event in events)
+    ends = [event["data"]["lines"] for event in events if event["type"] == "job_complete"]
+    assert all(lines["done"] == lines["total"] for lines in ends)
 
 
 def test_several_images_run_at_a_time() -> None:

@@ -36,7 +36,7 @@ def state_of(board: JobBoard) -> State:
         job.id: {
             "status": job.state,
             "percent": job.percent,
-            **({} if job.number is None else {"attempt": job.number}),
+            **({} if job.attempt is None else {"attempt": job.attempt}),
             "sentences": {
                 key: {"status": part.view.status, "percent": part.view.percent}
                 for key, part in job.parts.items()
@@ -141,6 +141,16 @@ def test_sentences_are_in_the_order_in_which_people_count() -> None:
 def test_the_time_of_an_event_is_that_of_redis() -> None:
     assert published_at(event_of({"progress": 1, "seq": 1_800_000_000_123_999})) == 1_800_000_000_123
     assert published_at(event_of({"progress": 1})) is None
+
+
+def test_the_attempt_is_that_of_the_last_events_as_on_a_new_page() -> None:
+    board = board_of({"attempt": 3, "progress": 80})
+    assert board.jobs["j"].attempt == 3
+    board.apply(event_of({"progress": 0}), 0)
+    assert board.jobs["j"].attempt is None
+    board.apply(event_of({"sentenceId": "s1", "attempt": 3, "progress": 0}), 0)
+    board.apply(event_of({"progress": 5}), 0)
+    assert board.jobs["j"].attempt == 3
 
 
 def test_silence_is_counted_while_an_event_could_arrive() -> None:
