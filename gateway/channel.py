@@ -37,12 +37,18 @@ class Memory(NamedTuple):
 
     events: list[tuple[int, str, Event]]
     """The events as (seq, field, event), in order of seq."""
+    numbers: dict[str, int]
+    """The attempts of jobs whose own event does not tell it."""
     seq: int
     """The project's newest seq; 0 if Redis names none."""
     complete_from: int
     """The seq from which on `events` is complete; 0 for an empty hash."""
     is_trimmed: bool
     """True if an event since `complete_from` may be missing or forgotten: jobs were, or the hash says no beginning."""
+
+    def covers(self, seq: int) -> bool:
+        """Whether an event of this seq is here, or was replaced by another one that is."""
+        return 0 < self.complete_from <= seq <= self.seq
 
 
 class ChannelState(Enum):
@@ -81,6 +87,8 @@ class Channel:
         """The highest seq of an event that was forgotten here, to keep the bounds."""
         self._complete_since = 0
         """The position from which on clients have been given everything."""
+        self._lacks_until = 0
+        """Redis may have forgotten what arrived up to this position; so what it lacks may still be true."""
 
         # The events.
         self._last = LastEvents()
@@ -154,6 +162,8 @@ class Channel:
         """
         memory = self._read(remembered)
         may_lack, known_seq = self._may_lack(memory, memory_id, now), self.seq
+        if may_lack:
+            self._lacks_until = self.position
         if may_lack or self._unsequenced:  # events without a seq are not remembered: some may have been missed
             self._complete_since = self.position + 1
         self._merge_remembered(memory)
@@ -161,15 +171,17 @@ class Channel:
             self._from = 0
         elif may_lack or not known_seq:  # complete from where Redis begins, but for what was too much for this channel
             self._from = max(memory.complete_from, self._forgotten_to)
-        self._merge_arrived()
+        self._merge_arrived(memory)
         self.position = max(self.position, self._complete_since)  # a gap counts as an arrival, even if nothing came
         self.state = ChannelState.LIVE
         self._was_loaded, self._memory_id, self._lost_at = True, memory_id, None
 
     def _read(self, remembered: Mapping[bytes, bytes]) -> Memory:
-        events = []
+        events, numbers = [], {}
         for field, payload in remembered.items():
             if b"\n" not in field:  # seq and from, and what the script counts
+                if field.startswith(b"\t") and (number := payload.partition(b":")[0]):
+                    numbers[field[1:].decode(errors="replace")] = _whole_number(number)
                 continue
             try:
                 event = event_from_json(payload)
@@ -181,10 +193,10 @@ class Channel:
         events.sort(key=lambda item: item[0])
         seq, beginning = _whole_number(remembered.get(b"seq")), _whole_number(remembered.get(b"from"))
         if events and not beginning:  # the newest event could not be remembered, or somebody else wrote to the hash
-            return Memory(events, seq, events[-1][0] + 1, is_trimmed=True)
+            return Memory(events, numbers, seq, events[-1][0] + 1, is_trimmed=True)
         # The script says what is left until it checks the bounds again; version 0.1 forgot at 1,000 parts.
         is_trimmed = b"left" in remembered or len(events) >= MAX_JOBS
-        return Memory(events, seq, beginning, is_trimmed)
+        return Memory(events, numbers, seq, beginning, is_trimmed)
 
     def _may_lack(self, memory: Memory, memory_id: bytes | None, now: int) -> bool:
         """Whether an event that still matters may be in neither this channel nor `memory`.
@@ -215,21 +227,30 @@ class Channel:
         for _, field, event in memory.events:
             if self._is_news(field, event):
                 self._remember(field, event)
+        for job_id, number in memory.numbers.items():
+            self._last.set_number(job_id, number)
         # Only now: what an attempt replaces was deleted in Redis, and the order of seq is not that of arrival.
-        self._drop_replaced({field for _, field, _ in memory.events})
+        self._drop_replaced(memory)
+        self._forget()  # not before: half a job may look as if it had ended
         self.seq = max(self.seq, memory.seq)
 
-    def _merge_arrived(self) -> None:
+    def _merge_arrived(self, memory: Memory) -> None:
         arrived, self._arrived = self._arrived, {}
+        remembered = {field for _, field, _ in memory.events}
         for field, event in arrived.items():
             # Live events win by arrival. Most of them are in the state already.
             known = self._last.by_field.get(field)
-            if event.seq is None or known is None or event.seq != known.seq:
+            is_known = known is not None and event.seq == known.seq
+            is_replaced = field not in remembered and memory.covers(event.seq or 0)
+            if event.seq is None or not (is_known or is_replaced):
                 self._take(field, event)
 
-    def _drop_replaced(self, remembered: set[str]) -> None:
-        """Drop what Redis has deleted of jobs that it knows, and what version 0.1 left there of earlier attempts."""
-        known = self._last.by_field
+    def _drop_replaced(self, memory: Memory) -> None:
+        """Drop what Redis has deleted of jobs that it knows, and what version 0.1 left there of earlier attempts.
+
+        Only what Redis cannot have forgotten in another way.
+        """
+        known, remembered = self._last.by_field, {field for _, field, _ in memory.events}
         for job_id in {known[field].job_id for field in remembered if field in known}:
             job = self._last.job(job_id)
             assert job is not None
@@ -237,7 +258,11 @@ class Channel:
                 [
                     field
                     for field, entry in job.parts.items()
-                    if (field not in remembered and entry.position > self._complete_since)
+                    if (
+                        field not in remembered
+                        and memory.covers(entry.seq or 0)
+                        and entry.position > self._lacks_until
+                    )
                     or (entry.attempt is not None and entry.attempt < (job.number or 0))
                 ]
             )
@@ -267,17 +292,21 @@ class Channel:
         may rightly accept an earlier attempt than this replica has seen.
         """
         job = self._last.job(event.job_id)
-        number = None if job is None else job.number
-        known = self._unsequenced.get(field) or self._last.by_field.get(field)
-        verdict = judge(number, known, event)
+        known = self._last.by_field.get(field)
+        if event.seq is None:
+            known = self._unsequenced.get(field, known)
+        verdict = judge(None if job is None else job.number, known, event)
         if event.seq is None and not verdict.is_accepted:
             return None
         if verdict is Verdict.BEGINS:
-            if job is not None:
+            if job is not None and event.seq is not None:  # without a seq, Redis still has them for everybody else
                 self._last.drop([other for other in job.parts if other != field])
             for other in [other for other, entry in self._unsequenced.items() if entry.job_id == event.job_id]:
-                del self._unsequenced[other]
-        return self._remember(field, event)
+                if event.seq is not None or self._unsequenced[other].attempt != event.attempt or event.attempt is None:
+                    del self._unsequenced[other]
+        entry = self._remember(field, event)
+        self._forget()
+        return entry
 
     def _remember(self, field: str, event: Event) -> Entry:
         self.position += 1
@@ -295,9 +324,12 @@ class Channel:
             self._from = max(event.seq, self.seq + 1)
         if event.seq > self.seq:
             self.seq = event.seq
+        return entry
+
+    def _forget(self) -> None:
+        """Keep the bounds."""
         for forgotten in self._last.forget():
             self._forgot(forgotten)
-        return entry
 
     def _forgot(self, entry: Entry) -> None:
         self._forgotten_to = max(self._forgotten_to, entry.seq or 0)

@@ -58,15 +58,15 @@ class Job:
 class LastEvents:
     """The entries of a channel. Lives as long as it.
 
-    Invariants: `by_field` is in order of arrival, and `_jobs` has the same entries by job; `_ended` has the jobs that
-    have ended, in the order of their ends.
+    Invariants: `by_field` is in order of arrival; `_jobs` has the same entries by job, and the job that was heard of last
+    is its last; `_ended` has the jobs that have ended, in the order of their ends.
     """
 
     def __init__(self) -> None:
         self.by_field: dict[str, Entry] = {}
         """The last event of each part, by the part's field."""
         self._jobs: dict[str, Job] = {}
-        """Each job that has an entry, by its id."""
+        """Each job that has an entry, by its id, in the order in which they were last heard of."""
         self._ended: dict[str, None] = {}
         """The ids of the jobs that have ended; the first one is forgotten first."""
         self._bytes = 0
@@ -77,10 +77,9 @@ class LastEvents:
 
     def put(self, field: str, event: Event, entry: Entry) -> None:
         """Make `entry` the last event of its part."""
-        job = self._jobs.get(event.job_id)
-        if job is None:
-            job = self._jobs[event.job_id] = Job()
-        elif field in job.parts:
+        job = self._jobs.pop(event.job_id, None) or Job()
+        self._jobs[event.job_id] = job
+        if field in job.parts:
             self._take_out(job, field)
         self.by_field[field] = job.parts[field] = entry  # at the end: in order of arrival
         self._bytes += len(entry.frame)
@@ -90,8 +89,16 @@ class LastEvents:
             job.running += not entry.is_terminal
         if event.attempt is not None and (job.number is None or event.attempt > job.number):
             job.number = event.attempt
+        if entry.is_terminal and (job.own is None or entry is job.own):
+            self._ended.pop(event.job_id, None)  # at the end: in order of the ends
         if entry.is_terminal or event.job_id in self._ended:
             self._settle(event.job_id, job)
+
+    def set_number(self, job_id: str, number: int) -> None:
+        """The job's attempt, where none of its last events may carry it."""
+        job = self._jobs.get(job_id)
+        if job is not None and (job.number is None or number > job.number):
+            job.number = number
 
     def drop(self, fields: Iterable[str]) -> None:
         """Drop the last events of these parts: a later attempt has replaced them."""
@@ -104,13 +111,10 @@ class LastEvents:
     def forget(self) -> Iterator[Entry]:
         """Forget whole jobs until all bounds are kept; give their entries."""
         while len(self._jobs) > MAX_JOBS or len(self.by_field) > MAX_PARTS or self._bytes > MAX_BYTES:
-            job_id = next(iter(self._ended)) if self._ended else min(self._jobs, key=self._heard_at)
+            job_id = next(iter(self._ended or self._jobs))
             entries = dict(self._jobs[job_id].parts)
             self.drop(entries)
             yield from entries.values()
-
-    def _heard_at(self, job_id: str) -> int:
-        return max(entry.position for entry in self._jobs[job_id].parts.values())
 
     def _take_out(self, job: Job, field: str) -> None:
         entry = job.parts.pop(field)

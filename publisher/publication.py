@@ -114,7 +114,7 @@ class Publication(NamedTuple):
             payload=with_trace(_payload(checked, asks_next=least_attempt is not None), context),
             field=job_field(checked.job_id, checked.sentence_id),
             attempt=_attempt(checked) if least_attempt is None else f"+{least_attempt}",
-            progress=checked.progress if isinstance(checked, Progress) else "",
+            progress=(checked.progress or 0) if isinstance(checked, Progress) else "",  # -0.0 is 0
             project_id=project_id,
             event=checked,
         )

@@ -32,6 +32,33 @@ local key, field, attempt, progress = KEYS[1], ARGV[3], ARGV[4], ARGV[5]
 -- A part of this size may stand 10,000 times within the bound of bytes, so the bytes of smaller ones are not counted.
 local SMALL = 838
 
+-- The largest number that an attempt may have, and above every seq of a clock.
+local MAX = 9007199254740991
+
+-- An attempt that this script wrote, or nil: others may have written anything.
+local function attempt_of(value)
+  local number = tonumber(value)
+  return number and number >= 0 and number <= MAX and number % 1 == 0 and number or nil
+end
+
+-- A part's last event, or nil if it cannot be read.
+local function decoded(text)
+  local readable, event = pcall(cjson.decode, text)
+  return readable and type(event) == 'table' and event or nil
+end
+
+-- A job's attempt and its sentences, or nil.
+local function read_header(text)
+  local digits, count = match(text or '', '^(%d*):(%d+)$')
+  local number = attempt_of(digits)
+  if not count or #count > 9 or (digits ~= '' and not number) then return nil end
+  return number, tonumber(count)
+end
+
+local function header_of(number, sentences)
+  return (number and string.format('%.0f', number) or '') .. ':' .. sentences
+end
+
 -- What is known: of the project, of the part, and only where that does not decide, of the job.
 
 local is_numbered, is_own = attempt ~= '', string.byte(field, -1) == 10
@@ -48,7 +75,7 @@ else
 end
 local known_seq, last, header = tonumber(known[1]), known[2], known[3]
 -- What no clock gave, somebody else wrote; it must not stop the project by being the last seq there can be.
-if known_seq and not (known_seq < 9007199254740991) then known_seq = nil end
+if known_seq and not (known_seq < MAX) then known_seq = nil end
 
 -- The rules for attempts; publisher/job_rules.py has them in Python.
 
@@ -62,9 +89,10 @@ if is_numbered and last and find(last, ',"type":"progress",', 24, true) == 24 th
   if colon and (find(last, '{', 2, true) or colon) >= colon then
     local before, percent = match(last, '^(%d+),"progress":([^,}]+)', colon + 1)
     reached = before == attempt and tonumber(percent)
+    -- It allows, and never refuses: what somebody else wrote may only look like this.
+    if reached and progress ~= '' and reached > tonumber(progress) then reached = nil end
   end
 end
-if reached and progress ~= '' and reached > tonumber(progress) then return nil end
 
 local begins = false -- does the event begin an attempt, which replaces everything else of the job?
 local answer -- the number that was asked for
@@ -77,39 +105,35 @@ if (is_numbered and not reached) or (not is_numbered and last and (is_zero or fi
   if not job then
     job = sub(field, 1, find(field, '\n', 1, true) - 1)
     header_field = '\t' .. job
-    header = call('HGET', key, header_field)
+    header = call('HMGET', key, header_field)[1]
   end
-  if last then
-    local readable, value = pcall(cjson.decode, last)
-    event = readable and type(value) == 'table' and value or {}
-  end
-  if header then
-    local digits, count = match(header, '^(%d*):(%d+)$')
-    number, sentences = tonumber(digits), tonumber(count) or 0
+  if last then event = decoded(last) end
+  local last_number = event and attempt_of(event.attempt)
+  number, sentences = read_header(header)
+  if sentences then
     has_others = sentences > 0 or not is_own
   else -- a new job, or one without sentences, or one written by version 0.1
-    local own = not is_own and call('HGET', key, job .. '\n')
-    number = event and tonumber(event.attempt)
-    if own then
-      local readable, value = pcall(cjson.decode, own)
-      local own_number = readable and type(value) == 'table' and tonumber(value.attempt)
-      if own_number and own_number > (number or -1) then number = own_number end
-    end
+    header = false
+    local own = not is_own and call('HMGET', key, job .. '\n')[1]
+    local own_event = own and decoded(own)
+    number = own_event and attempt_of(own_event.attempt)
     has_others = last or own
   end
+  -- Version 0.1 writes no headers, so its event may carry more than the header says.
+  if last_number and last_number > (number or -1) then number = last_number end
 
   if not is_numbered then
-    begins = is_zero and (event.type ~= 'progress' or (tonumber(event.progress) or 0) > 0)
+    begins = is_zero and event and event.type and (event.type ~= 'progress' or (tonumber(event.progress) or 0) > 0)
   elseif sub(attempt, 1, 1) == '+' then
     local least = tonumber(attempt)
-    number = number and number >= least and number + 1 or least
+    number = math.min(number and number >= least and number + 1 or least, MAX)
     answer, begins = number, true
   else
     local given = tonumber(attempt)
     if number and given < number then return { 0, number } end
     if not number or given > number then
       number, begins = given, true
-    elseif event and tonumber(event.attempt) == given then
+    elseif last_number == given then
       if event.type ~= 'progress' then return nil end
       if progress ~= '' and tonumber(progress) < (tonumber(event.progress) or 0) then return nil end
     end
@@ -117,8 +141,7 @@ if (is_numbered and not reached) or (not is_numbered and last and (is_zero or fi
 
   local is_new_sentence = not is_own and (begins or not last)
   if is_new_sentence or (begins and sentences) or (number and not is_numbered and not header) then
-    local count = (begins and 0 or sentences or 0) + (is_new_sentence and 1 or 0)
-    new_header = (number and string.format('%.0f', number) or '') .. ':' .. count
+    new_header = header_of(number, (begins and 0 or sentences or 0) + (is_new_sentence and 1 or 0))
   end
 end
 
@@ -138,6 +161,30 @@ local event = '{"seq":' .. seq_text .. ',' .. sub(ARGV[2], 2)
 if answer then
   local first, last_byte = find(event, ',"attempt":"next"', 1, true)
   event = sub(event, 1, first + 10) .. string.format('%.0f', answer) .. sub(event, last_byte + 1)
+end
+
+-- What the attempt replaces goes first: where the event cannot be remembered, late viewers must not be shown what came
+-- before it. An error here comes again below. In calls of at most 1,000 names: `unpack` has a limit.
+if begins and has_others then
+  local replaced, prefix = {}, job .. '\n'
+  local names = redis.pcall('HKEYS', key)
+  if names.err then -- a user with the rights that version 0.1 needed
+    names = {}
+    local all = call('HGETALL', key)
+    for i = 1, #all, 2 do names[#names + 1] = all[i] end
+  end
+  for _, name in ipairs(names) do
+    if name ~= field and sub(name, 1, #prefix) == prefix then replaced[#replaced + 1] = name end
+  end
+  for first = 1, #replaced, 1000 do
+    redis.pcall('HDEL', key, unpack(replaced, first, math.min(first + 999, #replaced)))
+  end
+end
+
+-- Is the part new? Of a sentence without an attempt, HSET tells by how many fields it added, but in a new hash.
+local is_new_part = not last
+if not is_numbered and not is_own and not known_seq then
+  is_new_part = not call('HMGET', key, field)[1]
 end
 
 -- A Redis whose memory is full, say, remembers nothing new (hence pcall); viewers are to see the event all the same.
@@ -177,38 +224,30 @@ if not known_seq or seq == known_seq + 1 or known_seq < seq - seq % 60000000 the
   call('EXPIRE', key, ARGV[7])
 end
 
--- Is the part new? Of a sentence without an attempt, HSET tells by how many fields it added; `from` is one in a new hash.
-local is_new_part = not last
 if not is_numbered and not is_own then
-  is_new_part = added > (known_seq and 0 or 2)
+  if known_seq then is_new_part = added > 0 end
   if is_new_part then
-    header_field = '\t' .. sub(field, 1, find(field, '\n', 1, true) - 1)
-    header = call('HGET', key, header_field)
-    if not header then
-      local own = call('HGET', key, sub(header_field, 2) .. '\n')
-      local readable, value = pcall(cjson.decode, own or '')
-      local number = readable and type(value) == 'table' and tonumber(value.attempt)
-      header = (number and string.format('%.0f', number) or '') .. ':0'
+    local id = sub(field, 1, find(field, '\n', 1, true) - 1)
+    local texts = call('HMGET', key, '\t' .. id, id .. '\n')
+    local number, sentences = read_header(texts[1])
+    if not sentences then
+      local own = texts[2] and decoded(texts[2])
+      number, sentences = own and attempt_of(own.attempt), 0
     end
-    local digits, count = match(header, '^(%d*):(%d+)$')
-    call('HSET', key, header_field, (digits or '') .. ':' .. (tonumber(count) or 0) + 1)
-  end
-end
-
--- What the attempt replaces, in calls of at most 1,000 names: `unpack` has a limit.
-if begins and has_others then
-  local replaced, prefix = {}, job .. '\n'
-  for _, name in ipairs(call('HKEYS', key)) do
-    if name ~= field and sub(name, 1, #prefix) == prefix then replaced[#replaced + 1] = name end
-  end
-  for first = 1, #replaced, 1000 do
-    call('HDEL', key, unpack(replaced, first, math.min(first + 999, #replaced)))
+    call('HSET', key, '\t' .. id, header_of(number, sentences + 1))
   end
 end
 
 -- The bounds. A check reads the whole hash, so it says when the next one is needed. Up to 1,125 fields none is.
-local is_due = is_new_part and call('HLEN', key) > 1125 and call('HINCRBY', key, 'left', -1) < 0
-if #event > SMALL and call('HINCRBY', key, 'left_bytes', -#event) < 0 then is_due = true end
+local is_due = false
+if is_new_part or #event > SMALL then
+  local function use(name, amount)
+    local left = (tonumber(call('HMGET', key, name)[1]) or 0) - amount
+    if left >= 0 and left < MAX then call('HSET', key, name, string.format('%.0f', left)) else is_due = true end
+  end
+  if is_new_part and call('HLEN', key) > 1125 then use('left', 1) end
+  if #event > SMALL then use('left_bytes', #event) end
+end
 if is_due then
   local jobs, list, parts, bytes = {}, {}, 0, 0
   local all = call('HGETALL', key)
@@ -223,9 +262,10 @@ if is_due then
       end
       local part_seq, kind = match(value, '^{"seq":(%d+),"type":"([%l_]+)"')
       part_seq = tonumber(part_seq) or 0
+      if part_seq > MAX then part_seq = 0 end
       if not kind then
-        local readable, event_of_others = pcall(cjson.decode, value)
-        kind = readable and type(event_of_others) == 'table' and event_of_others.type
+        local event_of_others = decoded(value)
+        kind = event_of_others and event_of_others.type
       end
       each.names[#each.names + 1] = name
       each.bytes = each.bytes + #name + #value
@@ -255,13 +295,12 @@ if is_due then
   for first = 1, #names, 1000 do
     call('HDEL', key, unpack(names, first, math.min(first + 999, #names)))
   end
-  if #names > 0 then
-    from = math.max(from, tonumber(call('HGET', key, 'from')) or 0)
-    call('HSET', key, 'from', string.format('%.0f', from))
-  end
+  local beginning = tonumber(call('HMGET', key, 'from')[1])
+  if beginning and beginning < from then call('HSET', key, 'from', string.format('%.0f', from)) end
   -- No bound can be passed before so many parts and bytes were added, and a little more: at a bound, the slack spreads
-  -- the cost of a check over 125 new parts or a megabyte.
-  left = math.min(most_jobs - left, most_parts - parts) + 125
+  -- the cost of a check over 125 new parts or a megabyte. Parts are not counted until there are 1,125 fields.
+  local uncounted = math.max(0, 1125 - call('HLEN', key))
+  left = math.min(most_jobs - left, most_parts - parts) + 125 - uncounted
   call('HSET', key, 'left', left, 'left_bytes', string.format('%.0f', most_bytes - bytes + 1048576))
 end
 
