@@ -119,7 +119,7 @@ class Channel:
         for payload in payloads:
             try:
                 if len(payload) > MAX_PAYLOAD_BYTES:
-                    raise ValueError("too long")
+                    raise ValueError(f"it has more than {MAX_PAYLOAD_BYTES} bytes")
                 event = event_from_json(payload)
             except ValueError as error:
                 self.bad_payloads += 1
@@ -259,9 +259,7 @@ class Channel:
                     field
                     for field, entry in job.parts.items()
                     if (
-                        field not in remembered
-                        and memory.covers(entry.seq or 0)
-                        and entry.position > self._lacks_until
+                        field not in remembered and memory.covers(entry.seq or 0) and entry.position > self._lacks_until
                     )
                     or (entry.attempt is not None and entry.attempt < (job.number or 0))
                 ]

@@ -14,6 +14,7 @@ from gateway.counters import Counters
 from gateway.feed.observer import Feed, FeedObserver, Remembered
 from gateway.settings import Settings
 from gateway.tracing import tracing
+from publisher.events import why_unreadable
 from publisher.names import redis_channel_of
 
 logger = logging.getLogger("gateway.hub")
@@ -23,6 +24,7 @@ logger = logging.getLogger("gateway.hub")
 DOUBT_BEFORE_US = 6_000_000
 DOUBT_AFTER_US = 3_000_000
 MAX_HANDOVERS = 64  # failovers that are kept in mind
+LOG_PAUSE_SECONDS = 60.0  # between two lines on events that cannot be read
 
 
 class Viewer(Protocol):
@@ -95,6 +97,10 @@ class Hub:
         """The number of payloads that Redis brought for watched projects."""
         self.payloads_dropped = 0
         """The number of bad payloads of projects that were let go."""
+        self._bad_payload_logged_at = -math.inf
+        """When a line on events that cannot be read was logged, on the monotonic clock."""
+        self._bad_payloads_logged = 0
+        """`bad_payloads` at that moment."""
         self.catch_ups = 0
         """The number of times that a project or a client was given what it had missed."""
         self._stale_seconds = 0.0
@@ -162,6 +168,8 @@ class Hub:
         position = channel.position
         started_ns = 0 if self._tracing is None else time.time_ns()
         frames = channel.receive(payloads)
+        if channel.bad_payload_error is not None:
+            self._log_bad_payload(channel, channel.bad_payload_error)
         if frames and (keeping_up := [socket for socket in project.viewers if not socket.is_behind]):
             for socket in keeping_up:
                 socket.write(frames)
@@ -182,6 +190,8 @@ class Hub:
         channel = project.channel
         position = channel.position
         channel.load(remembered, memory_id=memory_id, now=_now())
+        if channel.bad_payload_error is not None:
+            self._log_bad_payload(channel, channel.bad_payload_error)
         if project.viewers and (frames := channel.catch_up(position)):
             self.catch_ups += 1
             for socket in project.viewers:
@@ -190,6 +200,17 @@ class Hub:
                     socket.write(frames)
         for viewer in list(project.waiting):
             viewer.on_ready(project)
+
+    def _log_bad_payload(self, channel: Channel, error: ValueError) -> None:
+        """Say why an event was not delivered, a newer publisher's say; once a minute for all projects."""
+        channel.bad_payload_error = None
+        now, count = time.monotonic(), self.bad_payloads
+        if now - self._bad_payload_logged_at >= LOG_PAUSE_SECONDS:
+            others = count - self._bad_payloads_logged - 1
+            self._bad_payload_logged_at, self._bad_payloads_logged = now, count
+            more = f" ({others} more since the last such line)" if others > 0 else ""
+            text = "Project %s: an event cannot be read and is not delivered%s: %.300s"
+            logger.warning(text, channel.project_id, more, why_unreadable(error))
 
     def on_refused(self, redis_channel: str) -> None:
         if (project := self._project_at(redis_channel)) is not None:

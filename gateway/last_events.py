@@ -58,8 +58,8 @@ class Job:
 class LastEvents:
     """The entries of a channel. Lives as long as it.
 
-    Invariants: `by_field` is in order of arrival; `_jobs` has the same entries by job, and the job that was heard of last
-    is its last; `_ended` has the jobs that have ended, in the order of their ends.
+    Invariants: `by_field` is in order of arrival; `_jobs` has the same entries by job, in the order in which the jobs
+    were last heard of; `_ended` has the jobs that have ended, in the order of their ends.
     """
 
     def __init__(self) -> None:

@@ -45,7 +45,9 @@ class Accepted(CamelModel):
     """Every event was handed to Redis."""
 
     seqs: list[int | None]
-    """The seq of each event, in order; null if the rule for attempts refused it, or with replay off."""
+    """The seq of each event, in order; null if the rules for attempts refused it, or with replay off."""
+    attempts: list[int | None]
+    """The attempt of each event, in order, as it was given or as Redis numbered it; null for an event without one."""
 
     @property
     def answer(self) -> Answer:
@@ -126,7 +128,7 @@ class Publishing:
 
     async def answer(self, post: Post) -> Answer:
         try:
-            answer = Accepted(seqs=await self._publish(post)).answer
+            answer = (await self._publish(post)).answer
         except Refused as refused:
             answer = refused.answer
         except asyncio.CancelledError:
@@ -137,7 +139,7 @@ class Publishing:
         self.requests[answer.status] += 1
         return answer
 
-    async def _publish(self, post: Post) -> list[int | None]:
+    async def _publish(self, post: Post) -> Accepted:
         if post.method != "POST":
             raise Refused(405, PublishCode.METHOD_NOT_ALLOWED, "Use POST to send events.", allow="POST")
         if self._is_draining():
@@ -241,21 +243,27 @@ class Publishing:
             raise Refused(422, PublishCode.BAD_EVENTS, sentence, errors)
         return publications
 
-    async def _send(self, publications: list[Publication]) -> list[int | None]:
+    async def _send(self, publications: list[Publication]) -> Accepted:
         deadline = time.monotonic() + GIVE_UP_SECONDS
         seqs: list[int | None] = []
+        attempts: list[int | None] = []
         for start in range(0, len(publications), SLICE):
             seconds = max(0.0, deadline - time.monotonic())
             part = publications[start : start + SLICE]
             try:
-                sent = (await send(self._publisher, part, strict=True, seconds=seconds)).seqs
+                sent = await send(self._publisher, part, strict=True, seconds=seconds)
             except SEND_ERRORS as error:  # the publisher has logged it, at most once a minute
                 raise self._not_sent(error) from None
-            refused = sent.count(None) if self._publisher.replay else 0
+            refused = sent.seqs.count(None) if self._publisher.replay else 0
             self.refused += refused
-            self.accepted += len(sent) - refused
-            seqs += sent
-        return seqs
+            self.accepted += len(part) - refused
+            seqs += sent.seqs
+            for index, publication in enumerate(part):
+                given = publication.attempt
+                attempts.append(
+                    given if isinstance(given, int) else sent.sent[index].attempt if index in sent.sent else None
+                )
+        return Accepted(seqs=seqs, attempts=attempts)
 
     @staticmethod
     def _not_sent(error: Exception) -> Refused:

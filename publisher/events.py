@@ -201,8 +201,16 @@ _MODELS = (Progress, JobComplete, JobFailed)  # a tuple: each isinstance would b
 event_from_json: Callable[[bytes], Event] = _event.validator.validate_json
 """Read one event; raises pydantic's `ValidationError`, a `ValueError`, for anything else.
 
-A gateway calls it for every event it receives, so the error is not put into words: nobody reads it.
+A gateway calls it for every event it receives, so the error is not put into words: `why_unreadable` does, if asked.
 """
+
+
+def why_unreadable(error: ValueError) -> str:
+    """Why `event_from_json` refused a payload, without any of its values."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    kinds = {details["type"] for details in error.errors(include_url=False, include_input=False)}
+    return "it is not JSON" if "json_invalid" in kinds else str(event_error(error, RULES))
 
 
 def event_or_none(payload: bytes | None) -> Event | None:

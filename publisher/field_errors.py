@@ -63,15 +63,15 @@ def _sentence(details: Mapping[str, Any], rule: str | None) -> str:
     if kind in {"missing", "union_tag_not_found"}:
         return f"is required and {must}"
     if kind == "union_tag_invalid":
-        value = value["type"]
+        value = details["input"]["type"]
     name = "None" if value is None else type(value).__name__
-    detail = _detail(details)
+    detail = _detail(details, value)
     return f"{must}, got {name} ({detail})" if detail else f"{must}, got {name}"
 
 
-def _detail(details: Mapping[str, Any]) -> str:
+def _detail(details: Mapping[str, Any], value: Any) -> str:
     """What is wrong with a value of the right type, without the value; empty where the type says enough."""
-    kind, value = details["type"], details["input"]
+    kind = details["type"]
     if kind in {"too_long", "too_deep", "not_json"}:
         return str(details["ctx"]["detail"])
     if kind in _NUMBER_KINDS or (type(value) is int and kind.startswith("float_")):  # the latter: too big for a float

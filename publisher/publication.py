@@ -137,6 +137,13 @@ class Publication(NamedTuple):
         """The event in a few words, for a log line; without its `message` or `error`."""
         return f"{self.event.type} of job {self.event.job_id!r} in project {self.project_id!r}"
 
+    @property
+    def payload_for_no_script(self) -> bytes:
+        """The payload where replay is off: nobody remembers a number, so the next attempt is the least one."""
+        if not isinstance(self.attempt, str) or not self.attempt:
+            return self.payload
+        return self.payload.replace(b',"attempt":"next",', b',"attempt":%d,' % int(self.attempt), 1)
+
     def evalsha(self, verb: str = "PUBLISH") -> bytes:
         """The whole command in Redis' protocol. Takes 2 us; redis-py needs 5."""
         key, channel = self.key.encode(), self.redis_channel.encode()

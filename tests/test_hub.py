@@ -108,6 +108,64 @@ async def test_what_comes_for_a_project_that_nobody_knows_is_dropped() -> None:
     assert hub.events_received == 0
 
 
+# Events that cannot be read
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        (b'{"type":"job_paused","jobId":"hunter2","jobType":"audio"}', "type: must be 'progress', 'job_complete' or"),
+        (b'{"type":"progress","jobId":"a","jobType":"hunter2 x","progress":1}', "jobType: must be 1 to 64 of"),
+        (b'{"type":"progress","jobId":"a","jobType":"x","attempt":"next","progress":1}', "attempt: must be a whole"),
+        (
+            b'{"type":"progress","jobId":"a","jobType":"x","progress":1,"data":["hunter2"]}',
+            "data: must be a JSON object",
+        ),
+        (b'["hunter2"]', "event: must be a JSON object"),
+        (b"hunter2", "it is not JSON"),
+        (b"\xff", "it is not JSON"),
+        (b'"hunter2' + b" " * 70_000 + b'"', "it has more than 65536 bytes"),
+    ],
+)
+@pytest.mark.parametrize("comes", ["live", "loaded"])
+async def test_an_event_that_cannot_be_read_is_logged_with_its_project_and_the_reason_and_no_value(
+    payload: bytes, why: str, comes: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    client.subscribe("p")
+    if comes == "live" or len(payload) > 65_536:
+        hub.on_loaded("project:p", {})
+        hub.on_events({NAME: [payload, progress("b", 1, 12)]})
+    else:
+        hub.on_loaded("project:p", {b"a\n": payload} | state(progress("b", 1, 12)))
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("Project p: an event cannot be read and is not delivered: ")
+    assert why in line
+    assert "hunter2" not in line
+    assert hub.bad_payloads == 1
+    assert client.told()[-1]["jobId"] == "b"
+
+
+async def test_events_that_cannot_be_read_are_one_line_a_minute_that_counts_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, _ = new_hub()
+    for project in ("p", "q"):
+        FakeClient(hub).subscribe(project)
+        hub.on_loaded(f"project:{project}", {})
+    now = time.monotonic()
+    for later in (0, 10, 59.9, 60.1):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: now + later)
+        hub.on_events({NAME: [b"junk", b"junk"]})
+        hub.on_events({b"project:q": [b"junk"]})
+    first, second = [record.getMessage() for record in caplog.records]
+    beginning = "Project p: an event cannot be read and is not delivered"
+    assert first == f"{beginning} (1 more since the last such line): it is not JSON"
+    assert second == f"{beginning} (8 more since the last such line): it is not JSON"
+    assert hub.bad_payloads == 12
+
+
 # What nobody thought of
 
 

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from gateway.channel import Channel, ChannelState
+from gateway.frames import payloads
 from publisher.events import event_from_json
+from publisher.job_rules import Verdict, judge
 from publisher.publication import BOUNDS, SCRIPT, Publication, Sent
 from tests.contract.processes import RedisServer
 from tests.job_cases import Given, Model, State, cases, full, rounded, state_of
@@ -87,10 +90,116 @@ events = st.one_of(progresses, progresses, ends).map(
 )
 
 
-@given(st.lists(events, max_size=40))
-@settings(deadline=None)
-def test_the_script_and_the_rules_agree(redis_server: RedisServer, published: list[Given]) -> None:
-    script, model = Script(redis_server.port), Model()
-    for event in published:
-        assert script.publish(event) == as_script(model.publish(event)), json.dumps(event)
-        assert rounded(script.state()) == rounded(model.state()), json.dumps(event)
+# What stands between two events: a replica loses Redis, or is back.
+breaks = st.sampled_from(["", "", "", "", "lose", "load"])
+steps = st.lists(st.tuples(events, breaks), max_size=40)
+
+
+def channel_state(channel: Channel) -> State:
+    """As a viewer who comes to this replica now is given it."""
+    jobs: dict[str, dict[str, Any]] = {}
+    for payload in payloads(channel.replay(0)):
+        event = event_from_json(payload)
+        jobs.setdefault(event.job_id, {})[event.sentence_id or ""] = event
+    return {job_id: state_of(parts) for job_id, parts in jobs.items()}
+
+
+def loaded(remembered: Mapping[bytes, bytes]) -> Channel:
+    channel = Channel("p")
+    channel.load(remembered, memory_id=b"m")
+    return channel
+
+
+class Comparison:
+    """The script on a real server, the rules, and three channels: one that hears everything, one that loses Redis now
+    and then, and one that begins after each event."""
+
+    def __init__(self, port: int) -> None:
+        self.script, self.model = Script(port), Model()
+        client: Any = self.script.redis  # redis-py's types are incomplete
+        self.pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self.pubsub.subscribe("project:p")
+        assert self.pubsub.get_message(timeout=5) is None
+        self.live, self.now_and_then = loaded({}), loaded({})
+
+    def remembered(self) -> Mapping[bytes, bytes]:
+        state: Any = self.script.redis.hgetall(KEY)
+        return cast(Mapping[bytes, bytes], state)
+
+    def step(self, event: Given, what: str) -> None:
+        answer = self.script.publish(event)
+        assert answer == as_script(self.model.publish(event)), json.dumps(event)
+        if answer not in ("refused", "replaced"):
+            message = self.pubsub.get_message(timeout=5)
+            self.live.receive([message["data"]])
+            if self.now_and_then.state is ChannelState.LIVE:
+                self.now_and_then.receive([message["data"]])
+        if what == "lose":
+            self.now_and_then.begin_load(lost_at=1)
+        elif what == "load" and self.now_and_then.state is ChannelState.LOADING:
+            self.now_and_then.load(self.remembered(), memory_id=b"m", now=2)
+        self.compare(json.dumps(event))
+
+    def compare(self, what: str) -> None:
+        expected = rounded(self.model.state())
+        assert rounded(self.script.state()) == expected, what
+        assert rounded(channel_state(self.live)) == expected, what
+        assert rounded(channel_state(loaded(self.remembered()))) == expected, what
+        if self.now_and_then.state is ChannelState.LIVE:
+            assert rounded(channel_state(self.now_and_then)) == expected, what
+
+    def play(self, published: list[tuple[Given, str]]) -> None:
+        try:
+            for event, what in published:
+                self.step(event, what)
+        finally:
+            self.pubsub.close()
+            self.script.redis.close()
+
+
+@given(steps)
+@settings(max_examples=2 * settings().max_examples)
+def test_the_script_the_rules_and_channels_agree(redis_server: RedisServer, published: list[tuple[Given, str]]) -> None:
+    Comparison(redis_server.port).play(published)
+
+
+def keeps_what_a_later_attempt_replaces(*arguments: Any) -> Verdict:
+    verdict = judge(*arguments)
+    return Verdict.NEWS if verdict is Verdict.BEGINS else verdict
+
+
+def lets_a_progress_go_down(*arguments: Any) -> Verdict:
+    verdict = judge(*arguments)
+    return Verdict.NEWS if verdict is Verdict.LOWER else verdict
+
+
+@pytest.mark.parametrize(
+    ("where", "broken"),
+    [("gateway.channel", keeps_what_a_later_attempt_replaces), ("tests.job_cases", lets_a_progress_go_down)],
+)
+def test_control_one_broken_rule_is_found(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, where: str, broken: Any
+) -> None:
+    monkeypatch.setattr(f"{where}.judge", broken)
+
+    @given(steps)
+    @settings(phases=[Phase.generate], max_examples=500, database=None)
+    def compare(published: list[tuple[Given, str]]) -> None:
+        Comparison(redis_server.port).play(published)
+
+    with pytest.raises(AssertionError):
+        compare()
+
+
+def test_control_a_channel_that_drops_nothing_when_it_is_back_is_found(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Channel, "_drop_replaced", lambda *_: None)
+
+    @given(steps)
+    @settings(phases=[Phase.generate], max_examples=500, database=None)
+    def compare(published: list[tuple[Given, str]]) -> None:
+        Comparison(redis_server.port).play(published)
+
+    with pytest.raises(AssertionError):
+        compare()

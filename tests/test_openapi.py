@@ -15,8 +15,9 @@ from gateway.codes import PublishCode
 from gateway.publishing import STATUSES, Accepted, BadField, PublishError, Refused
 from gateway.schema import AsSent, Documented
 from gateway.settings import MIN_KEY_CHARACTERS, Settings
-from publisher.events import JobComplete, JobFailed, Progress, check_event
+from publisher.events import NEXT, JobComplete, JobFailed, Progress
 from publisher.names import PROJECT_ID_PATTERN, PROJECT_ID_RULE
+from publisher.publication import Publication
 from tests.contract.events import complete, failed, progress
 from tests.starlette_client import TestClient
 
@@ -51,6 +52,10 @@ def schema_of(model: type[Any], generator: type[GenerateJsonSchema]) -> dict[str
 def test_the_events_are_those_of_the_models(model: Any) -> None:
     expected = schema_of(model, AsPosted)
     del expected[model.__name__]["properties"]["seq"]  # the answer has it
+    if model is Progress:
+        attempt = expected["Progress"]["properties"]["attempt"]
+        attempt["anyOf"].insert(1, {"const": NEXT, "type": "string"})
+        attempt["description"] += " `next` begins the next one, which the answer numbers."
     assert {name: SCHEMAS[name] for name in expected} == expected
     mapping = SCHEMAS["Event"]["discriminator"]["mapping"]
     assert mapping[model.model_fields["type"].default] == f"#/components/schemas/{model.__name__}"
@@ -121,7 +126,7 @@ def test_its_examples_are_events() -> None:
         value = example["value"]
         assert is_body(value)
         for event in value if isinstance(value, list) else [value]:
-            check_event(event)
+            Publication.of("p", event, "")
 
 
 GOOD = [
@@ -131,6 +136,8 @@ GOOD = [
     failed("j"),
     progress("j") | {"unheard": "of"},
     progress("j", message=None, sentenceId=None, attempt=None),
+    progress("j", jobType="my.own:type-1", attempt="next", data={"voice": [2, {"of": 5}]}),
+    failed("j") | {"reason": "cancelled", "data": {}},
 ]
 BAD = [
     {},
@@ -141,12 +148,17 @@ BAD = [
     progress("j") | {"progress": None},
     {"jobId": "j", "jobType": "audio", "progress": 1},
     {"type": "job_failed", "jobId": "j", "jobType": "audio"},
+    progress("j", jobType="two words"),
+    progress("j", attempt="last"),
+    complete("j") | {"attempt": "next"},
+    progress("j", data=[1]),
+    failed("j") | {"reason": "sad"},
 ]
 
 
 @pytest.mark.parametrize("event", GOOD, ids=str)
 def test_what_is_an_event_to_the_publisher_is_one_here(event: dict[str, Any]) -> None:
-    check_event(event)
+    Publication.of("p", event, "")
     assert is_body(event)
     assert is_body([event, event])
 
@@ -154,7 +166,7 @@ def test_what_is_an_event_to_the_publisher_is_one_here(event: dict[str, Any]) ->
 @pytest.mark.parametrize("event", BAD, ids=str)
 def test_what_is_none_is_none_here(event: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
-        check_event(event)
+        Publication.of("p", event, "")
     assert not is_body(event)
     assert not is_body([GOOD[0], event])
 
@@ -167,7 +179,7 @@ def test_the_answers_fit_their_descriptions() -> None:
     def described(status: int, body: bytes) -> bool:
         return fits(json.loads(body), POST["responses"][str(status)]["content"]["application/json"]["schema"])
 
-    assert described(202, Accepted(seqs=[1, None]).answer.body)
+    assert described(202, Accepted(seqs=[1, None], attempts=[None, 0]).answer.body)
     errors = [BadField(index=0, field="progress", message="m"), BadField(message="m")]
     assert described(422, Refused(422, PublishCode.BAD_EVENTS, "m", errors).answer.body)
     assert described(503, Refused(503, PublishCode.REDIS_UNAVAILABLE, "m").answer.body)

@@ -61,7 +61,7 @@ class Api:
         answer = await self.post(events, **more)
         assert answer.status_code == 202, answer.text
         assert answer.headers["content-type"] == "application/json"
-        assert answer.json().keys() == {"seqs"}
+        assert answer.json().keys() == {"seqs", "attempts"}
         seqs: list[int | None] = answer.json()["seqs"]
         return seqs
 
@@ -130,7 +130,8 @@ class FakeRedis:
         if self.error is not None:
             raise self.error
         self.sent.append(list(publications))
-        return SimpleNamespace(seqs=list(range(1, len(publications) + 1)))
+        seqs = list(range(1, len(publications) + 1))
+        return SimpleNamespace(seqs=seqs, sent={})
 
 
 @pytest.fixture
@@ -203,6 +204,53 @@ async def test_what_the_attempt_rule_refuses_is_null_and_keeps_its_place(api: Ap
     assert await api.seqs(progress("j", 10, attempt=1)) == [None]
     counters = await api.counters()
     assert (counters["gateway_published_totalaccepted"], counters["gateway_published_totalrefused"]) == (2, 2)
+
+
+async def test_the_answer_has_the_attempt_of_each_event_given_or_by_redis(api: Api, redis_server: RedisServer) -> None:
+    events = [
+        progress("j", 0, attempt="next"),
+        complete("j", attempt=0),
+        progress("j", 0, attempt="next"),
+        progress("j", 5, attempt=0),
+        progress("j", 5),
+        progress("k", 0, attempt=7),
+        progress("k", 0, attempt="next", sentenceId="s"),
+    ]
+    with heard(redis_server, f"project:{api.project}") as read:
+        answer = (await api.post(events)).json()
+        assert answer["attempts"] == [0, 0, 1, 0, None, 7, 8]
+        assert [seq is None for seq in answer["seqs"]] == [False, False, False, True, False, False, False]
+        assert [event.get("attempt") for event in read(6)] == [0, 0, 1, None, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        (progress("j", attempt="last"), "attempt"),
+        (progress("j", attempt="NEXT"), "attempt"),
+        (progress("j", attempt=["next"]), "attempt"),
+        (complete("j", attempt="next"), "attempt"),
+        (failed("j", attempt="next"), "attempt"),
+        (progress("j", jobType="two words"), "jobType"),
+        (progress("j", data={"x": "x" * 8_200}), "data"),
+        (progress("j", data=["x"]), "data"),
+        (failed("j", reason="sad"), "reason"),
+    ],
+)
+async def test_a_field_of_the_new_rules_that_does_not_fit_is_named(api: Api, event: dict[str, Any], field: str) -> None:
+    (bad,) = error(await api.post(event), 422, "bad_events")["errors"]
+    assert bad["field"] == field
+    assert "must be" in bad["message"]
+
+
+async def test_with_replay_off_the_next_attempt_is_the_first(
+    api_of: Callable[..., Api], redis_server: RedisServer
+) -> None:
+    """Nobody remembers a number, and viewers must be able to read the event."""
+    api = api_of(replay=False)
+    with heard(redis_server, f"project:{api.project}") as read:
+        assert await api.seqs(progress("j", 0, attempt="next")) == [None]
+        assert read(1)[0]["attempt"] == 0
 
 
 async def test_with_replay_off_every_seq_is_null_and_the_event_is_sent(
@@ -431,7 +479,7 @@ BAD_EVENTS: list[tuple[dict[str, Any], set[str]]] = [
     (EVENT | {"jobId": 7}, {"jobId"}),
     ({"type": "progress", "job_id": "", "job_type": "audio", "progress": 1}, {"jobId"}),
     (EVENT | {"sentenceId": "\u2028"}, {"sentenceId"}),
-    (EVENT | {"jobType": "Audio"}, {"jobType"}),
+    (EVENT | {"jobType": "two words"}, {"jobType"}),
     (EVENT | {"progress": 100.5}, {"progress"}),
     (EVENT | {"progress": -1}, {"progress"}),
     (EVENT | {"progress": None}, {"progress"}),
@@ -462,7 +510,7 @@ async def test_a_bad_event_is_422_and_names_each_field_once(
 
 
 async def test_in_a_list_every_bad_event_is_named_by_its_index_and_none_is_sent(api: Api, fake: FakeRedis) -> None:
-    events = [EVENT, EVENT | {"progress": 101}, EVENT, 5, [EVENT], None, EVENT | {"jobId": "", "jobType": "x"}]
+    events = [EVENT, EVENT | {"progress": 101}, EVENT, 5, [EVENT], None, EVENT | {"jobId": "", "jobType": "2"}]
     errors = error(await api.post(events), 422, "bad_events")["errors"]
     named = [(one["index"], one.get("field")) for one in errors]
     assert named == [(1, "progress"), (3, None), (4, None), (5, None), (6, "jobId"), (6, "jobType")]

@@ -221,7 +221,7 @@ def _send_to(
     if replay:
         commands = [batch[index].evalsha(routes.verb) for index in indexes]
     else:
-        commands = [(routes.verb, batch[index].redis_channel, batch[index].payload) for index in indexes]
+        commands = [(routes.verb, batch[index].redis_channel, batch[index].payload_for_no_script) for index in indexes]
     failed: dict[int, Exception] = {}
     for _ in range(MOST_ROUNDS):
         try:

@@ -164,7 +164,8 @@ def test_the_last_event_is_that_of_the_job_or_of_its_sentence(
     server: RedisServer, project: str, last_event: Any
 ) -> None:
     assert last_event(project, "a") is None
-    publisher.broadcast_many([(project, progress("a", 1)), (project, progress("a", 2, sentenceId="s", attempt=3))])
+    events = [progress("a", 1, attempt=3), progress("a", 2, sentenceId="s", attempt=3)]
+    publisher.broadcast_many([(project, event) for event in events])
     assert (last_event(project, "a").progress, last_event(project, "a", "s").attempt) == (1, 3)
 
 

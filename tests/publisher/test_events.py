@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from publisher.events import (
+    JOB_TYPES,
+    MAX_DATA_BYTES,
+    MAX_DATA_LEVELS,
     MAX_FILE_BYTES,
     MAX_SEQ,
     MAX_TEXT,
@@ -71,10 +74,50 @@ def test_a_result_may_be_left_out() -> None:
     assert wire(COMPLETE)["result"] == {}
 
 
-@pytest.mark.parametrize("kind", ["script", "audio", "image", "video", "export"])
-def test_the_job_types_are_five(kind: str) -> None:
+@pytest.mark.parametrize("kind", [*JOB_TYPES, "a", "Z", "my.own:job-type_2", "x" * 64])
+def test_a_job_type_is_any_name(kind: str) -> None:
     assert wire(PROGRESS, jobType=kind)["jobType"] == kind
-    assert "jobType" in refused(PROGRESS, jobType=kind.title())
+
+
+@pytest.mark.parametrize("kind", ["", "2", ".a", "two words", "a\n", "ä", "x" * 65, None, 7])
+def test_a_job_type_of_another_form_is_refused(kind: object) -> None:
+    assert "jobType" in refused(PROGRESS, jobType=kind)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        data = {"x": data}
+    return data
+
+
+@pytest.mark.parametrize("event", [PROGRESS, COMPLETE, FAILED])
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"voice": 2, "of": [1.5, None, True, "é"]}, {"x": "x" * (MAX_DATA_BYTES - 8)}, nested(MAX_DATA_LEVELS)],
+    ids=["empty", "mixed", "long", "deep"],
+)
+def test_data_is_passed_on_unchanged(event: dict[str, Any], data: dict[str, Any]) -> None:
+    assert wire(event, data=data)["data"] == data
+    assert json.loads(event_to_json(event_from_json(json.dumps(event | {"data": data}).encode())))["data"] == data
+
+
+@pytest.mark.parametrize("event", [PROGRESS, COMPLETE, FAILED])
+@pytest.mark.parametrize(
+    "data",
+    [[], "x", 1, {"x": "x" * (MAX_DATA_BYTES - 7)}, {"x": "é" * 4_096}, nested(MAX_DATA_LEVELS + 1),
+     {"x": math.nan}, {"x": {1, 2}}, {"x": "\ud800"}, {1: 2}],
+    ids=["list", "text", "number", "long", "long in bytes", "deep", "nan", "set", "surrogate", "key"],
+)  # fmt: skip
+def test_other_data_is_refused(event: dict[str, Any], data: object) -> None:
+    assert "data" in refused(event, data=data)
+
+
+@pytest.mark.parametrize("reason", ["error", "cancelled", "timed_out", "lost"])
+def test_a_failure_may_have_a_reason(reason: str) -> None:
+    assert wire(FAILED, reason=reason)["reason"] == reason
+    assert "reason" not in wire(COMPLETE, reason=reason)
+    assert "reason" in refused(FAILED, reason=reason.title())
 
 
 def test_a_mapping_may_use_either_spelling_and_the_wire_has_one() -> None:
@@ -235,7 +278,14 @@ def test_a_file_may_be_a_long_signed_url_and_is_never_cut() -> None:
     assert "file" in refused(COMPLETE, result={"file": "x" * (MAX_FILE_BYTES + 1)})
 
 
-@pytest.mark.parametrize("value", ["x", 1, [], {"file": 1}, {"file": "\ud800"}])
+def test_a_file_is_measured_in_bytes_and_cleaned() -> None:
+    assert wire(COMPLETE, result={"file": "é" * (MAX_FILE_BYTES // 2)})
+    assert "file" in refused(COMPLETE, result={"file": "é" * (MAX_FILE_BYTES // 2) + "x"})
+    assert wire(COMPLETE, result={"file": "a\x00\nb\u202ec\u2066.mp3"})["result"]["file"] == "abc.mp3"
+    assert wire(COMPLETE, result={"file": "\ud800"})["result"]["file"] == "?"
+
+
+@pytest.mark.parametrize("value", ["x", 1, [], {"file": 1}])
 def test_a_result_of_another_form_is_refused(value: object) -> None:
     assert "result" in refused(COMPLETE, result=value)
 
@@ -250,7 +300,9 @@ def test_a_result_of_another_form_is_refused(value: object) -> None:
         ("", ""),
         ("voice 2 of 5", "voice 2 of 5"),
         ("a\x00b\x1fc\x7fd\x80e\x9ff", "abcdef"),
-        ("one\r\ntwo\tthree", "onetwothree"),
+        ("one\r\ntwo\tthree", "one two three"),
+        ("line 3\nValueError\n", "line 3 ValueError "),
+        ("a\u202eb\u2066c\u2028d", "abc d"),
         ("\x1b[31mred", "[31mred"),
         ("Grüße 你好 😀", "Grüße 你好 😀"),
         ("x" * MAX_TEXT, "x" * MAX_TEXT),

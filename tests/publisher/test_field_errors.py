@@ -24,13 +24,15 @@ COMPLETE: dict[str, Any] = {"type": "job_complete", "jobId": "j", "jobType": "au
 FAILED: dict[str, Any] = {"type": "job_failed", "jobId": "j", "jobType": "audio", "error": "e"}
 
 TYPE = "must be 'progress', 'job_complete' or 'job_failed'"
-JOB_TYPE = "must be 'script', 'audio', 'image', 'video' or 'export'"
+JOB_TYPE = "must be 1 to 64 of A-Z a-z 0-9 _ - . : that begin with a letter"
 ID = "must be 1 to 128 printable characters"
 PERCENT = "must be a number from 0 to 100"
-COUNT = "must be a whole number from 0 to 9007199254740991"
+ATTEMPT = "must be a whole number from 0 to 9007199254740991, or 'next' in a progress"
+DATA = "must be a JSON object of at most 8192 bytes and 16 levels"
+REASON = "must be 'error', 'cancelled', 'timed_out' or 'lost'"
 SEQ = "must be a whole number from 1 to 9007199254740991"
 WITHIN = "must be a number of seconds above 0, and at most 86400"
-FILE = "must be a string of at most 8192 characters"
+FILE = "must be a string of at most 8192 bytes in UTF-8"
 DURATION = "must be a number of seconds from 0 to 9007199254740991"
 RESULT = "must be a JSON object (in Python, a mapping or a Result)"
 EVENT = "must be a JSON object (in Python, a mapping or a model)"
@@ -60,16 +62,16 @@ TABLE: list[tuple[dict[str, Any], str, object, str]] = [
     (FAILED, "jobType", MISSING, f"is required and {JOB_TYPE}"),
     (PROGRESS, "jobType", None, f"{JOB_TYPE}, got None"),
     (PROGRESS, "jobType", 7, f"{JOB_TYPE}, got int"),
-    (PROGRESS, "jobType", "hunter2", f"{JOB_TYPE}, got str (none of these)"),
+    (PROGRESS, "jobType", "hunter2 x", f"{JOB_TYPE}, got str (of another form)"),
     (PROGRESS, "seq", "hunter2", f"{SEQ}, got str"),
     (PROGRESS, "seq", 0, f"{SEQ}, got int (out of range)"),
     (PROGRESS, "seq", 1.5, f"{SEQ}, got float (not whole)"),
-    (PROGRESS, "attempt", "hunter2", f"{COUNT}, got str"),
-    (PROGRESS, "attempt", -1, f"{COUNT}, got int (out of range)"),
-    (PROGRESS, "attempt", 2**53, f"{COUNT}, got int (out of range)"),
-    (PROGRESS, "attempt", 2**70, f"{COUNT}, got int (out of range)"),
-    (PROGRESS, "attempt", 1.5, f"{COUNT}, got float (not whole)"),
-    (PROGRESS, "attempt", math.nan, f"{COUNT}, got float (out of range)"),
+    (PROGRESS, "attempt", "hunter2", f"{ATTEMPT}, got str"),
+    (PROGRESS, "attempt", -1, f"{ATTEMPT}, got int (out of range)"),
+    (PROGRESS, "attempt", 2**53, f"{ATTEMPT}, got int (out of range)"),
+    (PROGRESS, "attempt", 2**70, f"{ATTEMPT}, got int (out of range)"),
+    (PROGRESS, "attempt", 1.5, f"{ATTEMPT}, got float (not whole)"),
+    (PROGRESS, "attempt", math.nan, f"{ATTEMPT}, got float (out of range)"),
     (PROGRESS, "progress", MISSING, f"is required and {PERCENT}"),
     (PROGRESS, "progress", None, f"{PERCENT}, got None"),
     (PROGRESS, "progress", "hunter2", f"{PERCENT}, got str"),
@@ -87,14 +89,19 @@ TABLE: list[tuple[dict[str, Any], str, object, str]] = [
     (COMPLETE, "result", "hunter2", f"{RESULT}, got str"),
     (COMPLETE, "result", ["hunter2"], f"{RESULT}, got list"),
     (COMPLETE, "result.file", 7, f"{FILE}, got int"),
-    (COMPLETE, "result.file", "x" * 8_193, f"{FILE}, got str (8193 characters)"),
-    (COMPLETE, "result.file", "hunter2\ud800", f"{FILE}, got str (not valid Unicode)"),
+    (COMPLETE, "result.file", "x" * 8_193, f"{FILE}, got str (8193 bytes)"),
+    (COMPLETE, "result.file", "é" * 4_097, f"{FILE}, got str (8194 bytes)"),
     (COMPLETE, "result.duration", "hunter2", f"{DURATION}, got str"),
     (COMPLETE, "result.duration", -1, f"{DURATION}, got int (out of range)"),
     (COMPLETE, "result.duration", math.inf, f"{DURATION}, got float (out of range)"),
     (FAILED, "error", MISSING, "is required and must be a string"),
     (FAILED, "error", None, "must be a string, got None"),
     (FAILED, "error", {"hunter2": 1}, "must be a string, got dict"),
+    (FAILED, "reason", "hunter2", f"{REASON}, got str (none of these)"),
+    (FAILED, "reason", 7, f"{REASON}, got int"),
+    (PROGRESS, "data", ["hunter2"], f"{DATA}, got list"),
+    (COMPLETE, "data", {"x": "x" * 8_185}, f"{DATA}, got dict (8193 bytes)"),
+    (FAILED, "data", {"x": {1, 2}}, f"{DATA}, got dict (holds a value of type set)"),
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """One event on its way to Redis: what is sent. No Redis, no waiting."""
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ PROGRESS = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40
 def test_a_progress_is_put_into_the_scripts_arguments() -> None:
     publication = Publication.of("p", PROGRESS | {"attempt": 2, "sentenceId": "s"}, "")
     assert publication.script_arguments() == (
-        1, "{project:p}:jobs", "project:p", publication.payload, "j\ns", 2, 40, 1_000, 125, 3_600, "PUBLISH",
+        1, "{project:p}:jobs", "project:p", publication.payload, "j\ns", 2, 40, "1000:10000:8388608", 3_600, "PUBLISH",
     )  # fmt: skip
 
 
@@ -78,3 +79,40 @@ def test_where_a_job_is_remembered_is_where_the_script_puts_it() -> None:
     assert where_remembered("p", "j", "s", "staging") == (publication.key, publication.field)
     with pytest.raises(EventError):
         where_remembered("no project", "j", None, "")
+
+
+# The next attempt
+
+
+@pytest.mark.parametrize("least", [None, 0, 4])
+def test_the_next_attempt_is_asked_for_with_the_least_number_it_may_get(least: int | None) -> None:
+    publication = Publication.of("p", PROGRESS | {"attempt": "next"}, "", least_attempt=least)
+    assert publication.attempt == f"+{least or 0}"
+    assert publication.payload.count(b',"attempt":"next",') == 1
+    assert publication.payload_for_no_script == publication.payload.replace(b'"next"', b"%d" % (least or 0))
+
+
+def test_texts_that_look_like_the_field_are_left_alone() -> None:
+    text = ',"attempt":0,'
+    event = PROGRESS | {"attempt": "next", "jobId": text, "sentenceId": text, "message": text, "data": {"attempt": 0}}
+    read = json.loads(Publication.of("p", event, "").payload)
+    assert read == event | {"sentenceId": text}
+
+
+@pytest.mark.parametrize("kind", ["job_complete", "job_failed"])
+def test_an_end_begins_no_attempt(kind: str) -> None:
+    event = {"type": kind, "jobId": "j", "jobType": "audio", "error": "e", "attempt": "next"}
+    with pytest.raises(EventError, match=r"attempt: must be .* begins with a progress"):
+        Publication.of("p", event, "")
+
+
+def test_a_payload_of_a_given_attempt_is_the_same_without_the_script() -> None:
+    for attempt in (None, 3):
+        publication = Publication.of("p", PROGRESS | {"attempt": attempt}, "")
+        assert publication.payload_for_no_script == publication.payload
+
+
+@pytest.mark.parametrize("progress", [0, 0.0, -0.0])
+def test_every_zero_is_the_same_to_the_script(progress: float) -> None:
+    assert Publication.of("p", PROGRESS | {"progress": progress}, "").progress == 0
+    assert str(Publication.of("p", PROGRESS | {"progress": progress}, "").progress) == "0"

@@ -578,7 +578,7 @@ def test_a_user_with_the_rights_that_version_0_1_needed_can_do_everything(server
         client.execute_command(*command.split())
         fill(client, MAX_JOBS + 125)
         try:
-            with redis.Redis(port=server.port, username="jobs", password="x", driver_info=None) as user:  # noqa: S106
+            with redis.Redis(port=server.port, username="jobs", password="x", driver_info=None) as user:
                 for sentence in (None, "s"):
                     publish(user, attempt=1, sentenceId=sentence, message="x" * 900)
                     publish(user, job="k", sentenceId=sentence)
