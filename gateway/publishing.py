@@ -258,11 +258,10 @@ class Publishing:
             self.refused += refused
             self.accepted += len(part) - refused
             seqs += sent.seqs
-            for index, publication in enumerate(part):
-                given = publication.attempt
-                attempts.append(
-                    given if isinstance(given, int) else sent.sent[index].attempt if index in sent.sent else None
-                )
+            attempts += [
+                publication.given_attempt if one.attempt is None else one.attempt
+                for publication, one in zip(part, sent.sent, strict=True)
+            ]
         return Accepted(seqs=seqs, attempts=attempts)
 
     @staticmethod

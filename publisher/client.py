@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from publisher.events import Event, event_or_none
 from publisher.publication import Publication, Sent, where_remembered
+from publisher.replaced import replaced
 from publisher.settings import PublisherSettings
 
 # The functions import the driver: a program that imports this package need not wait until redis-py is loaded.
@@ -18,7 +19,11 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
     `event` is one of this package's models or a mapping such as
     `{"type": "progress", "jobId": "job_7", "jobType": "audio", "progress": 40}`.
 
-    Returns the event's `seq`; None when the attempt rule refused it, when replay is off, or when it could not be sent.
+    `"attempt": "next"`, in a progress, begins the job's next attempt. Redis numbers it, and `last_event` tells the
+    number.
+
+    Returns the event's `seq`; None when the rules for attempts refused it, when replay is off, or when it could not be
+    sent. Of a job whose attempt was replaced by a later one, a warning is logged once a minute.
     Redis is tried for at most 5 seconds. Then the loss is logged (once a minute) and counted, and the events after it
     are given up at once: a job never breaks because its viewers cannot be reached.
 
@@ -27,17 +32,18 @@ def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], 
 
     Safe in threads and after a fork: each process makes its own pool of connections at first use.
     """
-    return publish_one(project_id, event, strict=strict).seq
+    settings = PublisherSettings.from_environment()
+    publication = Publication.of(project_id, event, settings.namespace)
+    sent = _send(settings, [publication], strict=strict)
+    replaced.report([publication], sent)
+    return sent[0].seq
 
 
 def publish_one(project_id: str, event: BaseModel | Mapping[str, Any], *, strict: bool = False) -> Sent:
     """Like `broadcast_to_project`, and returns all that Redis said: the attempt's number, or what replaced it."""
     settings = PublisherSettings.from_environment()
     publication = Publication.of(project_id, event, settings.namespace)
-    from publisher.transport import sync_driver
-
-    sending = sync_driver.send(settings, [publication], strict=strict)
-    return sending.sent.get(0) or Sent(sending.seqs[0])
+    return _send(settings, [publication], strict=strict)[0]
 
 
 def broadcast_many(
@@ -51,9 +57,15 @@ def broadcast_many(
     """
     settings = PublisherSettings.from_environment()
     publications = Publication.of_many(events, settings.namespace)
+    sent = _send(settings, publications, strict=strict)
+    replaced.report(publications, sent)
+    return [one.seq for one in sent]
+
+
+def _send(settings: PublisherSettings, publications: list[Publication], *, strict: bool) -> list[Sent]:
     from publisher.transport import sync_driver
 
-    return sync_driver.send(settings, publications, strict=strict).seqs
+    return sync_driver.send(settings, publications, strict=strict).sent
 
 
 def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> Event | None:

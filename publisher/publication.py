@@ -60,15 +60,20 @@ class Sent(NamedTuple):
 
     @classmethod
     def of(cls, answer: int | list[int | bytes] | None) -> "Sent":
-        """Read what the script returned."""
-        if not isinstance(answer, list):
+        """Read what the script returned; raises `ValueError` or `TypeError` for anything else."""
+        if answer is None or isinstance(answer, int):
             return cls(answer)
+        if not isinstance(answer, list):
+            raise TypeError("neither a number nor a list")
         seq, attempt, *errors = answer
         number = int(attempt)
-        if not seq:
+        if not int(seq):
             return cls(None, replaced_by=number)
         reason = errors[0].decode(errors="replace") if errors and isinstance(errors[0], bytes) else None
         return cls(int(seq), attempt=number if number >= 0 else None, unremembered=reason)
+
+
+NOT_SENT = Sent(None)
 
 
 class Publication(NamedTuple):
@@ -138,11 +143,16 @@ class Publication(NamedTuple):
         return f"{self.event.type} of job {self.event.job_id!r} in project {self.project_id!r}"
 
     @property
-    def payload_for_no_script(self) -> bytes:
-        """The payload where replay is off: nobody remembers a number, so the next attempt is the least one."""
+    def given_attempt(self) -> int | None:
+        """The event's attempt; None without one, or where Redis numbers it."""
+        return self.attempt if isinstance(self.attempt, int) else None
+
+    @property
+    def payload_without_replay(self) -> bytes:
+        """The payload of a plain PUBLISH. Redis numbers nothing then, so an attempt that begins has no number."""
         if not isinstance(self.attempt, str) or not self.attempt:
             return self.payload
-        return self.payload.replace(b',"attempt":"next",', b',"attempt":%d,' % int(self.attempt), 1)
+        return self.payload.replace(b',"attempt":"next"', b"", 1)
 
     def evalsha(self, verb: str = "PUBLISH") -> bytes:
         """The whole command in Redis' protocol. Takes 2 us; redis-py needs 5."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from publisher.events import Event, event_or_none
 from publisher.publication import Publication, where_remembered
+from publisher.replaced import replaced
 from publisher.settings import PublisherSettings
 from publisher.transport import async_driver
 
@@ -20,7 +21,9 @@ async def broadcast_to_project(
     """
     settings = PublisherSettings.from_environment()
     publication = Publication.of(project_id, event, settings.namespace)
-    return (await async_driver.send(settings, [publication], strict=strict)).seqs[0]
+    sent = (await async_driver.send(settings, [publication], strict=strict)).sent
+    replaced.report([publication], sent)
+    return sent[0].seq
 
 
 async def broadcast_many(
@@ -29,7 +32,9 @@ async def broadcast_many(
     """Publish events, `(project_id, event)` each, in one pipeline; see `publisher.broadcast_many`."""
     settings = PublisherSettings.from_environment()
     publications = Publication.of_many(events, settings.namespace)
-    return (await async_driver.send(settings, publications, strict=strict)).seqs
+    sent = (await async_driver.send(settings, publications, strict=strict)).sent
+    replaced.report(publications, sent)
+    return [one.seq for one in sent]
 
 
 async def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> Event | None:

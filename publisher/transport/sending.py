@@ -6,7 +6,7 @@ from time import monotonic
 
 from redis.exceptions import AskError, NoScriptError
 
-from publisher.publication import BATCH, SCRIPT, Answer, Publication, Sent
+from publisher.publication import BATCH, NOT_SENT, SCRIPT, Answer, Publication, Sent
 from publisher.settings import PublisherSettings
 from publisher.transport.circuit import (
     SEND_ERRORS,
@@ -15,6 +15,7 @@ from publisher.transport.circuit import (
     Patience,
     Redirected,
     is_worth_retrying,
+    unreadable,
     unremembered,
     unsent,
 )
@@ -66,10 +67,8 @@ class Sending:
         seconds: float | None = None,
     ) -> None:
         self.routes = routes_of(settings.redis_url)
-        self.seqs: list[int | None] = [None] * len(publications)
-        """The seq of each event, in order. None for one that was refused or not sent, or with replay off."""
-        self.sent: dict[int, Sent] = {}
-        """What the script answered beyond a seq, by index: the attempt's number, or the attempt that replaced it."""
+        self.sent: list[Sent] = [NOT_SENT] * len(publications)
+        """What became of each event, in order. No `seq` for one that was refused or not sent, or with replay off."""
         self.given_up: set[int] = set()
         """Indexes of the events that were given up. Redis did not refuse them, and may take them another time."""
         self.batch = publications[:BATCH]
@@ -81,6 +80,11 @@ class Sending:
         self._strict = strict
         self._seconds = seconds
         self._patience = Patience(self, seconds)
+
+    @property
+    def seqs(self) -> list[int | None]:
+        """The `seq` of each event, in order."""
+        return [sent.seq for sent in self.sent]
 
     @property
     def is_open(self) -> bool:
@@ -99,21 +103,21 @@ class Sending:
         """Take in what Redis answered to the batch. Raises the first error that another try may mend.
 
         An event that was taken is not sent again, except one behind an event of the same job that was not taken: the
-        last to arrive is what viewers see. An event that Redis refuses does not stop the others; with `strict` its
-        error is raised.
+        last to arrive is what viewers see, and an attempt that begins late would drop it. An event that Redis refuses
+        does not stop the others; with `strict` its error is raised.
         """
         again: dict[int, Exception] = {}
         jobs: set[tuple[str, str]] = set()
         for index, publication, answer in zip(self._waiting, self.batch, answers, strict=False):
             if not jobs and isinstance(answer, int):  # nearly always
-                self.seqs[index] = answer
+                self.sent[index] = Sent(answer)
             elif isinstance(answer, Exception) and (self._strict or is_worth_retrying(answer)):
                 again[index] = answer
-                jobs.add((publication.key, publication.field))
-            elif (publication.key, publication.field) in jobs:
+                jobs.add((publication.key, publication.event.job_id))
+            elif (publication.key, publication.event.job_id) in jobs:
                 again[index] = NotAsked()
             else:
-                self.seqs[index] = self._seq_of(index, publication, answer)
+                self.sent[index] = self._sent_of(publication, answer)
         self._wait_for([*again, *self._waiting[len(self.batch) :]])
         if not self.batch:
             return
@@ -128,16 +132,17 @@ class Sending:
         self._waiting = indexes
         self.batch = [self._publications[index] for index in indexes[:BATCH]] if indexes else ()
 
-    def _seq_of(self, index: int, publication: Publication, answer: Answer) -> int | None:
-        if isinstance(answer, Exception):
-            unsent.report(publication, 1, self._settings, answer, self._patience.seconds)
-            return None
-        if isinstance(answer, list):
-            sent = self.sent[index] = Sent.of(answer)
-            if sent.unremembered is not None:
-                unremembered.report(publication, self._settings, sent.unremembered)
-            return sent.seq
-        return answer
+    def _sent_of(self, publication: Publication, answer: Answer) -> Sent:
+        try:
+            sent = answer if isinstance(answer, Exception) else Sent.of(answer)
+        except (TypeError, ValueError):
+            sent = unreadable(answer)
+        if isinstance(sent, Exception):
+            unsent.report(publication, 1, self._settings, sent, self._patience.seconds)
+            return NOT_SENT
+        if sent.unremembered is not None:
+            unremembered.report(publication, self._settings, sent.unremembered)
+        return sent
 
     def delay_after(self, error: Exception) -> float | None:
         """Seconds to wait before the next try; None to give up."""
@@ -221,7 +226,7 @@ def _send_to(
     if replay:
         commands = [batch[index].evalsha(routes.verb) for index in indexes]
     else:
-        commands = [(routes.verb, batch[index].redis_channel, batch[index].payload_for_no_script) for index in indexes]
+        commands = [(routes.verb, batch[index].redis_channel, batch[index].payload_without_replay) for index in indexes]
     failed: dict[int, Exception] = {}
     for _ in range(MOST_ROUNDS):
         try:

@@ -13,11 +13,13 @@ import redis
 import publisher
 from publisher import Progress, aio
 from publisher.field_errors import EventError
-from publisher.publication import BATCH
+from publisher.publication import BATCH, Publication, Sent
+from publisher.settings import PublisherSettings
 from publisher.transport import circuit as outage
 from publisher.transport.circuit import unsent
 from publisher.transport.sending import Sending
 from tests.contract.processes import RedisServer, free_port
+from tests.listener import Listener
 
 
 def awaited(function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
@@ -183,3 +185,108 @@ def test_the_last_event_cannot_be_asked_for_where_redis_is_away(
         last_event("p", "a")
     with pytest.raises(ValueError, match=r"^projectId: must be 1 to 128 characters of A-Z"):
         last_event("no project", "a")
+
+
+# Attempts
+
+
+@pytest.fixture(params=["sync", "aio"])
+def broadcast(request: pytest.FixtureRequest) -> Callable[..., int | None]:
+    return publisher.broadcast_to_project if request.param == "sync" else awaited(aio.broadcast_to_project)
+
+
+def test_redis_numbers_the_next_attempt_and_the_last_event_tells_the_number(
+    server: RedisServer, project: str, broadcast: Any, last_event: Any
+) -> None:
+    server.command("SCRIPT", "FLUSH")  # the first is sent by EVAL
+    for number in range(3):
+        seq = broadcast(project, progress("j", 10, attempt="next"))
+        known = last_event(project, "j")
+        assert (known.seq, known.attempt) == (seq, number)
+
+
+def test_many_events_may_begin_attempts(
+    server: RedisServer, project: str, broadcast_many: Any, last_event: Any
+) -> None:
+    begins = [(project, progress(job, percent, attempt="next")) for percent in (3, 2) for job in ("a", "b", "a")]
+    seqs = broadcast_many([*begins, (project, progress("c", 5))])
+    assert seqs == sorted(set(seqs))
+    assert [(last_event(project, job).attempt, last_event(project, job).progress) for job in "ab"] == [(3, 2), (1, 2)]
+
+
+def test_with_replay_off_the_next_attempt_has_no_number(
+    server: RedisServer, project: str, broadcast: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROGRESS_REPLAY", "off")
+    listener = Listener(server, project)
+    assert broadcast(project, progress("j", 10, attempt="next")) is None
+    assert listener.until(10) == [progress("j", 10)]
+    listener.close()
+
+
+def test_a_worker_whose_job_was_begun_again_is_warned_once_a_minute(
+    server: RedisServer,
+    project: str,
+    broadcast: Any,
+    broadcast_many: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for percent in (0, 1, 2, 3):
+        broadcast(project, progress("job_7", percent, attempt="next"))
+    late = progress("job_7", 50, attempt=1)
+    with caplog.at_level("WARNING", "publisher"):
+        assert broadcast(project, late) is None
+        assert broadcast_many([(project, late), (project, progress("job_7", 60, attempt=3)), (project, late)])[::2] == [
+            None,
+            None,
+        ]
+    said = (
+        f"job 'job_7' of project '{project}' was begun again elsewhere, as attempt 3; this attempt is no longer shown"
+    )
+    assert [record.getMessage() for record in caplog.records] == [said]
+    monkeypatch.setattr("publisher.replaced.LOG_PAUSE_SECONDS", 0.0)
+    broadcast(project, late)
+    assert [record.getMessage() for record in caplog.records] == [said, said]
+
+
+def test_an_event_that_is_refused_for_another_reason_warns_nobody(
+    server: RedisServer, project: str, broadcast: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    broadcast(project, progress("j", 40, attempt=1))
+    assert broadcast(project, progress("j", 30, attempt=1)) is None
+    assert caplog.records == []
+
+
+def test_an_event_behind_a_begin_that_was_not_taken_is_sent_again() -> None:
+    """The attempt that begins late would drop it, also where it is of a sentence."""
+    settings = PublisherSettings("redis://127.0.0.1:1")
+    events = [progress("j", attempt="next"), progress("j", sentenceId="s"), progress("other")]
+    publications = Publication.of_many([("p", event) for event in events], "")
+    sending = Sending(settings, publications)
+    with pytest.raises(redis.exceptions.ConnectionError):
+        sending.take([redis.exceptions.BusyLoadingError("LOADING"), 7, 8])
+    assert list(sending.batch) == publications[:2]
+    sending.take([[9, 4], 10])
+    assert sending.sent == [Sent(9, attempt=4), Sent(10), Sent(8)]
+
+
+@pytest.mark.parametrize("answer", [[], [1], [b"x", 1], [1, b"x"], b"OK", [[], 1]])
+def test_an_answer_that_makes_no_sense_is_an_event_that_was_not_sent(
+    answer: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unsent, "_logged_at", -1e9)
+    sending = Sending(PublisherSettings("redis://127.0.0.1:1"), Publication.of_many([("p", progress("j"))], ""))
+    sending.take([answer])
+    assert sending.sent == [Sent(None)]
+    assert "cannot be read" in caplog.text
+
+
+def test_what_the_script_returns_is_read_as_old_clients_give_it() -> None:
+    """Without RESP3 everything is an integer or bytes."""
+    assert Sent.of(5) == Sent(5)
+    assert Sent.of(None) == Sent(None)
+    assert Sent.of([5, 2]) == Sent(5, attempt=2)
+    assert Sent.of([0, 3]) == Sent(None, replaced_by=3)
+    assert Sent.of([5, -1, b"OOM"]) == Sent(5, unremembered="OOM")
+    assert Sent.of([5, 2, b"OOM"]) == Sent(5, attempt=2, unremembered="OOM")

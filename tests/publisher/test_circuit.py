@@ -328,5 +328,5 @@ def test_an_event_that_cannot_be_remembered_has_its_seq_all_the_same() -> None:
         Publication.of("p", {"type": "job_failed", "jobId": j, "jobType": "audio", "error": ""}, "") for j in "ab"
     ]
     sending = Sending(SETTINGS, events, strict=True)
-    sending.take([[7, b"OOM command not allowed"], 8])
+    sending.take([[7, -1, b"OOM command not allowed"], 8])
     assert sending.seqs == [7, 8]
