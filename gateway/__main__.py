@@ -11,7 +11,8 @@ HINT = "progress-gateway: this needs the gateway extra: pip install 'progress-ga
 def main() -> None:
     """Run the command line, or say what to install if only the publisher's dependencies are installed.
 
-    Some commands import their dependencies late, and click may be there for another package: so their run counts, too.
+    Also handles a missing module while a command runs: some commands import their dependencies late, and click may be
+    installed for another package.
     """
     try:
         from gateway.commands.cli import main as commands

@@ -30,7 +30,7 @@ from gateway.systemd import Systemd
 logger = logging.getLogger("gateway")
 
 TERMINAL_DRAIN_SECONDS = 1.0  # longest drain after a signal that a person at a terminal sends
-FORCE_SECONDS = 0.5  # from the second signal; later a third one ends the process at once
+FORCE_SECONDS = 0.5  # after the second signal; if a third one comes later than that, it ends the process at once
 TICK_SECONDS = 0.05
 ANSWER_SECONDS = 0.2  # for a cancelled request to be answered with 503 by gateway.publishing
 ADMIN_SECONDS = 1  # for requests on the admin port that are in progress at shutdown
@@ -82,7 +82,7 @@ def _raise_descriptor_limit(connections: int) -> None:
 
 
 def _tune_garbage_collection() -> None:
-    """Exempt what exists now, and collect less often: reference counts free almost all later garbage."""
+    """Do not collect objects that exist now, and collect less often: reference counts free almost all garbage."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 

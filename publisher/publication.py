@@ -28,7 +28,8 @@ def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-# By the verb that publishes: an EVALSHA of 13 words. Six of them differ by event: for each, its length and itself.
+# For each verb that publishes, an EVALSHA of 13 words. Six of the words depend on the event; for each of them the
+# length and the word itself are filled in.
 _EVALSHA = {
     verb: b"".join(
         [
@@ -39,7 +40,8 @@ _EVALSHA = {
     for verb in ("PUBLISH", "SPUBLISH")
 }  # fmt: skip
 
-# What Redis answers to a publication. A list: the event was sent, but not remembered; its seq, and Redis' error.
+# What Redis answers to a publication. A list means that the event was sent but not remembered; it has the event's seq
+# and Redis' error.
 Answer = int | None | Exception | list[int | bytes]
 
 

@@ -21,9 +21,9 @@ from publisher.transport.url import RedisUrl
 logger = logging.getLogger("gateway.feed")
 
 LOOK_SECONDS = 2.0  # between two looks at the slot map, while nothing asks for one
-LOOK_MIN_SECONDS = 0.1  # also before a look that was asked for: the channels of a moved slot ask one by one
+LOOK_MIN_SECONDS = 0.1  # even if a look is asked for sooner: the channels of a moved slot ask one by one
 LOOK_MAX_SECONDS = 1.0  # while something is wrong
-MOVE_SECONDS = 2.0  # a Redis channel that needs longer to move is told as a loss
+MOVE_SECONDS = 2.0  # if a Redis channel needs longer to move, clients are told `stale`
 MAX_NAME_TRIES = 1 << 18  # names until one lies in a shard's slots: a shard may own a single slot
 
 
@@ -43,7 +43,7 @@ class ClusterFeed:
         self._memory_channel = memory_channel
         """The same for the id of a shard's memory."""
         self.counters = FeedCounters()
-        """Those of all shards, past ones too."""
+        """The counts of all shards, also of shards that are gone."""
         self._outage_log = OutageLog(url.url)
         """For the slot map only; each shard has a log of its own."""
         self._is_closed = False
@@ -64,18 +64,18 @@ class ClusterFeed:
         self._homes: dict[str, Shard | None] = {}
         """Its shard; None while that is looked for."""
         self._awaited: dict[str, float] = {}
-        """Those whose events may be missed at the moment, and since when."""
+        """The Redis channels whose events may be missed at the moment, and since when."""
         self._asked: dict[str, dict[str, None]] = {}
-        """Those whose state is at another node before their slot is, by its address."""
+        """By the address of a node: the Redis channels whose state is there already, but whose slot is not."""
         self._fetched: dict[str, Remembered] = {}
-        """What was handed on last of those; without those that the observer waits for."""
+        """The last states of such channels that were handed on; not of channels that the observer waits for."""
 
         # What the observer was told.
         self._is_live = False
         self._is_overdue = False
         """True while a Redis channel needs longer than MOVE_SECONDS to move."""
         self._lost_until: float | None = None
-        """When events of any shard last came for sure."""
+        """The last time at which events of at least one shard surely arrived."""
 
     # What the hub asks for
 
@@ -86,7 +86,7 @@ class ClusterFeed:
         self._settle(redis_channel)
 
     def unsubscribe(self, redis_channel: str) -> None:
-        """Let go of a Redis channel. Nothing more of it is handed on."""
+        """Unsubscribe from a Redis channel. Nothing more of it is handed on."""
         self._awaited.pop(redis_channel, None)
         if (shard := self._homes.pop(redis_channel, None)) is not None:
             shard.unsubscribe(redis_channel)
@@ -98,7 +98,7 @@ class ClusterFeed:
 
     @property
     def state(self) -> FeedState:
-        """That of the shard that is worst off."""
+        """The worst state of all shards."""
         if self._is_closed:
             return FeedState.CLOSED
         states = {shard.state for shard in self._shards.values()}
@@ -108,7 +108,7 @@ class ClusterFeed:
 
     @property
     def lost_seconds(self) -> float | None:
-        """That of the shard that is best off: a replica that can serve some viewers should stay in service."""
+        """The smallest value of all shards: a replica that can serve some viewers should stay in service."""
         now = asyncio.get_running_loop().time()
         known = [lost for shard in self._shards.values() if (lost := shard.lost_seconds) is not None]
         if known:
@@ -283,7 +283,7 @@ class ClusterFeed:
         self._unsettle([redis_channel for redis_channel, home in self._homes.items() if home is shard])
 
     def _name_in(self, address: str, prefix: str, last: str = "") -> str:
-        """A name in a slot of this shard: the last one if that is still true, else the first that all replicas find."""
+        """A name in a slot of this shard: `last` if it is still in one, else the first, which all replicas find."""
         if last and self._slots.get(slot_of(last)) == address:
             return last
         names = (f"{prefix}:{number}" for number in range(MAX_NAME_TRIES))

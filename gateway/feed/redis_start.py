@@ -203,6 +203,6 @@ def _ended_with_us(pid: int) -> Iterator[None]:
         assert watchdog.stdin is not None
         try:
             yield
-        finally:  # a line instead of the end of file: the process has ended, and its pid may be another's
+        finally:  # a line tells the watchdog not to kill: the pid may belong to another process now
             watchdog.stdin.write(b"\n")
             watchdog.stdin.flush()

@@ -41,7 +41,7 @@ class SentinelFeed(ServerFeed):
         return self._sentinels.at(*known.address)
 
     async def _watch(self) -> None:
-        # A task of its own: Sentinels that do not answer must not hold up the proof of life.
+        # In a separate task: Sentinels that do not answer must not delay the probes.
         watching = asyncio.get_running_loop().create_task(self._watch_primary())
         try:
             await super()._watch()
