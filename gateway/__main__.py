@@ -1,6 +1,6 @@
 """`progress-gateway` and `python -m gateway`."""
 
-from gateway import process  # first, for early signals: see there
+from gateway import signals  # first, for early signals: see there
 
 # isort: split
 import sys
@@ -22,7 +22,7 @@ def main() -> None:
         if (error.name or "gateway").partition(".")[0] in {"gateway", "publisher"}:
             raise
         sys.stderr.write(f"{HINT}\n")
-        sys.exit(process.ExitStatus.CONFIGURATION)
+        sys.exit(signals.ExitStatus.CONFIGURATION)
 
 
 if __name__ == "__main__":

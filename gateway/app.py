@@ -20,13 +20,13 @@ from starlette.websockets import WebSocket
 
 from gateway.asgi_connection import AsgiConnection
 from gateway.connection import Connection
+from gateway.feed.interfaces import FeedState
 from gateway.feed.kinds import feed_for
-from gateway.feed.observer import FeedState
+from gateway.http_publishing import Post, Publishing
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive, watch_loop
 from gateway.metrics import Exposition, registry
 from gateway.origins import is_allowed
-from gateway.publishing import Post, Publishing
 from gateway.session import Session
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL

@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.channel import Channel, ChannelState
 from gateway.connection import Outgoing
 from gateway.counters import Counters
-from gateway.feed.observer import Feed, FeedObserver, Remembered
+from gateway.feed.interfaces import Feed, FeedObserver, Remembered
 from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.names import redis_channel_of

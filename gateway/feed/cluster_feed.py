@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from redis.exceptions import RedisError
 
 from gateway.counters import FeedCounters
+from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import end_if_cancelled
 from gateway.feed.nodes import MAX_ASKED, migrated_states, views_of
-from gateway.feed.observer import FeedObserver, FeedState, Remembered
-from gateway.feed.outage_log import OutageLog, Trouble
 from gateway.feed.shard import Shard
 from gateway.feed.slots import host_and_port, owners
+from gateway.feed.trouble_log import Trouble, TroubleLog
 from publisher.transport.slot_map import slot_of
 from publisher.transport.url import RedisUrl
 
@@ -44,7 +44,7 @@ class ClusterFeed:
         """The same for the id of a shard's memory."""
         self.counters = FeedCounters()
         """The counts of all shards, also of shards that are gone."""
-        self._outage_log = OutageLog(url.url)
+        self._trouble_log = TroubleLog(url.url)
         """For the slot map only; each shard has a log of its own."""
         self._is_closed = False
 
@@ -123,7 +123,7 @@ class ClusterFeed:
             if (trouble := shard.trouble) is not None:
                 return Trouble(f"{shard.address}: {trouble.error}", trouble.hint)
         is_lost = not self._is_answered or self._is_overdue
-        return self._outage_log.trouble(is_lost=is_lost, now=asyncio.get_running_loop().time())
+        return self._trouble_log.trouble(is_lost=is_lost, now=asyncio.get_running_loop().time())
 
     # What the shards tell (this is their observer)
 
@@ -167,7 +167,7 @@ class ClusterFeed:
         self._is_overdue &= bool(self._awaited)
         if is_whole and not self._is_live:
             self._is_live = True
-            self._outage_log.live(asyncio.get_running_loop().time())
+            self._trouble_log.live(asyncio.get_running_loop().time())
             self._observer.on_live()
 
     def _lose(self, redis_channels: list[str]) -> None:
@@ -234,10 +234,10 @@ class ClusterFeed:
                 raise RedisError("no node owns a slot")
         except Exception as error:  # also redis-py's, about a server that is not a Redis
             self._is_answered = False
-            self._outage_log.failed(error, asyncio.get_running_loop().time())
+            self._trouble_log.failed(error, asyncio.get_running_loop().time())
             return
         if not self._is_answered and self._is_live:
-            self._outage_log.live(asyncio.get_running_loop().time())
+            self._trouble_log.live(asyncio.get_running_loop().time())
         self._is_answered = True
         self._migrating = migrating
         self._arrange(slots)
@@ -334,4 +334,4 @@ class ClusterFeed:
             self._lose([*overdue, *(redis_channel for redis_channel, home in self._homes.items() if home in away)])
         if overdue and not away and not self._is_overdue:
             self._is_overdue = True
-            self._outage_log.failed(RedisError(f"no node of the Cluster owns the project's slot ({overdue[0]})"), now)
+            self._trouble_log.failed(RedisError(f"no node of the Cluster owns the project's slot ({overdue[0]})"), now)

@@ -5,8 +5,8 @@ import logging
 
 from redis.exceptions import RedisError
 
+from gateway.feed.interfaces import FeedObserver
 from gateway.feed.link import end_if_cancelled
-from gateway.feed.observer import FeedObserver
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
 from publisher.transport.async_driver import ask_sentinels
 from publisher.transport.sentinels import Address

@@ -19,6 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from gateway.counters import FeedCounters
+from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import (
     CONNECT_SECONDS,
     PLAIN,
@@ -31,8 +32,7 @@ from gateway.feed.link import (
     pack,
     read_state,
 )
-from gateway.feed.observer import FeedObserver, FeedState, Remembered
-from gateway.feed.outage_log import OutageLog, Trouble
+from gateway.feed.trouble_log import Trouble, TroubleLog
 from publisher.names import jobs_key
 from publisher.transport.slot_map import decoded
 
@@ -78,7 +78,7 @@ class ServerFeed(asyncio.Protocol):
         self.state = FeedState.DOWN
         """Changed by `_enter` only."""
         self.counters = FeedCounters()
-        self._outage_log = OutageLog(url)
+        self._trouble_log = TroubleLog(url)
         self._live_until: float | None = None
         """When events last came for sure, before the feed was lost."""
 
@@ -158,7 +158,7 @@ class ServerFeed(asyncio.Protocol):
     @property
     def trouble(self) -> Trouble | None:
         """What an operator should know now; None if all is well."""
-        return self._outage_log.trouble(is_lost=not self.is_proven, now=asyncio.get_running_loop().time())
+        return self._trouble_log.trouble(is_lost=not self.is_proven, now=asyncio.get_running_loop().time())
 
     # Supervision
 
@@ -180,7 +180,7 @@ class ServerFeed(asyncio.Protocol):
                 self._disconnect()
                 self._enter(FeedState.DOWN)
                 # Full jitter, so that replicas do not come back in step.
-                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._outage_log.failures, 10))
+                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._trouble_log.failures, 10))
                 await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
         finally:
             self._disconnect()
@@ -264,7 +264,7 @@ class ServerFeed(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         """Give up the link; `run` does the rest."""
-        self._outage_log.failed(error, asyncio.get_running_loop().time())
+        self._trouble_log.failed(error, asyncio.get_running_loop().time())
         self._lost.set()
 
     def _disconnect(self) -> None:
@@ -280,10 +280,10 @@ class ServerFeed(asyncio.Protocol):
         if before is FeedState.LIVE:
             self._live_until = self._proven_at
         if state is FeedState.LIVE:
-            self._outage_log.live(asyncio.get_running_loop().time())
+            self._trouble_log.live(asyncio.get_running_loop().time())
             self._observer.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
-            self.counters.reconnects[self._outage_log.meaning] += 1
+            self.counters.reconnects[self._trouble_log.meaning] += 1
             self._observer.on_lost(list(self._channels))
 
     # What is sent
@@ -415,7 +415,7 @@ class ServerFeed(asyncio.Protocol):
                 self._observer.on_refused(expected.redis_channel)
 
     def _refused(self, what: str, name: str, error: hiredis.ReplyError) -> None:
-        self._outage_log.refused(what, name, error, asyncio.get_running_loop().time())
+        self._trouble_log.refused(what, name, error, asyncio.get_running_loop().time())
 
     def _on_memory_refused(self, error: hiredis.ReplyError) -> None:
         if str(error).startswith("READONLY"):

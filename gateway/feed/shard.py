@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import hiredis
 
+from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import MOVES, SHARDED, Expected, pack, read_state
-from gateway.feed.observer import FeedObserver, FeedState, Remembered
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
 from gateway.feed.slots import host_and_port
 from publisher.names import jobs_key

@@ -15,10 +15,10 @@ import pytest
 from gateway.feed import cluster_feed as module
 from gateway.feed import server_feed as feed_module
 from gateway.feed.cluster_feed import ClusterFeed
+from gateway.feed.interfaces import FeedState
 from gateway.feed.link import Expected
-from gateway.feed.observer import FeedState
-from gateway.feed.outage_log import Trouble
 from gateway.feed.shard import Shard
+from gateway.feed.trouble_log import Trouble
 from publisher.names import jobs_key
 from publisher.transport.url import RedisUrl
 from tests.contract.deadlines import eventually

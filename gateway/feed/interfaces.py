@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.counters import FeedCounters
-from gateway.feed.outage_log import Trouble
+from gateway.feed.trouble_log import Trouble
 
 Remembered = Mapping[bytes, bytes]
 """The hash of a project, as publish.lua keeps it."""
