@@ -1,11 +1,11 @@
 # A replica of Progress Gateway. `docker build -t progress-gateway:0.1.0 .`; how to run it: deploy/README.md.
-# The base is named by its version. Whoever builds for production pins the digest that their registry shows:
+# For production pin the digest of the base image, as your registry shows it:
 # --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
-# All wheels, each compared with its hash in the lock file. What the project is built with is among them.
+# All wheels, each checked against its hash in the lock file; the build tools are among them.
 COPY requirements.lock ./
 RUN pip wheel --no-cache-dir --no-deps --require-hashes --only-binary :all: --wheel-dir /wheels \
         -r requirements.lock
@@ -13,14 +13,14 @@ COPY pyproject.toml README.md LICENSE ./
 COPY gateway/ gateway/
 COPY publisher/ publisher/
 RUN pip wheel --no-cache-dir --no-deps --no-index --find-links /wheels --wheel-dir /dist .
-# A venv with what a replica needs and nothing else: neither pip nor what the project was built with.
+# A venv with only what a replica needs, without pip and the build tools.
 RUN python -m venv --without-pip /opt/gateway \
     && pip --python /opt/gateway/bin/python install --no-cache-dir --no-index --find-links /wheels \
         --find-links /dist "progress-gateway[gateway]==0.1.0"
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Progress Gateway" \
-      org.opencontainers.image.description="Shows people, live, how their background jobs go" \
+      org.opencontainers.image.description="Shows the progress of background jobs live in web pages" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/gateway /opt/gateway
@@ -29,7 +29,7 @@ ENV PATH=/opt/gateway/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONFAULTHANDLER=1 \
     GATEWAY_HOST=0.0.0.0
-# By number, so that Kubernetes can see that it is not root. Nothing is written, so the file system may be read-only.
+# A number, so that Kubernetes can check that it is not root. Nothing is written: the file system may be read-only.
 USER 10001:10001
 EXPOSE 3001
 STOPSIGNAL SIGTERM

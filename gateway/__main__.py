@@ -1,6 +1,6 @@
 """`progress-gateway` and `python -m gateway`."""
 
-from gateway import process  # first, for early signals: see there
+from gateway import signals  # first, for early signals: see there
 
 # isort: split
 import sys
@@ -11,7 +11,8 @@ HINT = "progress-gateway: this needs the gateway extra: pip install 'progress-ga
 def main() -> None:
     """Run the command line, or say what to install if only the publisher's dependencies are installed.
 
-    Some commands import their dependencies late, and click may be there for another package: so their run counts, too.
+    Also handles a missing module while a command runs: some commands import their dependencies late, and click may be
+    installed for another package.
     """
     try:
         from gateway.commands.cli import main as commands
@@ -21,7 +22,7 @@ def main() -> None:
         if (error.name or "gateway").partition(".")[0] in {"gateway", "publisher"}:
             raise
         sys.stderr.write(f"{HINT}\n")
-        sys.exit(process.ExitStatus.CONFIGURATION)
+        sys.exit(signals.ExitStatus.CONFIGURATION)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ from starlette.websockets import WebSocket
 
 from gateway.asgi_connection import AsgiConnection
 from gateway.connection import Connection
+from gateway.feed.interfaces import FeedState
 from gateway.feed.kinds import feed_for
-from gateway.feed.observer import FeedState
+from gateway.http_publishing import Post, Publishing
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive, watch_loop
 from gateway.metrics import Exposition, registry
 from gateway.origins import is_allowed
-from gateway.publishing import Post, Publishing
 from gateway.session import Session
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
@@ -37,8 +37,8 @@ HAND_OVER = "progress_gateway.hand_over"
 STATIC = Path(str(files("gateway").joinpath("static")))
 OPENAPI = Path(str(files("gateway").joinpath("openapi.json")))
 
-# Browsers ask for the dashboard's files again after a deploy. It runs only its own script and style, and connects only
-# to gateways.
+# Browsers ask for the dashboard's files again after a deploy. The dashboard may run only its own script and style, and
+# may connect only to gateways.
 STATIC_HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; "
@@ -170,7 +170,7 @@ class Replica:
 
 
 class PublishEndpoint:
-    """Publishing as an ASGI application: a route to one does not restrict methods, so 405 has our form, too."""
+    """Publishing as an ASGI application: Starlette does not check methods for it, so we answer 405 ourselves."""
 
     def __init__(self, publishing: Publishing) -> None:
         self._publishing = publishing

@@ -26,7 +26,7 @@ class AsgiConnection:
         self._outbox: deque[bytes] = deque()
         """Joined frames that wait for the sender."""
         self._outbox_bytes = 0
-        """Their size, and that of what is being sent."""
+        """The size of the outbox, with the frames that are being sent."""
         self._filled = asyncio.Event()
         """Wakes the sender."""
         self._writable = asyncio.Event()

@@ -156,9 +156,10 @@ class Channel:
     def load(self, remembered: Mapping[bytes, bytes], *, memory_id: bytes | None = None, now: int = 0) -> None:
         """Merge the project's remembered state (the hash of publish.lua) and what arrived while it was read.
 
-        Never replaces newer by older: after a Redis was emptied or failed over, this replica may know more than it.
+        Never replaces a newer event by an older one: after Redis was emptied or failed over, this replica may know
+        more than Redis.
         `memory_id` is the random id that Redis keeps for as long as it forgets nothing, None if unknown; `now` is in
-        microseconds, as a seq. Both tell a state that expired from one that was lost.
+        microseconds, as a seq. With both, a state that expired can be told apart from one that was lost.
         """
         memory = self._read(remembered)
         may_lack, known_seq = self._may_lack(memory, memory_id, now), self.seq
@@ -201,14 +202,14 @@ class Channel:
     def _may_lack(self, memory: Memory, memory_id: bytes | None, now: int) -> bool:
         """Whether an event that still matters may be in neither this channel nor `memory`.
 
-        It is so if Redis lost something since the last load: it was emptied or trimmed, came back from an older copy,
-        or a server took over that had not heard everything.
+        This is true if Redis lost something since the last load: it was emptied or trimmed, it came back from an older
+        copy, or another server took over without having received everything.
         """
         if not self._was_loaded:
             return False
         if self._knows_newer(memory.events):
             return True
-        if 0 < memory.complete_from <= self.seq <= memory.seq:  # what is remembered joins what was seen here
+        if 0 < memory.complete_from <= self.seq <= memory.seq:  # Redis remembers all since the last seq seen here
             return False
         if memory.is_trimmed or 0 < memory.seq < self.seq:
             return True

@@ -1,8 +1,8 @@
 """One socket after its handshake: what is written to it, and the frames that come in.
 
 A connection that keeps up gets the bytes that everybody gets, with one system call. A connection that is behind (its
-socket is full) gets nothing and keeps nothing: the session remembers how far it got, and catches up later. Nor is it
-read from, so a client that does not read cannot make answers pile up.
+socket is full) gets nothing and keeps nothing: the session remembers how far it got, and catches up later. It is not
+read from either, so answers cannot pile up for a client that does not read.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class ConnectionState(Enum):
 
     OPEN = "open"
     CLOSING = "closing"  # our close frame was sent; the client's has not come yet
-    DEAF = "deaf"  # both were sent, or the bytes that come are not frames; they are read and thrown away
+    DEAF = "deaf"  # both close frames were sent, or the input is not frames; more input is read and dropped
     CLOSED = "closed"
 
 
@@ -104,10 +104,10 @@ class Connection(asyncio.Protocol):
         self.is_behind = False
         self.was_heard = True
         self._fd = -1
-        """The socket, for writing past the transport; -1: write through it.
+        """The descriptor of the socket, to write to it directly; -1: write through the transport.
 
-        With TLS the transport encrypts. The transport keeps the socket open until `connection_lost` has returned, so
-        the number cannot be another client's meanwhile.
+        With TLS only the transport can write, because it encrypts. The transport keeps the socket open until
+        `connection_lost` has returned, so until then the descriptor cannot belong to another client.
         """
         if transport.get_extra_info("sslcontext") is None and (sock := transport.get_extra_info("socket")) is not None:
             self._fd = sock.fileno()
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
     # Outgoing
 
     def write(self, frames: bytes) -> None:
-        """Write to the socket in one system call. The transport writes what does not fit.
+        """Write to the socket in one system call. The transport writes later what the socket does not take now.
 
         The transport's own `write` would add a tenth to the cost of a delivery (bench/README.md).
         """

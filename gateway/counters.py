@@ -11,7 +11,7 @@ from publisher.transport.advice import MEANINGS
 DELIVERY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
-LONGEST_DELIVERY_SECONDS = 3_600.0  # nothing older is remembered, so such a seq is not a timestamp
+LONGEST_DELIVERY_SECONDS = 3_600.0  # Redis remembers nothing older: a seq before that is not a timestamp
 
 BROKEN_OFF = 1006  # closed without a close frame; cannot be sent
 OTHER = "other"  # a client may send any code, and a label must have few values
@@ -48,7 +48,7 @@ class FeedCounters:
 class Counters:
     """The counts of one replica. Lives as long as the hub; used by one event loop only.
 
-    gateway.metrics documents each: it shows it under the same name.
+    gateway.metrics shows each count under the same name, and documents it.
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""Shutdown of a replica: its clients are told to move, served meanwhile, and those that stay are closed at a pace.
+"""Shutdown of a replica: tells its clients to move, serves them meanwhile, closes those that stay at a limited rate.
 
 Otherwise all of them would reconnect to the other replicas at the same moment, each with a handshake and a replay.
 """
@@ -150,7 +150,7 @@ class Drain:
             viewer.connection.close(CloseCode.RESTART, "this replica is shutting down; reconnect")
 
     async def _see_off(self) -> None:
-        """Give the clients that were closed last time to answer, too."""
+        """Wait for the answers of the clients that were closed at the very end, too."""
         while self._closing and not self._is_cut_short():
             await self._tick()
         self._force(math.inf)

@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.channel import Channel, ChannelState
 from gateway.connection import Outgoing
 from gateway.counters import Counters
-from gateway.feed.observer import Feed, FeedObserver, Remembered
+from gateway.feed.interfaces import Feed, FeedObserver, Remembered
 from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.events import why_unreadable
@@ -19,8 +19,8 @@ from publisher.names import redis_channel_of
 
 logger = logging.getLogger("gateway.hub")
 
-# Cursors are timestamps. One from this window around a failover may belong to either primary: the new one may have
-# taken events this long before, and another replica may have left the old one this long after.
+# Cursors are timestamps. Around a failover, a cursor may belong to either primary. The new primary may have taken
+# events for DOUBT_BEFORE_US already, and another replica may leave the old primary DOUBT_AFTER_US later.
 DOUBT_BEFORE_US = 6_000_000
 DOUBT_AFTER_US = 3_000_000
 MAX_HANDOVERS = 64  # failovers that are kept in mind
@@ -58,9 +58,9 @@ class Project:
         self.viewers: dict[Outgoing, Viewer] = {}
         """Those who were told `subscribed`, by socket."""
         self.waiting: set[Viewer] = set()
-        """Those who will be, once the project is loaded."""
+        """Those who will be told `subscribed` once the project is loaded."""
         self.linger: asyncio.TimerHandle | None = None
-        """The timer that lets go of Redis. Set while nobody watches or waits."""
+        """The timer that unsubscribes the project in Redis. Set while nobody watches or waits."""
 
     @property
     def is_loaded(self) -> bool:
@@ -87,7 +87,7 @@ class Hub:
         self._projects: dict[bytes, Project] = {}
         """All projects that somebody watches, waits for, or left a moment ago; by Redis channel, as Redis sends it."""
         self._handovers: deque[tuple[int, int]] = deque(maxlen=MAX_HANDOVERS)
-        """The windows of cursors that may belong to either primary of a failover: first and last."""
+        """For each failover, the first and the last cursor that may belong to either primary."""
         self._tracing = tracing()
         # Counted for each batch, never for each delivery.
         self.counters = Counters()
@@ -104,9 +104,9 @@ class Hub:
         self.catch_ups = 0
         """The number of times that a project or a client was given what it had missed."""
         self._stale_seconds = 0.0
-        """The length of all past times in which clients were told `stale`."""
+        """The total length of the past periods in which the feed was stale."""
         self._stale_since = time.monotonic()
-        """When the present one began."""
+        """When the current stale period began."""
 
         # Counted by gateway.drain.
         self.drains = 0
@@ -150,7 +150,7 @@ class Hub:
     # What the feed brings
 
     def on_events(self, events: Mapping[bytes, list[bytes]]) -> None:
-        """The hot path: frame once what one read from Redis brought, and give it to each socket in one write."""
+        """The hot path: frame the events of one read from Redis once, and write them to each socket in one call."""
         for redis_channel, payloads in events.items():
             project = self._projects.get(redis_channel)
             if project is None:
@@ -227,7 +227,7 @@ class Hub:
             self._let_go(project)
 
     def give_up(self, project: Project, error: Exception) -> None:
-        """Refuse a project that met a bug. The bug must not cost the feed, which all projects share."""
+        """Refuse a project that met a bug. The bug must not stop the feed, which all projects share."""
         text = " ".join(str(error).split())
         name = type(error).__name__
         logger.error("Project %s is given up, its viewers are told: %s: %.200s", project.channel.project_id, name, text)
@@ -285,8 +285,8 @@ class Hub:
     def is_ready(self) -> bool:
         """False while draining, and when the feed has been lost for longer than the grace.
 
-        All replicas lose a Redis at the same moment. Without the grace, a load balancer would take all of them out for
-        a blip.
+        All replicas lose a Redis at the same moment. Without the grace, a load balancer would take all of them out of
+        service after a very short outage.
         """
         lost = self.feed.lost_seconds
         return not self.is_draining and lost is not None and lost <= self.settings.redis_grace_seconds

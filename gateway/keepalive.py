@@ -18,7 +18,7 @@ NEWCOMERS_PER_TURN = 20  # that get the same turn: some 0.1 ms of writing
 class Keepalive:
     """Pings each connection once in `ping_seconds`, in the sweep of its turn. Lives as long as the hub.
 
-    A connection was just heard when it is new, so its first ping comes a whole interval later. When many come at once,
+    A new connection counts as heard, so its first ping comes a whole interval later. When many come at once,
     most get earlier turns: pinging them all in one sweep would hold up every client.
     """
 
@@ -39,7 +39,7 @@ class Keepalive:
         newcomers = 0
         for viewer in list(self._hub.viewers):
             if viewer.ping_turn is None:
-                # It came after the last sweep: with that one's turn, the first ping is never later than the interval.
+                # It came after the last sweep. With the turn of that sweep, its first ping comes within an interval.
                 viewer.ping_turn = (turn - 1 - newcomers // NEWCOMERS_PER_TURN) % self._turns
                 newcomers += 1
             if viewer.behind_since is not None:

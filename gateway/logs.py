@@ -31,7 +31,7 @@ _OURS = ("ts", "level", "logger", "message", "exception")
 
 
 def fitting(text: str, most_bytes: int) -> str:
-    """The longest part of `text` whose JSON has at most so many bytes; one character may take twelve."""
+    """The longest part of `text` whose JSON has at most `most_bytes` bytes; one character may take twelve."""
     if len(json.dumps(text)) <= most_bytes:
         return text
     cut = " ..."

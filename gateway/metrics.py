@@ -16,9 +16,9 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from gateway.counters import Histogram
-from gateway.feed.observer import FeedState
+from gateway.feed.interfaces import FeedState
+from gateway.http_publishing import STATUSES, Publishing
 from gateway.hub import Hub
-from gateway.publishing import STATUSES, Publishing
 from gateway.rate_limit import TokenBucket
 
 # Fresh expositions per second, and at once: far more than the scrapers of a replica need.

@@ -8,7 +8,7 @@ import re
 import socket
 from ipaddress import ip_address
 
-from gateway.process import ExitStatus
+from gateway.signals import ExitStatus
 
 MAX_PORT = 65_535
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"

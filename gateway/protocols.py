@@ -77,20 +77,21 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_message_complete()
         if self.cycle is not None and self.cycle.response_complete:
-            # Answered before its body came: uvicorn began to wait for the next request then, and the body ended that.
+            # The request was answered before its body came. uvicorn then started the timer for the next request, and
+            # the body stopped that timer. Start it again.
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def handle_websocket_upgrade(self) -> None:
-        """Pass on the parsed request; uvicorn's serialises it and parses it a second time."""
+        """Pass on the parsed request. uvicorn's method would serialise it and parse it a second time."""
         self._stop_waiting()
         self._unset_keepalive_if_required()
         is_busy = self.cycle is not None and not self.cycle.response_complete
         if is_busy or not self._last_read.endswith(b"\r\n\r\n"):
             # The upgrade is pipelined behind an unanswered request, or more bytes follow it before the answer, which
-            # RFC 6455, 4.1 forbids: whose bytes they are would be a guess.
+            # RFC 6455, 4.1 forbids: we could only guess to which request these bytes belong.
             self._refuse(_BAD_REQUEST)
             return
         self.connections.discard(self)
@@ -153,7 +154,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return Connection(self.transport, max_bytes=max_bytes, buffer_bytes=buffer_bytes)
 
     async def run_asgi(self) -> None:
-        """As uvicorn's, which would close a connection that was taken over when the application returns."""
+        """Like uvicorn's. But when the application returns, a connection that was taken over stays open."""
         try:
             await self.app(self.scope, self.receive, self.send)
         except ClientDisconnected:

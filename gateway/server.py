@@ -22,17 +22,17 @@ from gateway.app import create_app
 from gateway.drain import Drain, longest_seconds
 from gateway.hub import Hub
 from gateway.ports import BACKLOG, CannotListen, address, listen
-from gateway.process import on_ending_signals
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
+from gateway.signals import on_ending_signals
 from gateway.systemd import Systemd
 
 logger = logging.getLogger("gateway")
 
 TERMINAL_DRAIN_SECONDS = 1.0  # longest drain after a signal that a person at a terminal sends
-FORCE_SECONDS = 0.5  # from the second signal; later a third one ends the process at once
+FORCE_SECONDS = 0.5  # after the second signal; if a third one comes later than that, it ends the process at once
 TICK_SECONDS = 0.05
-ANSWER_SECONDS = 0.2  # for a cancelled request to be answered with 503 by gateway.publishing
+ANSWER_SECONDS = 0.2  # for a cancelled request to be answered with 503 by gateway.http_publishing
 ADMIN_SECONDS = 1  # for requests on the admin port that are in progress at shutdown
 HTTP_SECONDS = 2  # for requests that are in progress after the drain
 END_SECONDS = HTTP_SECONDS + ADMIN_SECONDS + 2.0  # after the drain: both ports, one after the other, and leaving Redis
@@ -82,7 +82,7 @@ def _raise_descriptor_limit(connections: int) -> None:
 
 
 def _tune_garbage_collection() -> None:
-    """Exempt what exists now, and collect less often: reference counts free almost all later garbage."""
+    """Do not collect objects that exist now, and collect less often: reference counts free almost all garbage."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 

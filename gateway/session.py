@@ -158,8 +158,8 @@ class Session:
 
     def _begin(self, project: Project) -> None:
         """Send `subscribed` and what was missed, and join the viewers: one step, so no event can fall between."""
-        # During the round trip the client may have left; or the feed was lost, and the reload calls on_ready again; or
-        # the socket has filled, and on_writable does.
+        # During the round trip the client may have left. Or the feed was lost: then the reload calls on_ready again. Or
+        # the socket has filled: then on_writable calls on_ready again.
         if self not in project.waiting or not project.is_loaded or self.connection.is_behind:
             return
         channel = project.channel

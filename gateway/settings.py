@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     @field_validator("host", mode="before")
     @classmethod
     def _empty_is_the_default(cls, value: object) -> object:
-        """The kernel takes an empty address for every address; an empty variable does not ask for that."""
+        """For the kernel an empty address means all addresses; an empty variable must not mean that."""
         return cls.model_fields["host"].default if value == "" else value
 
     @field_validator("host", "admin_host")

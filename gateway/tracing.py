@@ -11,7 +11,7 @@ from typing import Any
 
 from publisher.tracing import TRACER
 
-# Only as a key of the event: inside a JSON string the quotes would be escaped.
+# Matches only a key of the event: inside a JSON string the quotes would be escaped.
 _TRACEPARENT = re.compile(rb'"traceparent":\s*"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})"')
 SAMPLED = 1
 

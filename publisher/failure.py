@@ -20,7 +20,7 @@ def describe(error: BaseException | str) -> str:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, BaseException):
-        if type(error).__name__ == "CancelledError":  # by name: of modules that may not be loaded
+        if type(error).__name__ == "CancelledError":  # by name: the modules that define it may not be loaded
             return "Cancelled"
         for kind, sentence in _SPECIAL:
             if isinstance(error, kind):

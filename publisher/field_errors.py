@@ -41,7 +41,8 @@ def event_error(error: ValidationError, rules: Mapping[str, str], within: str = 
             field: str | None = "type"
         else:
             field = _field(details["loc"][has_tag:], rules, within)
-        # Of a number, pydantic says once why it is not whole, and then why it is not a number; the last one counts.
+        # For one field, pydantic may report two errors: why it is not an integer, then why it is not a number. The
+        # last one counts.
         found[field] = _sentence(dict(details), rules.get(field or ""))
     return EventError(found)
 

@@ -31,7 +31,8 @@ def _bulk(word: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-# By the verb that publishes: an EVALSHA of 12 words. Six of them differ by event: for each, its length and itself.
+# For each verb that publishes, an EVALSHA of 12 words. Six of the words depend on the event; for each of them the
+# length and the word itself are filled in.
 _EVALSHA = {
     verb: b"".join(
         [

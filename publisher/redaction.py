@@ -6,7 +6,7 @@ from urllib.parse import unquote, unquote_plus
 
 LEAST_SECRET = 12  # characters. A shorter password may be a usual word; hiding it everywhere would give it away
 
-# Text that looks like a secret. Too much hidden costs a reader little. Every repetition that can fail is bounded, and a
+# Text that looks like a secret. To hide too much does little harm. Every repetition that can fail is bounded, and a
 # name is read once, from its first letter: otherwise a long text (base64, say) would take quadratic time.
 _SECRETS = (
     (re.compile(r"(?<=://)([^\s/?#@:]{0,256}):\S{0,1024}@"), r"\1:***@"),  # to the last @: passwords may hold / and @

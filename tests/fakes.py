@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.counters import FeedCounters
-from gateway.feed.observer import FeedState
-from gateway.feed.outage_log import Trouble
+from gateway.feed.interfaces import FeedState
+from gateway.feed.trouble_log import Trouble
 from gateway.frames import Opcode, payloads
 from gateway.hub import Hub
 from gateway.session import Session

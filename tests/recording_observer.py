@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.feed.observer import Remembered
+from gateway.feed.interfaces import Remembered
 
 
 class RecordingObserver:

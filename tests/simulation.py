@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gateway.counters import FeedCounters
-from gateway.feed.observer import FeedObserver, FeedState
+from gateway.feed.interfaces import FeedObserver, FeedState
 from gateway.frames import payloads
 from gateway.hub import Hub
 from gateway.session import Session

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.codes import CloseCode
 from gateway.counters import BROKEN_OFF
-from gateway.feed.observer import FeedState
+from gateway.feed.interfaces import FeedState
 from gateway.hub import Hub
 from gateway.metrics import FRESH_BURST, FRESH_RATE, Exposition, registry
 from gateway.settings import Settings

@@ -1,7 +1,7 @@
-"""Renders the chart with Helm itself, without a cluster and without the `helm` program.
+"""Renders the chart with Helm's own code, without a cluster and without the `helm` program.
 
-`render.py` writes deploy/k8s/ anew; `--values` and `--manifests` print, as JSON, what is rendered, and `--lint` what
-Helm's lint finds. It runs in the environment of the deployment's checks: `make manifests`, `make deploy-check`.
+`render.py` writes deploy/k8s/. `--values` and `--manifests` print what is rendered, as JSON, and `--lint` what Helm's
+lint finds. `make manifests` and `make deploy-check` run it in .venv/.deploy.
 """
 
 import argparse
@@ -17,7 +17,7 @@ CHART = Path(__file__).parent / "progress-gateway"
 MANIFESTS = Path(__file__).parent.parent / "k8s"
 NAME = "progress-gateway"
 
-# Which plain manifest is made from which template, and the values that switch it on.
+# For each plain manifest its template, and the values that enable it.
 ON = {"enabled": True}
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "configmap.yaml": ("configmap", {}),

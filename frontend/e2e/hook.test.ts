@@ -1,4 +1,4 @@
-/** The hooks on a page, against a gateway that nothing happens to. */
+/** The hooks on a page, against a gateway that works all the time. */
 
 import { expect } from "vitest";
 import { type Stack, test } from "./support/lab.js";
@@ -9,7 +9,7 @@ import { until } from "./support/wait.js";
 
 const BURST = 2_000;
 
-/** What the gateway counts, once the pages of earlier tests have left it. */
+/** The counters of the gateway, after the pages of earlier tests have left it. */
 const figures = async ({ replica }: Stack) => ({
   connections: await replica.metric("gateway_connections"),
   subscriptions: await replica.metric("gateway_subscriptions"),
@@ -137,9 +137,9 @@ test("a hook that is not enabled is disconnected and opens no socket, until it i
   await page.show({ panels: [{ ...panel, enabled: false }] });
   const { result } = await page.untilStatus("disconnected");
   expect(result).toMatchObject({ isStale: true, error: null });
-  expect(result?.jobs["job"]?.percent).toBe(10); // what is known stays, marked as old
+  expect(result?.jobs["job"]?.percent).toBe(10); // the last state stays, marked as stale
   await idleGateway(stack);
-  await until("the socket is closed", () => page.openSockets.length === 0); // the browser tells of it a moment later
+  await until("the socket is closed", () => page.openSockets.length === 0); // the browser reports it a moment later
 
   await publisher.publish("switched", progress("job", 60));
   await page.show({ panels: [{ ...panel, enabled: true }] });
@@ -171,7 +171,7 @@ test("a project id that is null, missing or empty is disconnected and opens no s
   await page.untilStatus("disconnected", "null");
 });
 
-test("a project id that can be none is an error, and opens no socket", async ({ lab, stack }) => {
+test("a project id that is not valid is an error, and opens no socket", async ({ lab, stack }) => {
   const bad = ["two words", "../etc", "-", "a".repeat(129), "ünï", "__proto__"];
   const panels = bad.map((projectId, i) => ({ name: `bad_${i}`, projectId }));
   const page = await lab.open({ url: stack.replica.url, panels });
@@ -203,7 +203,7 @@ test("useJob renders when its own job changes, and not for another one", async (
   expect({ value, commits }).toMatchObject({ value: { percent: 2 }, commits: before + 1 });
 });
 
-/** Without taking all of them out of the page again and again. */
+/** Counted in the page: reading all events again and again would be slow. */
 const untilSeen = (page: TestPage, count: number): Promise<unknown> =>
   until(`${count} events were seen`, () => page.page.evaluate((n) => records.panels["one"]!.events.length >= n, count));
 
@@ -229,7 +229,7 @@ test("2,000 events in a burst all reach onEvent, in order, with few renders", as
   const before = await page.records();
   const events = Array.from({ length: BURST }, (_, i) => progress(`job_${i % 40}`, Math.floor(i / 40)));
 
-  network.hold(); // on a slow machine it would be no burst
+  network.hold(); // otherwise a slow machine would spread the burst
   const seqs = await publisher.publish("burst", ...events);
   network.release();
   await untilSeen(page, BURST);
@@ -247,7 +247,7 @@ test("2,000 events in a burst all reach onEvent, in order, with few renders", as
     Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`job_${i}`, BURST / 40 - 1])),
   );
 
-  // Controls: a state for each message, shown at once, renders each; as React likes, it shows only some of them.
+  // Controls: with one state update a message, flushed at once, each renders; batched by React, only some are shown.
   const seenByHand = async () => (await byHand.records()).hands;
   const isDone = async () => Object.values(await seenByHand()).every(({ messages }) => messages.length > BURST);
   await until("the pages by hand have seen the burst", isDone);
@@ -300,7 +300,7 @@ test("a page that the server rendered is hydrated without a word on the console"
   expect(page.sockets).toHaveLength(1);
 });
 
-test("control: a page that does not hydrate as it was rendered is noticed", async ({ lab }) => {
+test("control: a page that hydrates differently from the server is noticed", async ({ lab }) => {
   const page = await lab.open({ hasMismatch: true }, { isRendered: true });
   await until("React complains", () => page.problems.some((problem) => /hydrat/i.test(problem)));
   page.problems.length = 0;

@@ -1,4 +1,4 @@
-/** The gateway and its Redis die, freeze, drain and come back; the page is left alone. */
+/** The gateway and its Redis die, freeze, drain and come back; nobody touches the page. */
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
@@ -49,7 +49,7 @@ test("a gateway that is killed and started again: the page comes back and misses
     /^connecting,connected,disconnected(,connecting,disconnected)*(,connecting)?,connected$/,
   );
 
-  // Control: a page that asks without a cursor is told again of what it has seen.
+  // Control: a page that subscribes without a cursor receives again what it has seen.
   await until("the page by hand is up to date", async () => (await byHand()).some(({ seq }) => seq === sentinel));
   expect((await byHand()).filter(({ jobId }) => jobId === "ended")).toHaveLength(2);
 });
@@ -91,7 +91,7 @@ test("a Redis that comes back empty: what ran is doubted until it is heard of", 
   await page.until("the page is stale", ({ result }) => result?.isStale);
   await redis.start();
   await page.until("the gap is told", ({ result }) => result?.recovered === false);
-  // Of a job that was not running something is heard: the link works, and that says nothing of the two that ran.
+  // An event of a third job proves that the link works, but the two that ran stay in doubt.
   await until("a new job is accepted", async () => (await publisher.publish("p", progress("new", 1))).length === 1);
   const told = await page.untilJob("new", 1);
   expect(told.result).toMatchObject({ status: "connected", recovered: false, jobs: { runs: { percent: 40 } } });
@@ -107,7 +107,7 @@ test("a Redis that comes back empty: what ran is doubted until it is heard of", 
   expect(statuses(panel)).toEqual(["connecting", "connected"]);
 });
 
-test("a gateway and a Redis that both come back empty: what ran is doubted, too", async ({ lab }) => {
+test("a gateway and a Redis that both come back empty: running jobs are in doubt too", async ({ lab }) => {
   const { redis, replica, publisher } = await lab.startStack();
   await publisher.publish("p", progress("runs", 40), complete("ended"));
   const page = await lab.open({ url: replica.url, panels: [{ name: "one", projectId: "p" }] });
@@ -163,7 +163,7 @@ test("a replica that is drained: its page moves to another one and loses nothing
   const publishing = (async () => {
     for (let i = 0; isMoving; i++) {
       published.push(...(await publisher.publish("p", complete(`job_${i}`))));
-      await sleep(10); // more than a thousand jobs are remembered by nobody
+      await sleep(10); // slow enough that fewer than 1,000 jobs end: more are not remembered
     }
   })();
   await page.until("events come", ({ events }) => events.length > 5);

@@ -1,4 +1,4 @@
-/** What no gateway of today does: it asks its clients to move, or is no gateway at all. */
+/** Servers that behave as no real gateway does in these tests: they ask clients to move, or are no gateways at all. */
 
 import type { Duplex } from "node:stream";
 import { expect } from "vitest";
@@ -13,7 +13,7 @@ import { type Refusal, type ScriptedConnection, ScriptedGateway } from "./suppor
 import { until } from "./support/wait.js";
 
 const LEAST_BACKOFF_MS = 500;
-const TIMER_ERROR_MS = 50; // a browser's timer may be early by its rounding, and the way to the server is not always as long
+const TIMER_ERROR_MS = 50; // a browser rounds its timers, and the time to reach the server varies
 
 const test = bare.extend("gateway", async ({ lab }) => lab.own(ScriptedGateway.start()));
 
@@ -31,7 +31,7 @@ test.concurrent("a replica that goes away: the page moves without a moment of no
 }) => {
   const page = await lab.open({ ...oneOn(gateway), connection: "connection" });
   await page.untilStatus("connected");
-  // The next replica takes its time to answer the subscribe: a page that had left already would lose what comes now.
+  // The next replica answers the subscribe late: a page that had left the old one would lose the events until then.
   gateway.script("/ws", (connection) => {
     if (connection.count === 2) connection.send({ type: "connected", clientId: "slow" });
     else connection.speak();
@@ -94,7 +94,7 @@ test.concurrent("control: a replica that closes without asking is seen as a loss
   expect(statuses(await page.panel())).toContain("disconnected");
 });
 
-/** One panel for each path, each a client of its own. */
+/** One panel for each path, each with its own client. */
 const panelsOf = (gateway: ScriptedGateway, paths: string[]): PanelProps[] =>
   paths.map((path) => ({ name: path, projectId: "p", url: gateway.url(path) }));
 
@@ -103,8 +103,8 @@ const gapsOf = (gateway: ScriptedGateway, path: string): number[] =>
   gateway.attempts(path).flatMap((at, i, all) => (i ? [at - all[i - 1]!] : []));
 
 /**
- * Each path of the page fails twice and works then: the error was shown, the page came back by itself, and not at once.
- * Returns what was shown.
+ * Each path fails twice and then works. Checks that the error was shown, and that the page came back by itself but not
+ * at once. Returns what was shown.
  */
 async function expectTwoFailures(
   gateway: ScriptedGateway,
@@ -154,7 +154,7 @@ test.concurrent("a page's own host that answers with HTML: an error, and a try a
   expect(result).toMatchObject({ error: { code: 1006 }, isStale: true });
 });
 
-/** Connections to a path end badly twice, and work then. */
+/** Connections to a path fail twice, and then work. */
 function scriptTwice(gateway: ScriptedGateway, path: string, fail: (connection: ScriptedConnection) => void): void {
   gateway.script(path, (connection) => {
     connection.speak();
@@ -199,7 +199,7 @@ test.concurrent("a close code from 4000 to 4499 is not tried again unless the pa
     for (const type of ["online", "pageshow"]) window.dispatchEvent(new Event(type));
     document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
   });
-  // Control: what is not in this range was tried three times meanwhile.
+  // Control: a close code outside of this range was tried three times meanwhile.
   await until("the other one was tried three times", () => gateway.attempts("/4999").length >= 3);
   for (const code of codes) expect(gateway.attempts(`/${code}`), `${code}`).toHaveLength(1);
 

@@ -1,4 +1,4 @@
-/** The page's machine sleeps, its tab is hidden or frozen, its network is lost: what looks open is not trusted. */
+/** The machine sleeps, the tab is hidden or frozen, the network is lost: sockets that look open are not trusted. */
 
 import { expect } from "vitest";
 import { test as bare } from "./support/lab.js";
@@ -11,14 +11,14 @@ import { until } from "./support/wait.js";
 // Without its wake a client finds a dead link after 25 s of silence and 5 s without an answer.
 const WITHOUT_WAKE_MS = 25_000;
 
-// A clock that jumps by more than 5 s tells of a sleep; this is by more than a second of a slow machine more.
+// A jump of the clock by more than 5 s means sleep; more than a second is added for a slow machine.
 const SLEEP_MS = 6_500;
 
 const test = bare.extend("network", async ({ lab, stack }) => lab.own(Network.start(stack.replica.port)));
 
 const oneOn = (network: Network, projectId: string) => ({ url: network.url, panels: [{ name: "one", projectId }] });
 
-/** More than the second within which two wakes count as one has passed since the page was loaded. */
+/** Wait until a second has passed since the page was loaded: two wakes within a second count as one. */
 const settled = (page: TestPage): Promise<unknown> =>
   until("the page is a while old", () => page.page.evaluate(() => performance.now() > 1_500));
 
@@ -47,7 +47,7 @@ test("a hidden tab goes on, and its socket is probed when it is shown again", as
   expect(page.sockets).toHaveLength(1);
 });
 
-test("a tab that was frozen by the browser is right soon after it is shown again", async ({ lab, stack, network }) => {
+test("a tab that the browser froze is current soon after it is shown again", async ({ lab, stack, network }) => {
   const page = await lab.openTab(oneOn(network, "frozen"));
   await stack.publisher.publish("frozen", progress("job", 10));
   await page.untilJob("job", 10);
@@ -152,7 +152,7 @@ test.concurrent("a link that is silent for 25 seconds is asked, and replaced if 
   const page = await lab.open(oneOn(network, "silent"), { hasOwnClock: true, isDeaf: true });
   await page.untilStatus("connected");
   const { clock } = page.page;
-  // Its clock runs on by itself between these steps: they leave seconds to a slow machine.
+  // The clock also runs between these steps, so they leave some seconds for a slow machine.
   await clock.runFor(15_000);
   expect(page.sent("ping")).toEqual([]);
   await clock.runFor(11_000);
@@ -181,10 +181,10 @@ test.concurrent("offline and online: back at once, and an end that was missed ar
   await stack.publisher.publish("offline", complete("early"), progress("job", 30));
   for (const one of [page, deaf]) await one.untilJob("job", 30);
 
-  network.swallow(); // what the browser calls offline leaves open sockets alone
+  network.swallow(); // the browser's offline mode does not close open sockets
   for (const one of [page, deaf]) await one.page.context().setOffline(true);
   const { result } = await page.untilStatus("disconnected");
-  // It does not take the time that a dead link takes to be found.
+  // Faster than a dead link is found without a wake.
   expect(result).toMatchObject({ isStale: true, error: { code: "offline" }, jobs: { job: { percent: 30 } } });
   const [, end] = await stack.publisher.publish("offline", progress("job", 60), complete("job"));
   const { result: waiting } = await page.until(
@@ -209,7 +209,7 @@ test.concurrent("offline and online: back at once, and an end that was missed ar
   expect(panel.result).toMatchObject({ isStale: false, recovered: true, error: null });
   expect(statuses(panel).join()).toMatch(/^connecting,connected,disconnected(,connecting)?,connected$/);
 
-  // Control: the same client without its wake took no notice of all that.
+  // Control: the same client without its wake noticed nothing.
   const { result: trusting } = await deaf.panel();
   expect(trusting).toMatchObject({ status: "connected", isStale: false, jobs: { job: { percent: 30 } } });
 });

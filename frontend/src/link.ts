@@ -41,7 +41,7 @@ export class Link {
   #owner: LinkOwner;
   /** The socket; undefined until the token is there. */
   #socket: Socket | undefined;
-  /** The one timer: to the next `ping` while the link is quiet, to its end while an answer is due. */
+  /** The only timer. It sends the next `ping`; while an answer is due, it ends the link instead. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** When the link ends unless a message arrives; Infinity while no answer is due. */
   #deadline = Infinity;

@@ -83,8 +83,8 @@ export class FakeGateway {
     return createProgressClient({ url: "ws://gateway.test/ws", webSocketImpl: this.WebSocket, ...options });
   }
 
-  /** False: the sockets stay open but nothing passes, as with a frozen process or a stalled network. Set back to true,
-   * what was held goes on in order. */
+  /** False: the sockets stay open but nothing passes, as with a frozen process or a stalled network. When it
+   * is set back to true, the held messages go on in order. */
   get isAnswering(): boolean {
     return this.#isAnswering;
   }

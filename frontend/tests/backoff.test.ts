@@ -15,7 +15,7 @@ import {
 
 withFakeTime();
 
-/** The waits between the first connections to a gateway that treats each of them like this. */
+/** The waits between the first connections to a gateway; `onSocket` says what happens to each. */
 async function waits(count: number, onSocket: (socket: ScriptedSocket) => void, lasts = 0): Promise<number[]> {
   const { client, sockets } = scripted({}, onSocket);
   watch(client);
@@ -26,7 +26,7 @@ async function waits(count: number, onSocket: (socket: ScriptedSocket) => void, 
 
 const refuse = (socket: ScriptedSocket): void => socket.end(1006);
 
-/** A gateway that lets everyone in, and ends each connection after that time. */
+/** A gateway that accepts every client, and ends each connection after this time. */
 const endAfter =
   (ms: number, isSubscribed = true) =>
   (socket: ScriptedSocket): void => {
@@ -61,7 +61,7 @@ test("there is jitter at the cap too, so that those who lost the same gateway do
   const waitAt = async (value: number): Promise<number> => {
     random.mockReturnValue(value);
     const { length } = sockets;
-    while (sockets.length < length + 2) await advance(100); // the wait that has begun already is not this one
+    while (sockets.length < length + 2) await advance(100); // skips the wait that had begun before
     return sockets.at(-1)!.madeAt - sockets.at(-2)!.madeAt;
   };
   const [least, middle, most] = [await waitAt(0), await waitAt(0.5), await waitAt(0.999)];
@@ -71,7 +71,7 @@ test("there is jitter at the cap too, so that those who lost the same gateway do
   expect(most).toBeLessThanOrEqual(20_000);
 });
 
-test("a gateway that lets in and drops again, over and over, is asked less and less often", async () => {
+test("a gateway that keeps accepting and dropping is asked less and less often", async () => {
   setRandom(0.999);
   const all = await waits(6, endAfter(4_500), 4_500);
   for (let i = 1; i < 5; i++) expect(all[i]).toBeGreaterThan(all[i - 1]! * 1.5);
@@ -84,13 +84,13 @@ test("five seconds of a good link start the back-off anew", async () => {
   expect(Math.max(...all)).toBeLessThanOrEqual(1_000);
 });
 
-test("a link on which nothing was ever subscribed is none: the waits grow", async () => {
+test("a link on which no project was ever subscribed does not reset the back-off", async () => {
   setRandom(0.999);
   const all = await waits(5, endAfter(8_000, false), 8_000);
   expect(all.at(-1)).toBeGreaterThan(15_000);
 });
 
-test("the back-off begins anew once, not for ever: after a good link the waits grow again", async () => {
+test("a good link resets the back-off once: after it the waits grow again", async () => {
   setRandom(0.999);
   const shown = await page();
   await advance(6_000);
@@ -106,7 +106,7 @@ test("the back-off begins anew once, not for ever: after a good link the waits g
   for (let i = 1; i < 4; i++) expect(all[i]).toBeGreaterThan(all[i - 1]! * 1.5);
 });
 
-test("a page that begins to watch something more does not cut the wait short", async () => {
+test("watching one more project does not cut the wait short", async () => {
   setRandom(0.999);
   const shown = await page();
   for (let i = 0; i < 3; i++) await shown.drop(); // the next wait is of 8 s
@@ -148,7 +148,7 @@ test.each([4000, 4400, 4401, 4499])(
   },
 );
 
-test("a refusal at the very first connection is final as well", async () => {
+test("a refusal of the very first connection is final too", async () => {
   const { client, sockets } = scripted({}, (socket) => {
     socket.accept();
     socket.end(4401);
@@ -159,7 +159,7 @@ test("a refusal at the very first connection is final as well", async () => {
   expect(watcher.now).toMatchObject({ status: "disconnected", error: { code: 4401 } });
 });
 
-test("`reconnect` tries again what was given up, and forgets the error when it works", async () => {
+test("`reconnect` tries again after the client gave up, and clears the error when it works", async () => {
   const shown = await page();
   shown.last.end(4401);
   await frame();
@@ -181,7 +181,7 @@ async function nextWait(shown: { sockets: ScriptedSocket[]; last: ScriptedSocket
   return shown.last.madeAt - endedAt;
 }
 
-test("`reconnect` that is refused once more ends there", async () => {
+test("a `reconnect` that is refused is not retried", async () => {
   const shown = await page();
   shown.last.end(4401);
   shown.client.reconnect();
@@ -192,7 +192,7 @@ test("`reconnect` that is refused once more ends there", async () => {
   expect(shown.now).toMatchObject({ status: "disconnected", error: { code: 4401 } });
 });
 
-test("`reconnect` that fails for another reason is retried", async () => {
+test("a `reconnect` that fails for another reason is retried", async () => {
   const shown = await page();
   shown.last.end(4401);
   shown.client.reconnect();
@@ -201,7 +201,7 @@ test("`reconnect` that fails for another reason is retried", async () => {
   expect(shown.sockets).toHaveLength(3);
 });
 
-test("a page that leaves for good and comes back has given up nothing", async () => {
+test("a page that left and comes back is connected again, though the client had given up", async () => {
   const shown = await page();
   shown.last.end(4401);
   shown.watcher.leave();

@@ -30,7 +30,7 @@ test("several projects share one socket", async () => {
   expect([...watchers, late].map(({ now }) => now.status)).toEqual(Array(4).fill("connected"));
 });
 
-test("many listeners of one project share one subscription, and each is told everything", async () => {
+test("many listeners of one project share one subscription, and each hears everything", async () => {
   const gateway = new FakeGateway();
   const client = gateway.client();
   const watchers = Array.from({ length: 20 }, () => watch(client));
@@ -56,7 +56,7 @@ test("events of one project reach no other", async () => {
   expect(other.events).toHaveLength(1);
 });
 
-test("who comes later to a project sees at once what is known of it", async () => {
+test("a listener that comes later sees at once what is known of the project", async () => {
   const shown = await page();
   await shown.hear(progress("a", 40, { seq: 1 }));
   expect(watch(shown.client).now).toBe(shown.now);
@@ -67,7 +67,7 @@ test("a page that leaves and comes back within a second sends nothing and misses
   await shown.hear(progress("a", 40, { seq: 1 }));
   shown.watcher.leave();
   await advance(400);
-  shown.last.say(progress("a", 50, { seq: 2 })); // nobody looks, but it is still heard
+  shown.last.say(progress("a", 50, { seq: 2 })); // nobody listens, but the event still counts
   await advance(500);
   const again = watch(shown.client);
   expect(again.now.jobs).toMatchObject({ a: { percent: 50 } });
@@ -113,7 +113,7 @@ test("a second after the last listener left, the project is unsubscribed, and th
   expect(shown.now).toMatchObject({ status: "connected", jobs: { a: { percent: 40 } } });
 });
 
-test("one listener that leaves takes the project from no other", async () => {
+test("a listener that leaves takes the project from no other one", async () => {
   const shown = await page();
   const other = watch(shown.client);
   shown.watcher.leave();
@@ -140,7 +140,7 @@ test("when nobody watches anything, the socket is closed and nothing is left: no
   expect(shown.sockets).toHaveLength(1);
 });
 
-test("a page that leaves while it waits to retry, or while it connects, connects no more", async () => {
+test("a page that leaves while it waits to retry, or while it connects, does not connect again", async () => {
   setRandom(0.999);
   const shown = await page();
   for (let i = 0; i < 4; i++) await shown.drop(); // the next wait is of 16 s
@@ -173,7 +173,7 @@ test("a page that comes back after the linger starts afresh: the old data is gon
   expect(shown.last.sent).toEqual([{ type: "subscribe", projectId: P }]);
 });
 
-test("what still arrives for a project that was left changes nothing", async () => {
+test("late events of a project that was left change nothing", async () => {
   const shown = await page();
   const other = watch(shown.client, Q);
   shown.last.subscribed(0, true, Q);

@@ -1,4 +1,4 @@
-/** What React does to trees and renders of its own accord: hidden trees, trees that wait, renders in slices. */
+/** Concurrent React: hidden trees, suspended trees, renders in slices. */
 
 import { act, render } from "@testing-library/react";
 import { Activity, Suspense, startTransition, use, useLayoutEffect, useState } from "react";

@@ -1,4 +1,4 @@
-/** What the tests of the page at `/` share: jobs, and the page as a browser has it. */
+/** Shared by the tests of the page at `/`: jobs, and the page as in a browser. */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -56,7 +56,7 @@ export const cardOf = (jobId: string): HTMLElement =>
     (card) => card.querySelector(".id")?.textContent === jobId,
   )!;
 
-/** Until all that is under way has arrived and is drawn. */
+/** Let time pass, until everything sent has arrived and is drawn. */
 export const advance = async (ms = 20): Promise<void> => void (await vi.advanceTimersByTimeAsync(ms));
 
 /** Fake time and the page as it is at first, for each test of a file. */

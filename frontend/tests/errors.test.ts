@@ -44,8 +44,8 @@ test.each(["rate_limited", "too_many_projects", "unavailable"])(
   },
 );
 
-test("a project that was refused is asked for again after a second or more, until it is let in", async () => {
-  setRandom(0); // as soon as may be
+test("a refused project is subscribed again after a second or more, until it is accepted", async () => {
+  setRandom(0); // at the first tick
   const shown = await withRefused();
   await advance(800);
   expect(shown.last.asked(Q)).toHaveLength(1);
@@ -59,7 +59,7 @@ test("a project that was refused is asked for again after a second or more, unti
   expect(shown.last.asked(Q)).toHaveLength(2);
 });
 
-test("pages that were refused together come back at different times, a few seconds later", async () => {
+test("pages that were refused together try again at different times, a few seconds later", async () => {
   vi.spyOn(Math, "random").mockImplementation(pseudoRandom());
   const pages: Page[] = [];
   for (let i = 0; i < 30; i++) pages.push(await withRefused("unavailable"));
@@ -73,7 +73,7 @@ test("pages that were refused together come back at different times, a few secon
   expect(back.at(-1)).toBeGreaterThan(28);
 });
 
-test("a project that is refused again and again is asked for again and again, at that pace", async () => {
+test("a project that is always refused is tried again and again, at that pace", async () => {
   vi.spyOn(Math, "random").mockImplementation(pseudoRandom());
   const shown = await withRefused();
   let answered = 1;
@@ -87,7 +87,7 @@ test("a project that is refused again and again is asked for again and again, at
   expect(shown.now).toMatchObject({ status: "connected", error: null });
 });
 
-test("all that were refused are asked for again", async () => {
+test("all refused projects are tried again", async () => {
   const shown = await withRefused();
   const third = watch(shown.client, "project_3");
   await shown.hear(refusal("rate_limited", "project_3"));
@@ -98,7 +98,7 @@ test("all that were refused are asked for again", async () => {
   expect(third.now.error).not.toBeNull();
 });
 
-test("a project that was refused and left is not asked for again", async () => {
+test("a project that was refused and left is not tried again", async () => {
   setRandom(0);
   const shown = await withRefused();
   shown.other.leave();
@@ -107,7 +107,7 @@ test("a project that was refused and left is not asked for again", async () => {
   expect(shown.last.sent.at(-1)).toEqual({ type: "unsubscribe", projectId: Q });
 });
 
-test("a project that was refused is asked for on the next connection too", async () => {
+test("a refused project is tried on the next connection too", async () => {
   const shown = await withRefused();
   await shown.drop();
   shown.last.accept();
@@ -124,7 +124,7 @@ test("a project that is refused does not hold up a move", async () => {
   expect(shown.sockets.map(({ isLeft }) => isLeft)).toEqual([true, false]);
 });
 
-test("a project that only the next replica refuses stays on the old one meanwhile, and is asked for there again", async () => {
+test("a project that only the next replica refuses stays on the old one, and is tried again on the next", async () => {
   const shown = await page();
   const old = shown.last;
   await shown.hear({ type: "going_away", reconnectIn: [0, 0] });
@@ -183,7 +183,7 @@ test.each(["onEvent", "onTerminal"])(
     before();
     await shown.hear({ type: "pong" });
     await advance(30_000);
-    expect(shown.sockets[0]!.isLeft).toBe(true); // the usual course: the link goes on being looked after
+    expect(shown.sockets[0]!.isLeft).toBe(true); // as usual: the client still watches over the link
     await advance(1_100);
   },
 );
@@ -201,7 +201,7 @@ test("an exception in `onChange` stops nobody else, and surfaces as uncaught", a
   expect(last.job("a").percent).toBe(20);
 });
 
-test("an exception of who looks at the status stops nobody else", async () => {
+test("an exception of a status listener stops nobody else", async () => {
   const shown = await page();
   let told = 0;
   const leave = shown.client.subscribe(broken("status"));
@@ -233,7 +233,7 @@ test("a callback may leave, or watch something else", async () => {
   expect(shown.last.pings).toBe(1);
 });
 
-test("who begins to listen in a callback hears from the next event on", async () => {
+test("a listener that is added in a callback hears from the next event on", async () => {
   const shown = await page();
   const late: Watcher[] = [];
   const leave = listen(shown, { onEvent: () => late.push(watch(shown.client)) });

@@ -31,7 +31,7 @@ test("a terminal event sent while offline arrives exactly once", async () => {
   expect(watcher.ends).toHaveLength(1);
 });
 
-test("an end is told once, with the job as it then stands, however often it arrives", async () => {
+test("an end is reported once, with the state of the job then, however often it arrives", async () => {
   const shown = await page();
   const end = complete("a", { seq: 5, attempt: 0 });
   await shown.hear(progress("a", 40, { seq: 4, attempt: 0 }), end, end);
@@ -46,26 +46,26 @@ test("an end is told once, with the job as it then stands, however often it arri
   });
 });
 
-test("ends without seq or attempt are told once as well", async () => {
+test("ends without seq or attempt are reported once too", async () => {
   const shown = await page();
   await shown.hear(failed("a"), failed("a"), complete("b", { seq: 1 }), complete("b", { seq: 2 }));
   expect(shown.ends.map(({ job }) => job.jobId)).toEqual(["a", "b"]);
 });
 
-test("each attempt's end is told", async () => {
+test("the end of each attempt is reported", async () => {
   const shown = await page();
   await shown.hear(failed("a", { seq: 1, attempt: 0 }), progress("a", 10, { seq: 2, attempt: 1 }));
   await shown.hear(failed("a", { seq: 3, attempt: 1 }), complete("a", { seq: 4, attempt: 2 }));
   expect(shown.ends.map(({ event }) => event.attempt)).toEqual([0, 1, 2]);
 });
 
-test("a job without attempts that was begun anew ends again", async () => {
+test("a job without attempts that begins anew can end again", async () => {
   const shown = await page();
   await shown.hear(complete("a", { seq: 1 }), progress("a", 0, { seq: 2 }), failed("a", { seq: 3 }));
   expect(shown.ends.map(({ job }) => job.status)).toEqual(["complete", "failed"]);
 });
 
-test("each end of a sentence, and of the job itself, is told", async () => {
+test("each end of a sentence, and of the job itself, is reported", async () => {
   const shown = await page();
   await shown.hear(
     complete("a", { seq: 1, sentenceId: "s1" }),
@@ -134,7 +134,7 @@ test("events carry everything that was sent, and an event is the same object eve
   expect(shown.now.events).toEqual(shown.events);
 });
 
-test("events are told at once, not at the next frame", async () => {
+test("events are reported at once, not at the next frame", async () => {
   const shown = await page();
   shown.last.say(progress("a", 40, { seq: 1 }), complete("b", { seq: 2 }));
   expect(shown.events).toHaveLength(2);
@@ -198,7 +198,7 @@ test("a hidden tab draws no frames: its snapshot still changes, a few times a se
   expect(shown.now.lastEvent).toMatchObject({ seq: 1_000 });
 });
 
-test("a hidden tab piles no frames up, to be drawn all at once when it is shown", async () => {
+test("a hidden tab does not pile up frames that would all be drawn when it is shown", async () => {
   const shown = await page();
   const frames = new Set<number>();
   let last = 0;
@@ -223,7 +223,7 @@ test("without `requestAnimationFrame`, in Node or a worker, the snapshot changes
   expect(shown.now.lastEvent).toMatchObject({ seq: 100 });
 });
 
-test("a `requestAnimationFrame` that calls at once, as many a test suite's stub does, is no harm", async () => {
+test("a `requestAnimationFrame` that calls at once, like the stubs of many test suites, does no harm", async () => {
   vi.stubGlobal("requestAnimationFrame", (callback: (time: number) => void) => {
     callback(0);
     return 1;

@@ -98,7 +98,7 @@ test("if the old connection ends while the next one opens, no third is made", as
   expect(shown.now.status).toBe("connected");
 });
 
-test("a replica that ends before the window opens is left as any other", async () => {
+test("a replica that ends before its window opens is replaced like any lost one", async () => {
   const shown = await page();
   shown.last.say({ type: "going_away", reconnectIn: [20_000, 20_000] });
   shown.last.end(1012);
@@ -109,7 +109,7 @@ test("a replica that ends before the window opens is left as any other", async (
   expect(shown.sockets).toHaveLength(2);
 });
 
-test("a project that the next connection refuses, and the old one never had, is not waited for", async () => {
+test("a project that the next connection refuses, and that the old one never had, does not delay the move", async () => {
   const shown = await moving();
   watch(shown.client, Q);
   shown.next.subscribed(9);

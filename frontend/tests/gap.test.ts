@@ -20,7 +20,7 @@ withFakeTime();
 
 const without = { type: "subscribe", projectId: P };
 
-/** A page that knew of two running jobs, `a` and `b`, and of one that ended, and comes back after a gap. */
+/** A page with two running jobs, `a` and `b`, and an ended one, that reconnects after a gap. */
 async function withGap(): Promise<Page & { heardAt: number }> {
   const shown = await page();
   await shown.hear(complete("done", { seq: 1 }), progress("a", 10, { seq: 2 }), progress("b", 20, { seq: 3 }));
@@ -30,7 +30,7 @@ async function withGap(): Promise<Page & { heardAt: number }> {
   return Object.assign(shown, { heardAt });
 }
 
-test("after a gap a page is connected, but stale until each job that ran was heard of again", async () => {
+test("after a gap a page is connected, but stale until each job that ran has a new event", async () => {
   const shown = await withGap();
   const gap = { status: "connected", isStale: true, staleSince: shown.heardAt, recovered: false };
   expect(shown.now).toMatchObject({ ...gap, jobs: { a: { percent: 10 }, b: { percent: 20 } } });
@@ -41,14 +41,14 @@ test("after a gap a page is connected, but stale until each job that ran was hea
   expect(shown.ends.map(({ job }) => job.jobId)).toEqual(["done", "b"]);
 });
 
-test("after a gap nothing is asked again: what is remembered comes by itself", async () => {
+test("after a gap nothing is subscribed again: the gateway replays what it remembers", async () => {
   const shown = await withGap();
   await advance(20_000);
   expect(shown.last.sent).toEqual([{ ...without, since: 3 }]);
   expect(shown.now).toMatchObject({ isStale: true, recovered: false });
 });
 
-test("a gateway that always answers `recovered: false` is asked once on each connection", async () => {
+test("a gateway that always answers `recovered: false` gets one subscribe on each connection", async () => {
   setRandom(0.5);
   const { client, sockets } = scripted({}, (socket) => {
     socket.accept();
@@ -72,7 +72,7 @@ test("a gateway that always answers `recovered: false` is asked once on each con
   }
 });
 
-test("a gap after a gap is told anew", async () => {
+test("a second gap is reported too", async () => {
   const shown = await withGap();
   await shown.hear(progress("a", 30, { seq: 499 }), progress("b", 30, { seq: 500 }));
   expect(shown.now.isStale).toBe(false);
@@ -82,7 +82,7 @@ test("a gap after a gap is told anew", async () => {
   expect(shown.now).toMatchObject({ isStale: true, recovered: false });
 });
 
-test("an unsolicited second `subscribed` tells of a gap as well", async () => {
+test("an unsolicited second `subscribed` reports a gap too", async () => {
   const shown = await page();
   await shown.hear(progress("a", 10, { seq: 1 }), complete("b", { seq: 2 }));
   await advance(3_000);
@@ -101,7 +101,7 @@ test("after a second `subscribed`, what is replayed is marked as such, and what 
   expect(shown.events.map(({ isReplay }) => isReplay)).toEqual([false, true, false]);
 });
 
-test("a job that is replayed just as it was known is in doubt still: a replica tells what it knew before the loss, too", async () => {
+test("a job that is replayed unchanged stays in doubt: the replica may replay what it knew before the loss", async () => {
   const shown = await withGap();
   await shown.hear(progress("a", 10, { seq: 2 }), progress("b", 20, { seq: 3 }));
   expect(shown.now).toMatchObject({ isStale: true });
@@ -132,7 +132,7 @@ test("each running sentence is waited for, and none that ended", async () => {
   expect(shown.now.isStale).toBe(false);
 });
 
-test("a connection that is lost in the midst of a gap makes nothing right", async () => {
+test("a connection that is lost in the middle of a gap leaves the doubts as they are", async () => {
   const shown = await withGap();
   await shown.hear(progress("a", 30, { seq: 400 }));
   await shown.drop();
@@ -159,12 +159,12 @@ test("a job whose last event had no seq is in doubt after a reconnect: its end m
   await shown.drop();
   await shown.join(5, true);
   expect(shown.now).toMatchObject({ status: "connected", isStale: true, recovered: true });
-  expect(shown.last.sent).toHaveLength(1); // to ask again would not help
+  expect(shown.last.sent).toHaveLength(1); // a second subscribe would not help
   await shown.hear(complete("plain"));
   expect(shown.now).toMatchObject({ isStale: false });
 });
 
-test("a job without seq that was heard of since is not doubted again when the whole picture comes", async () => {
+test("a job without seq that had an event since is not doubted again by the replay", async () => {
   const shown = await page();
   await shown.hear(progress("plain", 10), { type: "subscribed", projectId: P, seq: 9, recovered: false });
   await shown.hear(progress("plain", 20));
@@ -173,7 +173,7 @@ test("a job without seq that was heard of since is not doubted again when the wh
   expect(shown.now.isStale).toBe(false);
 });
 
-test("jobs whose events have a seq are in no doubt after a reconnect that recovered", async () => {
+test("jobs whose events have a seq are not in doubt after a reconnect that recovered", async () => {
   const shown = await page();
   await shown.hear(complete("plain"), progress("a", 10, { seq: 5 }), progress("b", 10, { seq: 6 }));
   await shown.drop();
@@ -181,7 +181,7 @@ test("jobs whose events have a seq are in no doubt after a reconnect that recove
   expect(shown.now).toMatchObject({ isStale: false, staleSince: null, recovered: true });
 });
 
-test("a gap of one project is none of another", async () => {
+test("a gap of one project does not affect another one", async () => {
   const shown = await page();
   const other = watch(shown.client, Q);
   shown.last.subscribed(0, true, Q);
@@ -192,7 +192,7 @@ test("a gap of one project is none of another", async () => {
   expect(shown.last.asked(Q)).toHaveLength(1);
 });
 
-test("in a move to a replica that does not recover, nothing is called current that may be old", async () => {
+test("in a move to a replica that does not recover, the page is stale until it is current again", async () => {
   const shown = await page();
   await shown.hear(progress("a", 10, { seq: 1 }), { type: "going_away", reconnectIn: [0, 0] });
   await shown.join(9, false);
@@ -202,7 +202,7 @@ test("in a move to a replica that does not recover, nothing is called current th
   expect(shown.now.isStale).toBe(false);
 });
 
-test("a Redis that was emptied while the page was away: what it remembers again is current", async () => {
+test("a Redis that was emptied while the page was away: new events of its jobs make them current", async () => {
   const gateway = new FakeGateway();
   const watcher = watch(gateway.client());
   await frame();
@@ -218,7 +218,7 @@ test("a Redis that was emptied while the page was away: what it remembers again 
   expect(watcher.ends).toHaveLength(1);
 });
 
-test("a gap in which nothing ran makes nothing old: it is told by `recovered`", async () => {
+test("a gap in which nothing ran makes nothing stale; only `recovered` reports it", async () => {
   const shown = await page();
   await shown.hear(complete("done", { seq: 1 }));
   await shown.drop();
@@ -226,7 +226,7 @@ test("a gap in which nothing ran makes nothing old: it is told by `recovered`", 
   expect(shown.now).toMatchObject({ isStale: false, recovered: false });
 });
 
-test("of more jobs than are kept, those that went are not waited for", async () => {
+test("jobs that were forgotten, because there were too many, are not waited for", async () => {
   const shown = await page();
   await shown.hear(progress("first", 10, { seq: 1 }), progress("second", 10, { seq: 2 }));
   await shown.drop();

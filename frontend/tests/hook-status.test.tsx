@@ -59,7 +59,7 @@ test("stale and live of the gateway change isStale and staleSince, not the statu
   expect(statuses()).toEqual(["connecting", "connected"]);
 });
 
-test("a gap that the gateway cannot fill is told", async () => {
+test("a gap that the gateway cannot fill is reported", async () => {
   const { gateway, last } = page("project_1");
   await advance();
   gateway.publish("project_1", progress("job_1", 10));
@@ -71,7 +71,7 @@ test("a gap that the gateway cannot fill is told", async () => {
   expect(last()).toMatchObject({ status: "connected", recovered: false, isStale: true });
 });
 
-test("rubbish from the server is an error and a retry, never an exception in the page", async () => {
+test("invalid messages lead to an error and a retry, never to an exception in the page", async () => {
   const { gateway, last } = page("project_1");
   await advance();
   for (const rubbish of ["<html>502 Bad Gateway</html>", "null", "[]", "{}", '{"type":"progress"}', '"', "\u0000"]) {
@@ -85,7 +85,7 @@ test("rubbish from the server is an error and a retry, never an exception in the
 
 // reconnect()
 
-test("after a fatal close nothing is tried, until reconnect is called", async () => {
+test("after a final close code nothing is tried until reconnect is called", async () => {
   const { gateway, last, statuses, urls } = page("project_1", {}, SLOW_TOKEN);
   await advance(200);
   gateway.closeAll(4401, "Who are you?");
@@ -115,7 +115,7 @@ test("reconnect does not wait for the back-off", async () => {
   expect(last()).toMatchObject({ status: "connected", retryAt: null });
 });
 
-test("reconnect of a first result, kept, still works; and one without a project does nothing", async () => {
+test("the reconnect of an old result still works; without a project it does nothing", async () => {
   const { gateway, frames, last, show, urls } = page(null);
   frames[0]!.reconnect();
   await advance(5_000);

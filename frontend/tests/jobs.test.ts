@@ -66,7 +66,7 @@ test("a higher attempt begins anew: a lower percent, and no error of the one bef
   expect(shown.job("a").error).toBeUndefined();
 });
 
-test("a higher attempt begins anew also where the one before never ended", async () => {
+test("a higher attempt begins anew even if the one before never ended", async () => {
   const shown = await page();
   await shown.hear(progress("a", 80, { seq: 1, attempt: 0 }), progress("a", 5, { seq: 2, attempt: 1 }));
   expect(shown.job("a")).toMatchObject({ percent: 5, attempt: 1 });
@@ -94,7 +94,7 @@ test.each([
   expect(before).toMatchObject({ status, isTerminal: true });
 });
 
-test("an end is final also where events carry no attempt: progress that comes late changes nothing", async () => {
+test("an end is final also without attempts: late progress changes nothing", async () => {
   const shown = await page();
   await shown.hear(complete("a", { seq: 2 }));
   const before = shown.job("a");
@@ -102,14 +102,14 @@ test("an end is final also where events carry no attempt: progress that comes la
   expect(shown.job("a")).toBe(before);
 });
 
-test("where events carry no attempt, a job that says 0 % after its end is begun anew", async () => {
+test("without attempts, a progress of 0 after the end begins the job anew", async () => {
   const shown = await page();
   await shown.hear(complete("a", { seq: 1 }), progress("a", 0, { seq: 2 }), progress("a", 10, { seq: 3 }));
   expect(shown.job("a")).toMatchObject({ status: "running", percent: 10, isTerminal: false });
   expect(shown.job("a").result).toBeUndefined();
 });
 
-test("the end that is shown is the end that was told", async () => {
+test("the end that is shown is the one that was reported", async () => {
   const shown = await page();
   await shown.hear(complete("a", { seq: 1 }), failed("a", { seq: 2 }));
   expect(shown.job("a").status).toBe(shown.ends.at(-1)!.job.status);
@@ -135,7 +135,7 @@ test("seq orders the events of one job, not those of another", async () => {
   expect(shown.job("b").percent).toBe(30);
 });
 
-test("after a failover an end beats a running job even with a lower seq, but no other end", async () => {
+test("after a failover an end replaces a running state even with a lower seq, but not another end", async () => {
   const shown = await page();
   await shown.hear(progress("a", 40, { seq: 10 }), complete("a", { seq: 5 }));
   expect(shown.job("a")).toMatchObject({ status: "complete", percent: 100 });
@@ -166,7 +166,7 @@ test.each(["constructor", "__proto__", "toString", "hasOwnProperty", "1", "job 7
   },
 );
 
-test("1,000 jobs are kept: of more, those that ended go first, then the oldest", async () => {
+test("1,000 jobs are kept: beyond that, ended ones are forgotten first, then the oldest", async () => {
   const shown = await page();
   for (let i = 0; i < 1_000; i++) shown.last.say(progress(`job_${i}`, 10, { seq: i + 1 }));
   await shown.hear(complete("job_500", { seq: 2_000 }), complete("job_400", { seq: 2_001 }));

@@ -61,7 +61,7 @@ test("a provider without a url uses the default one too", async () => {
   expect(urls).toEqual(["wss://app.example/ws?token=t"]);
 });
 
-test("a url that is a function is asked at each connection, the newest one", async () => {
+test("a url function is called for each connection, always the latest one", async () => {
   const { gateway, urls, show, frames } = page({ url: () => "ws://gateway.test/1" });
   await advance();
   const before = frames.length;
@@ -107,7 +107,7 @@ test.each([
   ["gives none", () => () => "not a url"],
 ])("a url that %s is an error and is tried again, and does not break the page", async (_, make) => {
   const wire = noted();
-  // What a browser does with a URL that is none; the fake takes any.
+  // A browser throws for an invalid URL; the fake accepts any.
   class Strict extends wire.WebSocket {
     constructor(url: string | URL) {
       if (!/^wss?:/.test(String(url))) throw new SyntaxError(`The URL '${url}' is invalid.`);
@@ -123,7 +123,7 @@ test.each([
   expect(last()).toMatchObject({ status: "connected", error: null });
 });
 
-test("where there is no WebSocket at all, that is an error, and does not break the page", async () => {
+test("without any WebSocket class there is an error, and the page does not break", async () => {
   global();
   vi.stubGlobal("WebSocket", undefined);
   const { Watch, last } = watcher();
@@ -204,7 +204,7 @@ test("separate roots on one page share the socket too", async () => {
   expect(sent).toEqual([subscribe("project_1")]);
 });
 
-test("the url option goes before the provider's", async () => {
+test("the url option is used instead of the provider's", async () => {
   const outside = global();
   const provided = noted();
   const { Watch } = watcher();
@@ -233,7 +233,7 @@ test("a url option that changes: the other gateway is asked, the old data is gon
   expect(gateway.connections.map(({ url }) => url)).toEqual(["ws://two.test/ws"]);
 });
 
-test("after all have left, the next component connects anew, to where the page says then", async () => {
+test("after all have left, the next component connects anew, to the url of that moment", async () => {
   const first = global();
   const { Watch, last } = watcher();
   const { unmount } = render(<Watch id="project_1" />);

@@ -31,7 +31,7 @@ test("the token is sent in the query, whatever characters it has", async () => {
   ]);
 });
 
-test("getToken is asked at each connection, the newest one; a new one alone reconnects nothing", async () => {
+test("getToken is called for each connection, always the latest one; a new one alone does not reconnect", async () => {
   const asked: number[] = [];
   const getToken = (n: number) => async () => {
     asked.push(n);
@@ -70,7 +70,7 @@ test.each([
   expect(urls).toEqual([`${GATEWAY_URL}?token=good`]);
 });
 
-test("a token that comes after the page has gone opens nothing", async () => {
+test("a token that comes after the page left opens no socket", async () => {
   let give: (token: string) => void = () => {};
   const { unmount, urls } = page({ getToken: () => new Promise((resolve) => (give = resolve)) });
   await advance();
@@ -92,7 +92,7 @@ test("historyLimit bounds events, not jobs", async () => {
   expect(Object.keys(last().jobs)).toHaveLength(10);
 });
 
-test("another historyLimit alone reconnects nothing", async () => {
+test("another historyLimit alone does not reconnect", async () => {
   const { gateway, last, sent, show, urls } = page({ historyLimit: 3 });
   await advance();
   gateway.publish("project_1", progress("job_1", 10));
@@ -104,7 +104,7 @@ test("another historyLimit alone reconnects nothing", async () => {
   expect(sent).toEqual([subscribe("project_1")]);
 });
 
-test("a getToken that is there only later reconnects nothing, and counts at the next connection", async () => {
+test("a getToken that is added later does not reconnect, and is used for the next connection", async () => {
   const { gateway, show, urls } = page({});
   await advance();
   show({ getToken: () => "late" });
@@ -125,7 +125,7 @@ test("options that change in the same render as the url count for it", async () 
   expect(last().events).toHaveLength(5);
 });
 
-test("a parent that renders again, with the same props, reconnects nothing and renders no consumer twice", async () => {
+test("a parent that renders again with the same props does not reconnect, and renders no consumer twice", async () => {
   const { sent, urls, show, frames } = page({ historyLimit: 3 });
   await advance();
   const before = frames.length;
@@ -136,14 +136,14 @@ test("a parent that renders again, with the same props, reconnects nothing and r
   expect(urls).toHaveLength(1);
 });
 
-test("options given as undefined are as good as none", async () => {
+test("options given as undefined count as not given", async () => {
   const { last, urls } = page({ client: undefined, getToken: undefined, historyLimit: undefined });
   await advance();
   expect(last().status).toBe("connected");
   expect(urls).toEqual([GATEWAY_URL]);
 });
 
-test("a client of one's own is used as it is, and shared with what is outside of React", async () => {
+test("a client of your own is used as it is, and can be shared with code outside of React", async () => {
   const { client, gateway, urls, sent } = noted();
   const shared = client();
   const { Watch, last } = watcher();
@@ -170,7 +170,7 @@ test("a client of one's own is used as it is, and shared with what is outside of
   expect(sent).toHaveLength(2);
 });
 
-test("another client: nothing of the old one is shown, and it is left", async () => {
+test("another client: nothing of the old one is shown, and the old one disconnects", async () => {
   const [one, two] = [noted(), noted()];
   one.gateway.publish("project_1", progress("job_1", 10));
   two.gateway.publish("project_1", progress("job_2", 20));
@@ -194,7 +194,7 @@ test("another client: nothing of the old one is shown, and it is left", async ()
 
 // More than one
 
-test("of nested providers the inner one counts", async () => {
+test("the inner one of nested providers is used", async () => {
   const [outer, inner] = [noted(), noted()];
   const [a, b] = [watcher(), watcher()];
   render(

@@ -1,5 +1,5 @@
-/** What the tests of the React side share: a gateway that notes what is sent to it, a clock, and a component that notes
- * what it sees. */
+/** Shared by the tests of the React side: a gateway that records what it receives, a clock, and a component that records
+ * what it renders. */
 
 import { cleanup, render } from "@testing-library/react";
 import { type ReactNode, StrictMode } from "react";
@@ -16,14 +16,14 @@ import { FakeGateway, type PublishedEvent } from "../src/testing.js";
 
 export const GATEWAY_URL = "ws://gateway.test/ws";
 
-/** A frame of the screen takes 16 ms: this is one, and a little. */
+/** A little more than a frame of the screen, which takes 16 ms. */
 export const FRAME_MS = 20;
 /** The linger of 1 s, with the frame after it and the timer that stands in for frames in hidden tabs. */
 export const LINGER_MS = 1_200;
 /** More than the first back-off of 0.5 to 1 s. */
 export const RETRY_MS = 1_100;
 
-/** A fake gateway, and all that its clients did: also on sockets that are closed by now. */
+/** A fake gateway, and a record of all that its clients did, also on sockets that are closed now. */
 export function noted() {
   const gateway = new FakeGateway();
   const sent: ClientMessage[] = [];
@@ -67,7 +67,7 @@ export const complete = (jobId: string): PublishedEvent => ({
   result: { file: `${jobId}.mp3` },
 });
 
-/** A component that watches a project and notes what each of its renders was given. */
+/** A component that watches a project and records the result of each render. */
 export function watcher() {
   const frames: (WebSocketResult & { id: string | null | undefined })[] = [];
   const results: WebSocketResult[] = [];
@@ -83,9 +83,9 @@ export function watcher() {
   };
   return {
     Watch,
-    /** What each render was given, and for which id. */
+    /** The result of each render, and its project id. */
     frames,
-    /** The very objects that were given. */
+    /** The result objects themselves. */
     results,
     last: () => frames.at(-1)!,
     /** The status values that were seen, each change once. */
@@ -140,16 +140,16 @@ export const strict = (children: ReactNode, wire: ReturnType<typeof noted>) => (
 const PAGE_EVENTS = ["online", "offline", "pageshow", "visibilitychange"];
 const listening: string[] = [];
 
-/** The listeners that the page has at this moment for what wakes a client, by the type of event. */
+/** The present listeners of the page for events that wake a client, by type. */
 export const pageListeners = (): readonly string[] => listening;
 
-/** Let time pass. Not within `act`: React renders when it would in a browser, so that renders can be counted. */
+/** Let time pass; without `act`, so that React renders as in a browser and renders can be counted. */
 export const advance = (ms = FRAME_MS) => vi.advanceTimersByTimeAsync(ms);
 
-/** Fake time for each test of a file; whatever a test did, afterwards no timer and no listener may be left. */
+/** Fake time for each test of a file. After each test, no timer and no listener may be left. */
 export function withClock() {
   beforeEach(() => {
-    // Not what React's scheduler runs on.
+    // All but the functions that React's scheduler uses.
     vi.useFakeTimers({
       toFake: [
         "setTimeout",
@@ -183,7 +183,7 @@ export function withClock() {
   afterEach(async () => {
     try {
       cleanup();
-      if (!vi.isFakeTimers()) return; // a test that needs real time looks after itself
+      if (!vi.isFakeTimers()) return; // a test with real time cleans up itself
       await advance(LINGER_MS);
       expect(vi.getTimerCount(), "timers that are left").toBe(0);
       expect(pageListeners(), "listeners that are left").toEqual([]);

@@ -1,4 +1,4 @@
-/** The package asks for React 18 or newer. These tests run with a newer one, so what it takes of React is looked at. */
+/** The package needs React 18 or newer. These tests run with a newer one, so they check which parts of React it uses. */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { expect, test, vi } from "vitest";
 import { ProgressProvider, useConnectionStatus, useJob, useWebSocket } from "../src/index.js";
 import { advance, noted, progress, withClock } from "./react-support.js";
 
-// All that React 18.0 exports, except for what is unstable or for tests.
+// All exports of React 18.0, without the unstable ones and those for tests.
 const REACT_18 = vi.hoisted(() => [
   "Children",
   "Component",
@@ -44,7 +44,7 @@ const REACT_18 = vi.hoisted(() => [
   "version",
 ]);
 
-// To ask it for anything else throws.
+// Reading any other export throws.
 vi.mock("react", async (importOriginal) => {
   const react = await importOriginal<Record<string, unknown>>();
   return Object.fromEntries(REACT_18.filter((name) => name in react).map((name) => [name, react[name]]));

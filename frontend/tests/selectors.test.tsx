@@ -39,7 +39,7 @@ function page(children: ReactNode, wire = noted()) {
 
 // useJob
 
-test("a job is shown as it goes, and the project is watched for it", async () => {
+test("useJob shows the progress of a job, and subscribes its project", async () => {
   const { WatchJob, last } = jobWatcher();
   const { container, gateway, sent, unmount } = page(<WatchJob id="project_1" jobId="job_1" />);
   expect(last()).toBeUndefined();
@@ -85,7 +85,7 @@ test("a component renders again only when its job changes", async () => {
   expect(one.last()?.percent).toBe(60);
 });
 
-test("until its job is known a component renders once, however much else goes on", async () => {
+test("until its job is known a component renders once, whatever other jobs do", async () => {
   const { WatchJob, seen } = jobWatcher();
   const { gateway } = page(<WatchJob id="project_1" jobId="job_1" />);
   await advance();
@@ -155,7 +155,7 @@ test.each([null, undefined, "", "not an id"])("useJob of project %j is undefined
   for (const job of seen) expect(job).toBeUndefined();
 });
 
-test("another jobId or projectId shows the other's job in the very first render", async () => {
+test("another jobId or projectId shows the other job in the very first render", async () => {
   const { WatchJob, seen } = jobWatcher();
   const { gateway, show, sent } = page(<WatchJob id="project_1" jobId="job_1" />);
   gateway.publish("project_1", progress("job_1", 10));
@@ -211,7 +211,7 @@ test("useConnectionStatus alone connects nothing", async () => {
   expect(urls).toEqual([]);
 });
 
-test("useConnectionStatus follows the connection, and renders for nothing else", async () => {
+test("useConnectionStatus follows the connection, and renders only when it changes", async () => {
   const { WatchStatus, seen } = statusWatcher();
   const { Watch } = watcher();
   const wire = noted();

@@ -13,7 +13,7 @@ import { advance, complete, LINGER_MS, noted, progress, subscribe, withClock } f
 
 const snapshots = vi.hoisted(() => ({ server: [] as (() => unknown)[] }));
 
-// The server snapshot can be seen only where it is handed to React.
+// The server snapshot is visible only where it is passed to React.
 vi.mock("react", async (importOriginal) => {
   const react = await importOriginal<typeof import("react")>();
   const useSyncExternalStore: typeof react.useSyncExternalStore = (subscribe, get, getOnServer) => {
@@ -71,7 +71,7 @@ const inside = (client: ProgressClient, children: ReactNode) => (
   <ProgressProvider client={client}>{children}</ProgressProvider>
 );
 
-/** What a server has not. */
+/** Globals that a server does not have. */
 const BROWSER_ONLY = [
   "WebSocket",
   "location",
@@ -95,7 +95,7 @@ function onServer<T>(call: () => T): T {
   }
 }
 
-/** Hydrate what a server rendered, and let it go at the end of the test. */
+/** Hydrate what a server rendered, and unmount it at the end of the test. */
 async function hydrate(html: string, element: ReactNode) {
   const container = document.createElement("div");
   container.innerHTML = html;
@@ -161,7 +161,7 @@ test("every store that is read on a server has a snapshot there that is cached",
   for (const get of snapshots.server) expect(get()).toBe(get());
 });
 
-test("what a server renders is the same for all, also if a client is connected there by chance", async () => {
+test("a server renders the same for everybody, even if a client is connected there", async () => {
   const { client, gateway } = noted();
   const shared = client();
   gateway.publish("project_1", progress("job_1", 40));
@@ -239,7 +239,7 @@ test("a page hydrates without a warning while its client is connected already an
   expectNoWarning();
 });
 
-test("a page that is streamed, and hydrated part by part, has no warning and one subscription", async () => {
+test("a page that is streamed and hydrated in parts causes no warning and one subscription", async () => {
   // A server has a copy of its own; React warns when a stream and a page share a context.
   vi.resetModules();
   const { ProgressProvider: ServersProvider, ...servers } = await import("../src/index.js");

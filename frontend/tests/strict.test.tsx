@@ -1,4 +1,4 @@
-/** What React does to effects of its own accord in StrictMode; and many hooks. */
+/** StrictMode, in which React runs effects twice; and many hooks. */
 
 import { render } from "@testing-library/react";
 import { StrictMode } from "react";
@@ -24,7 +24,7 @@ withClock();
 
 // StrictMode
 
-test("StrictMode: mounted twice is one socket and one subscription, and one end of both", async () => {
+test("StrictMode: a double mount is one socket and one subscription, each closed once", async () => {
   const wire = noted();
   const { Watch, last } = watcher();
   const { unmount } = render(strict(<Watch id="project_1" />, wire));
@@ -92,7 +92,7 @@ test("StrictMode: a token is asked for once", async () => {
   expect(wire.urls).toEqual([`${GATEWAY_URL}?token=t`]);
 });
 
-test("StrictMode: each event and each end is told once", async () => {
+test("StrictMode: each event and each end is reported once", async () => {
   const wire = noted();
   const { Watch } = watcher();
   const onEvent = vi.fn();
@@ -130,7 +130,7 @@ test("StrictMode: a change of project or of enabled sends no more than without i
   expect(wire.urls).toHaveLength(2);
 });
 
-test("StrictMode says nothing", async () => {
+test("StrictMode causes no warnings", async () => {
   const wire = noted();
   const { Watch } = watcher();
   const said = [vi.spyOn(console, "error"), vi.spyOn(console, "warn")];

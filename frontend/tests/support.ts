@@ -1,4 +1,4 @@
-/** What the tests share: a clock in their hands, a page that keeps what it is told, and a gateway that says anything. */
+/** Shared by the tests: a fake clock, a page that records what it receives, and a gateway that sends anything. */
 
 import { afterEach, beforeEach, expect, vi } from "vitest";
 import type {
@@ -20,7 +20,7 @@ export const URL_OF_GATEWAY = "ws://gateway.test/ws";
 
 const leaves = new Set<() => void>();
 
-/** Call at the top of a file: each test starts its own clock, and leaves nobody behind who listens to the page. */
+/** Call at the top of a file: each test starts with its own clock, and leaves no listener on the page. */
 export function withFakeTime(): void {
   beforeEach(() => {
     vi.useFakeTimers({ now: new Date("2026-01-01T12:00:00Z") });
@@ -36,13 +36,13 @@ export function withFakeTime(): void {
 
 export const advance = async (ms: number): Promise<void> => void (await vi.advanceTimersByTimeAsync(ms));
 
-/** All that is under way arrives, and the page is drawn. */
+/** Everything sent arrives, and the page is drawn. */
 export const frame = (): Promise<void> => advance(20);
 
 /** Every random choice at the low end (0), the high end (0.999) or between. */
 export const setRandom = (value: number): void => void vi.spyOn(Math, "random").mockReturnValue(value);
 
-/** Chance that is the same in each run. */
+/** Random numbers that are the same in each run. */
 export function pseudoRandom(seed = 1): () => number {
   let state = seed * 7_919;
   return () => {
@@ -56,9 +56,9 @@ export function pseudoRandom(seed = 1): () => number {
 export interface Watcher {
   readonly events: JobEvent[];
   readonly ends: { job: Job; event: JobEvent }[];
-  /** One for each time that the page was told of a change. */
+  /** The snapshot at each change. */
   readonly snapshots: Snapshot[];
-  /** As it is at this moment. */
+  /** The present snapshot. */
   readonly now: Snapshot;
   job(jobId: string): Job;
   leave(): void;
@@ -90,7 +90,7 @@ export function watch(client: ProgressClient, projectId = P, isPassive = false):
   };
 }
 
-/** An event of the page itself: `visibilitychange` is one of the document, and bubbles. */
+/** Dispatch an event of the page. `visibilitychange` belongs to the document, and bubbles. */
 export function onPage(type: string): void {
   (type === "visibilitychange" ? document : window).dispatchEvent(new Event(type, { bubbles: true }));
 }
@@ -132,14 +132,14 @@ export const failed = (jobId: string, more: Fields<JobFailedMessage> = {}): JobF
   ...more,
 });
 
-// A gateway that a test plays by hand, where the package's own fake is too well-behaved
+// A gateway that a test controls by hand, for cases in which the package's own fake behaves too well
 
-/** Like a browser's, except that what comes after `close()` still arrives, as it does with `ws` in Node. */
+/** Like a browser's WebSocket, but messages after `close()` still arrive, as with `ws` in Node. */
 export class ScriptedSocket {
   readonly url: string;
   readonly madeAt = Date.now();
   readonly sent: ClientMessage[] = [];
-  /** The page is done with it. */
+  /** The page closed it. */
   isLeft = false;
   readyState = 0;
   onopen: ((event: object) => void) | null = null;
@@ -185,7 +185,7 @@ export class ScriptedSocket {
     this.onclose?.({ code, reason });
   }
 
-  /** How often it was asked for a sign of life. */
+  /** The number of pings that it received. */
   get pings(): number {
     return this.sent.filter(({ type }) => type === "ping").length;
   }
@@ -198,12 +198,12 @@ export class ScriptedSocket {
 
 export interface Scripted {
   readonly client: ProgressClient;
-  /** All that were ever made, the oldest first. */
+  /** All sockets so far, the oldest first. */
   readonly sockets: ScriptedSocket[];
   readonly last: ScriptedSocket;
 }
 
-/** A client whose sockets do nothing by themselves, or what `onSocket` has them do a moment after they were made. */
+/** A client whose sockets do nothing by themselves; `onSocket` is called with each one a moment after it was made. */
 export function scripted(options: ClientOptions = {}, onSocket: (socket: ScriptedSocket) => void = () => {}): Scripted {
   const sockets: ScriptedSocket[] = [];
   class Bound extends ScriptedSocket {
@@ -226,11 +226,11 @@ export function scripted(options: ClientOptions = {}, onSocket: (socket: Scripte
 export interface Page extends Scripted, Pick<Watcher, "events" | "ends" | "snapshots" | "job"> {
   readonly watcher: Watcher;
   readonly now: Snapshot;
-  /** The gateway says something on the newest socket, and the page is drawn. */
+  /** The gateway sends messages on the newest socket, and the page is drawn. */
   hear(...messages: unknown[]): Promise<void>;
-  /** The gateway lets the client in on the newest socket, and the page is drawn. */
+  /** The gateway accepts the newest socket and its subscribe, and the page is drawn. */
   join(seq?: number, recovered?: boolean): Promise<void>;
-  /** The connection is lost, and the next one asked for; nobody answers it yet. */
+  /** The connection is lost, and the next one is tried; it is not answered yet. */
   drop(): Promise<void>;
 }
 
@@ -267,7 +267,7 @@ export async function page(seq = 0, options: ClientOptions = {}): Promise<Page> 
   return made;
 }
 
-/** A page whose replica drains, whose next connection has opened, and that has heard of job `a` up to seq 9. */
+/** A page that knows job `a` up to seq 9, whose replica drains, and whose next connection has opened. */
 export async function moving(): Promise<Page & { old: ScriptedSocket; next: ScriptedSocket }> {
   const shown = await page();
   const old = shown.last;
@@ -277,7 +277,7 @@ export async function moving(): Promise<Page & { old: ScriptedSocket; next: Scri
   return Object.assign(shown, { old, next });
 }
 
-/** From when it was first connected, the page never showed anything else. */
+/** Once connected, the page always showed `connected` and never `isStale`. */
 export const expectSmooth = ({ snapshots }: Pick<Watcher, "snapshots">): void => {
   const shown = snapshots.slice(snapshots.findIndex(({ status }) => status === "connected"));
   expect(shown.filter(({ status, isStale }) => status !== "connected" || isStale)).toEqual([]);

@@ -1,6 +1,6 @@
 """The command `progress-gateway`."""
 
-from gateway import process  # first, for early signals: see there
+from gateway import signals  # first, for early signals: see there
 
 # isort: split
 import asyncio
@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from gateway.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
 from gateway.logs import LogFormat, start_logging
-from gateway.process import ExitStatus
 from gateway.settings import Settings
+from gateway.signals import ExitStatus
 from publisher.events import JOB_TYPES, NEXT, JobComplete, JobEvent, JobFailed, Progress, Reason, Result
 from publisher.names import PROJECT_ID_RULE, check_project_id
 from publisher.redaction import secrets_of
@@ -118,7 +118,7 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
             try:
                 _start(settings, stack, log_format, with_demo=with_demo)
             finally:  # more signals must not interrupt the orderly end
-                process.no_more_signals()
+                signals.no_more_signals()
     except (RedisUnusable, CannotListen) as error:
         stop(str(error), error.status)
     except KeyboardInterrupt:
@@ -131,7 +131,7 @@ def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogForma
     from gateway.ports import bind
     from gateway.server import serve
 
-    process.on_ending_signals(process.interrupt)  # until the server sets its handlers
+    signals.on_ending_signals(signals.interrupt)  # until the server sets its handlers
     listener = stack.enter_context(bind(settings.host, settings.port))
     admin_listener = None
     if settings.admin_port is not None:

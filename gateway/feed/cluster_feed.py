@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterable, Mapping
 from redis.exceptions import RedisError
 
 from gateway.counters import FeedCounters
+from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import end_if_cancelled
 from gateway.feed.nodes import MAX_ASKED, migrated_states, views_of
-from gateway.feed.observer import FeedObserver, FeedState, Remembered
-from gateway.feed.outage_log import OutageLog, Trouble
 from gateway.feed.shard import Shard
 from gateway.feed.slots import host_and_port, owners
+from gateway.feed.trouble_log import Trouble, TroubleLog
 from publisher.transport.slot_map import slot_of
 from publisher.transport.url import RedisUrl
 
 logger = logging.getLogger("gateway.feed")
 
 LOOK_SECONDS = 2.0  # between two looks at the slot map, while nothing asks for one
-LOOK_MIN_SECONDS = 0.1  # also before a look that was asked for: the channels of a moved slot ask one by one
+LOOK_MIN_SECONDS = 0.1  # even if a look is asked for sooner: the channels of a moved slot ask one by one
 LOOK_MAX_SECONDS = 1.0  # while something is wrong
-MOVE_SECONDS = 2.0  # a Redis channel that needs longer to move is told as a loss
+MOVE_SECONDS = 2.0  # if a Redis channel needs longer to move, clients are told `stale`
 MAX_NAME_TRIES = 1 << 18  # names until one lies in a shard's slots: a shard may own a single slot
 
 
@@ -43,8 +43,8 @@ class ClusterFeed:
         self._memory_channel = memory_channel
         """The same for the id of a shard's memory."""
         self.counters = FeedCounters()
-        """Those of all shards, past ones too."""
-        self._outage_log = OutageLog(url.url)
+        """The counts of all shards, also of shards that are gone."""
+        self._trouble_log = TroubleLog(url.url)
         """For the slot map only; each shard has a log of its own."""
         self._is_closed = False
 
@@ -64,18 +64,18 @@ class ClusterFeed:
         self._homes: dict[str, Shard | None] = {}
         """Its shard; None while that is looked for."""
         self._awaited: dict[str, float] = {}
-        """Those whose events may be missed at the moment, and since when."""
+        """The Redis channels whose events may be missed at the moment, and since when."""
         self._asked: dict[str, dict[str, None]] = {}
-        """Those whose state is at another node before their slot is, by its address."""
+        """By the address of a node: the Redis channels whose state is there already, but whose slot is not."""
         self._fetched: dict[str, Remembered] = {}
-        """What was handed on last of those; without those that the observer waits for."""
+        """The last states of such channels that were handed on; not of channels that the observer waits for."""
 
         # What the observer was told.
         self._is_live = False
         self._is_overdue = False
         """True while a Redis channel needs longer than MOVE_SECONDS to move."""
         self._lost_until: float | None = None
-        """When events of any shard last came for sure."""
+        """The last time at which events of at least one shard surely arrived."""
 
     # What the hub asks for
 
@@ -86,7 +86,7 @@ class ClusterFeed:
         self._settle(redis_channel)
 
     def unsubscribe(self, redis_channel: str) -> None:
-        """Let go of a Redis channel. Nothing more of it is handed on."""
+        """Unsubscribe from a Redis channel. Nothing more of it is handed on."""
         self._awaited.pop(redis_channel, None)
         if (shard := self._homes.pop(redis_channel, None)) is not None:
             shard.unsubscribe(redis_channel)
@@ -98,7 +98,7 @@ class ClusterFeed:
 
     @property
     def state(self) -> FeedState:
-        """That of the shard that is worst off."""
+        """The worst state of all shards."""
         if self._is_closed:
             return FeedState.CLOSED
         states = {shard.state for shard in self._shards.values()}
@@ -108,7 +108,7 @@ class ClusterFeed:
 
     @property
     def lost_seconds(self) -> float | None:
-        """That of the shard that is best off: a replica that can serve some viewers should stay in service."""
+        """The smallest value of all shards: a replica that can serve some viewers should stay in service."""
         now = asyncio.get_running_loop().time()
         known = [lost for shard in self._shards.values() if (lost := shard.lost_seconds) is not None]
         if known:
@@ -123,7 +123,7 @@ class ClusterFeed:
             if (trouble := shard.trouble) is not None:
                 return Trouble(f"{shard.address}: {trouble.error}", trouble.hint)
         is_lost = not self._is_answered or self._is_overdue
-        return self._outage_log.trouble(is_lost=is_lost, now=asyncio.get_running_loop().time())
+        return self._trouble_log.trouble(is_lost=is_lost, now=asyncio.get_running_loop().time())
 
     # What the shards tell (this is their observer)
 
@@ -167,7 +167,7 @@ class ClusterFeed:
         self._is_overdue &= bool(self._awaited)
         if is_whole and not self._is_live:
             self._is_live = True
-            self._outage_log.live(asyncio.get_running_loop().time())
+            self._trouble_log.live(asyncio.get_running_loop().time())
             self._observer.on_live()
 
     def _lose(self, redis_channels: list[str]) -> None:
@@ -234,10 +234,10 @@ class ClusterFeed:
                 raise RedisError("no node owns a slot")
         except Exception as error:  # also redis-py's, about a server that is not a Redis
             self._is_answered = False
-            self._outage_log.failed(error, asyncio.get_running_loop().time())
+            self._trouble_log.failed(error, asyncio.get_running_loop().time())
             return
         if not self._is_answered and self._is_live:
-            self._outage_log.live(asyncio.get_running_loop().time())
+            self._trouble_log.live(asyncio.get_running_loop().time())
         self._is_answered = True
         self._migrating = migrating
         self._arrange(slots)
@@ -283,7 +283,7 @@ class ClusterFeed:
         self._unsettle([redis_channel for redis_channel, home in self._homes.items() if home is shard])
 
     def _name_in(self, address: str, prefix: str, last: str = "") -> str:
-        """A name in a slot of this shard: the last one if that is still true, else the first that all replicas find."""
+        """A name in a slot of this shard: `last` if it is still in one, else the first, which all replicas find."""
         if last and self._slots.get(slot_of(last)) == address:
             return last
         names = (f"{prefix}:{number}" for number in range(MAX_NAME_TRIES))
@@ -334,4 +334,4 @@ class ClusterFeed:
             self._lose([*overdue, *(redis_channel for redis_channel, home in self._homes.items() if home in away)])
         if overdue and not away and not self._is_overdue:
             self._is_overdue = True
-            self._outage_log.failed(RedisError(f"no node of the Cluster owns the project's slot ({overdue[0]})"), now)
+            self._trouble_log.failed(RedisError(f"no node of the Cluster owns the project's slot ({overdue[0]})"), now)

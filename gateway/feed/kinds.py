@@ -1,8 +1,8 @@
 """Which feed a Redis URL needs: of one server, of the primary that Sentinels know, or of a Cluster."""
 
 from gateway.feed.cluster_feed import ClusterFeed
+from gateway.feed.interfaces import Feed, FeedObserver
 from gateway.feed.link import connection_to
-from gateway.feed.observer import Feed, FeedObserver
 from gateway.feed.sentinel_feed import SentinelFeed
 from gateway.feed.server_feed import ServerFeed
 from publisher.names import own_channel

@@ -8,7 +8,7 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.maint_notifications import MaintNotificationsConfig
 
-from gateway.feed.observer import Remembered
+from gateway.feed.interfaces import Remembered
 
 CONNECT_SECONDS = 3.0
 

@@ -9,8 +9,8 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
+from gateway.feed.interfaces import Remembered
 from gateway.feed.link import connection_to, read_state
-from gateway.feed.observer import Remembered
 from gateway.feed.shard import Shard
 from gateway.feed.slots import View, host_and_port, read_migrating
 from publisher.names import jobs_key

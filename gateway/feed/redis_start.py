@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, Timeout
 
 from gateway.feed.kinds import check_redis_url
 from gateway.feed.link import is_replica
-from gateway.process import ExitStatus
 from gateway.settings import in_digits
+from gateway.signals import ExitStatus
 from publisher.redaction import redacted_redis_url
 from publisher.settings import DEFAULT_REDIS_URL
 from publisher.transport.advice import advice_for, with_advice
@@ -203,6 +203,6 @@ def _ended_with_us(pid: int) -> Iterator[None]:
         assert watchdog.stdin is not None
         try:
             yield
-        finally:  # a line instead of the end of file: the process has ended, and its pid may be another's
+        finally:  # a line tells the watchdog not to kill: the pid may belong to another process now
             watchdog.stdin.write(b"\n")
             watchdog.stdin.flush()

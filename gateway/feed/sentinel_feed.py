@@ -5,8 +5,8 @@ import logging
 
 from redis.exceptions import RedisError
 
+from gateway.feed.interfaces import FeedObserver
 from gateway.feed.link import end_if_cancelled
-from gateway.feed.observer import FeedObserver
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
 from publisher.transport.async_driver import ask_sentinels
 from publisher.transport.sentinels import Address
@@ -41,7 +41,7 @@ class SentinelFeed(ServerFeed):
         return self._sentinels.at(*known.address)
 
     async def _watch(self) -> None:
-        # A task of its own: Sentinels that do not answer must not hold up the proof of life.
+        # In a separate task: Sentinels that do not answer must not delay the probes.
         watching = asyncio.get_running_loop().create_task(self._watch_primary())
         try:
             await super()._watch()

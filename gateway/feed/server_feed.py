@@ -19,6 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from gateway.counters import FeedCounters
+from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import (
     CONNECT_SECONDS,
     PLAIN,
@@ -31,8 +32,7 @@ from gateway.feed.link import (
     pack,
     read_state,
 )
-from gateway.feed.observer import FeedObserver, FeedState, Remembered
-from gateway.feed.outage_log import OutageLog, Trouble
+from gateway.feed.trouble_log import Trouble, TroubleLog
 from publisher.names import jobs_key
 from publisher.transport.slot_map import decoded
 
@@ -42,7 +42,9 @@ MOST_LOADS_AT_ONCE = 64  # states on their way at the same time
 LOAD_BYTES_AT_ONCE = 4 << 20  # the same in bytes
 FIRST_LOAD_BYTES = 512 << 10  # the guess at a state's size before the first one has come
 SILENCE_SECONDS = 1.0  # after that long without an event, the link is probed
-ROLE_SECONDS = 2.0  # and while events come: a primary that became a replica repeats its new primary's, with holes
+# While events arrive, the link is probed this often: a primary that became a replica goes on sending events, those of
+# its new primary, but not all of them.
+ROLE_SECONDS = 2.0
 PROBE_SECONDS = 3.0  # a probe that takes longer means that the link is dead
 TICK_SECONDS = 0.25
 PROVEN_SECONDS = 5.0  # SILENCE + PROBE + a few ticks: a live link is never silent for longer
@@ -76,7 +78,7 @@ class ServerFeed(asyncio.Protocol):
         self.state = FeedState.DOWN
         """Changed by `_enter` only."""
         self.counters = FeedCounters()
-        self._outage_log = OutageLog(url)
+        self._trouble_log = TroubleLog(url)
         self._live_until: float | None = None
         """When events last came for sure, before the feed was lost."""
 
@@ -91,7 +93,7 @@ class ServerFeed(asyncio.Protocol):
         self.memory_id: bytes | None = None
         """The id of Redis' memory, read at each connect before any state. None: unknown."""
         self._memory_refusal: hiredis.ReplyError | None = None
-        """Why Redis did not write the id, until it is read."""
+        """Why Redis refused to write the id; kept until the id is read."""
 
         # Redis channels on their way in or out.
         self._wanted: dict[str, None] = {}
@@ -103,7 +105,7 @@ class ServerFeed(asyncio.Protocol):
         ended.
         """
         self._load_bytes = FIRST_LOAD_BYTES
-        """A guess at the size of the next state: the largest of late."""
+        """A guess at the size of the next state: the largest of the recent ones."""
         self._unwanted: list[str] = []
         """Those still to be unsubscribed."""
         self._flush_scheduled = False
@@ -121,14 +123,14 @@ class ServerFeed(asyncio.Protocol):
     # What the hub asks for
 
     def subscribe(self, redis_channel: str) -> None:
-        """Subscribe and load. `on_loaded` or `on_refused` follows, on a feed that is down once it is back."""
+        """Subscribe and load. `on_loaded` or `on_refused` follows; if the feed is down, once it is back."""
         self._channels[redis_channel] = None
         if self._transport is not None:
             self._wanted[redis_channel] = None
             self._schedule_flush()
 
     def unsubscribe(self, redis_channel: str) -> None:
-        """Let go of a Redis channel. Nothing more of it is handed on."""
+        """Unsubscribe from a Redis channel. Nothing more of it is handed on."""
         self._channels.pop(redis_channel, None)
         self._loads.pop(redis_channel, None)
         if self._wanted.pop(redis_channel, "sent") == "sent" and self._transport is not None:
@@ -156,7 +158,7 @@ class ServerFeed(asyncio.Protocol):
     @property
     def trouble(self) -> Trouble | None:
         """What an operator should know now; None if all is well."""
-        return self._outage_log.trouble(is_lost=not self.is_proven, now=asyncio.get_running_loop().time())
+        return self._trouble_log.trouble(is_lost=not self.is_proven, now=asyncio.get_running_loop().time())
 
     # Supervision
 
@@ -171,14 +173,14 @@ class ServerFeed(asyncio.Protocol):
                 except (RedisError, OSError, TimeoutError) as error:
                     self._fail(error)
                 except Exception as error:
-                    # A bug, or redis-py's about a server that is not a Redis. The replica must survive both.
+                    # A bug, or an error of redis-py, if the server is not a Redis. The replica must survive both.
                     self._fail(error)
                     logger.debug("Unexpected", exc_info=True)
                 end_if_cancelled()
                 self._disconnect()
                 self._enter(FeedState.DOWN)
                 # Full jitter, so that replicas do not come back in step.
-                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._outage_log.failures, 10))
+                bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._trouble_log.failures, 10))
                 await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
         finally:
             self._disconnect()
@@ -230,7 +232,8 @@ class ServerFeed(asyncio.Protocol):
         if self._probe_sent_at is not None:
             if now - self._probe_sent_at > PROBE_SECONDS:
                 self._fail(TimeoutError(f"no probe came back within {PROBE_SECONDS:g} s"))
-        # Also while an answer is owed: a link that brings events but takes no commands would keep subscribers waiting.
+        # Probe also while an answer is missing: on a link that brings events but takes no commands, subscribers would
+        # wait for ever.
         elif self._expected or now - self._proven_at > SILENCE_SECONDS or now - self._probed_at > ROLE_SECONDS:
             self._send_probe()
 
@@ -251,8 +254,8 @@ class ServerFeed(asyncio.Protocol):
     def _send_probe(self) -> None:
         """Publish to our own Redis channel. The event's return proves that events arrive, which a PING would not.
 
-        A server that was made a replica brings its own events back too, and no others once its primary is out of reach.
-        The answer to HELLO tells the role, and every user may send it.
+        A server that became a replica also sends our probe back. But it sends no other events if it cannot reach its
+        primary. So we ask for its role: the answer to HELLO contains it, and every user may send HELLO.
         """
         self._probe_sent_at = self._probed_at = asyncio.get_running_loop().time()
         self._probe_clock = time.perf_counter()
@@ -261,7 +264,7 @@ class ServerFeed(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         """Give up the link; `run` does the rest."""
-        self._outage_log.failed(error, asyncio.get_running_loop().time())
+        self._trouble_log.failed(error, asyncio.get_running_loop().time())
         self._lost.set()
 
     def _disconnect(self) -> None:
@@ -277,10 +280,10 @@ class ServerFeed(asyncio.Protocol):
         if before is FeedState.LIVE:
             self._live_until = self._proven_at
         if state is FeedState.LIVE:
-            self._outage_log.live(asyncio.get_running_loop().time())
+            self._trouble_log.live(asyncio.get_running_loop().time())
             self._observer.on_live()
         elif state is FeedState.DOWN and before is not FeedState.DOWN:
-            self.counters.reconnects[self._outage_log.meaning] += 1
+            self.counters.reconnects[self._trouble_log.meaning] += 1
             self._observer.on_lost(list(self._channels))
 
     # What is sent
@@ -412,7 +415,7 @@ class ServerFeed(asyncio.Protocol):
                 self._observer.on_refused(expected.redis_channel)
 
     def _refused(self, what: str, name: str, error: hiredis.ReplyError) -> None:
-        self._outage_log.refused(what, name, error, asyncio.get_running_loop().time())
+        self._trouble_log.refused(what, name, error, asyncio.get_running_loop().time())
 
     def _on_memory_refused(self, error: hiredis.ReplyError) -> None:
         if str(error).startswith("READONLY"):
@@ -420,9 +423,9 @@ class ServerFeed(asyncio.Protocol):
         self._memory_refusal = error
 
     def _on_memory(self, state: Remembered, refusal: hiredis.ReplyError | None = None) -> None:
-        """Take the id of Redis' memory. Without a right to write it, one that another replica wrote serves as well.
+        """Take the id of Redis' memory. If this replica may not write it, the id of another replica is used.
 
-        Not if Redis' memory is full: publish.lua then sends events that it cannot remember.
+        If Redis' memory is full, the id counts as unknown: publish.lua then sends events that it cannot remember.
         """
         refusal, self._memory_refusal = self._memory_refusal or refusal, None
         is_full = refusal is not None and str(refusal).startswith("OOM")

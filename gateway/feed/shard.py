@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import hiredis
 
+from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import MOVES, SHARDED, Expected, pack, read_state
-from gateway.feed.observer import FeedObserver, FeedState, Remembered
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
 from gateway.feed.slots import host_and_port
 from publisher.names import jobs_key
@@ -76,7 +76,7 @@ class Shard(ServerFeed):
     # What the feed of the Cluster asks for
 
     def use_names(self, *, probe_channel: str, memory_channel: str) -> None:
-        """Use these Redis channels of our own from now on: the slot of the last ones may be another shard's."""
+        """Use these Redis channels of our own from now on: the slots of the old ones may belong to another shard."""
         if probe_channel != self.probe_channel or self._is_probe_gone:
             self._is_probe_gone = False
             self.probe_channel, self._probe_name = probe_channel, probe_channel.encode()
@@ -176,7 +176,7 @@ class Shard(ServerFeed):
             self._move(expected.redis_channel)
 
     def _is_homeless(self, expected: Expected, code: str) -> bool:
-        """Whether to look up who serves the Redis channel. After MOVED to a check, the shard will unsubscribe it."""
+        """Whether to look up who serves the Redis channel. Not if a check got MOVED: the shard will unsubscribe it."""
         is_load = self._loads.get(expected.redis_channel) is expected
         return is_load or expected.kind == self._verbs.subscribe or (expected.kind == "check" and code == "ASK")
 

@@ -43,7 +43,7 @@ def read_migrating(nodes: Any) -> frozenset[int]:
 
 
 def owners(views: Iterable[View]) -> dict[int, str]:
-    """Return the address of the primary of each slot. Where nodes disagree the newest claim counts, as among them.
+    """Return the address of the primary of each slot. If nodes disagree, the newest claim counts, as in the Cluster.
 
     A primary that was cut off goes on claiming its slots, with an old claim. But a node's own view of its slots beats
     what others report about it: their report may be late when a slot moves twice within a moment.

@@ -20,8 +20,8 @@ Job = TypeVar("Job", bound=BaseJob[Any, Any])
 class Rerun:
     """Tells whether the function is repeating what earlier requests did. Lives as long as one request.
 
-    It repeats until it has read all the results that Inngest remembers, or until the code of a step begins. The latter
-    counts in a parallel group, where results of other steps may be unread: the code of a step is never repeated.
+    It repeats until it has read all the results that Inngest remembers, or until the code of a step begins. The
+    second case is for a parallel group, where results of other steps may be unread: the code of a step never repeats.
     """
 
     def __init__(self, steps: inngest.StepMemos, *, is_targeted: bool) -> None:

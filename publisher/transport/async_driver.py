@@ -106,7 +106,8 @@ def _new_client(url: str) -> "redis.asyncio.Redis":
 async def _server(url: str) -> _Server:
     loop = asyncio.get_running_loop()
     if loop not in _servers:
-        # Those that were closed by hand, without `shutdown_asyncgens`. A copy: other threads change the dictionary.
+        # Forget loops that were closed without `shutdown_asyncgens`. Iterate over a copy, because other threads change
+        # the dictionary.
         for other in [other for other in list(_servers) if other.is_closed()]:
             _servers.pop(other, None)
     servers = _servers.setdefault(loop, {})
@@ -157,7 +158,7 @@ async def _exchange(pool: Any, commands: Sequence[Command]) -> list[Any]:
 
 
 async def _answer(connection: Any) -> Any:
-    """One answer. An error that Redis says was read to its end, so the connection can stay."""
+    """Read one answer. An error from Redis was read completely, so the connection can be kept."""
     try:
         return await connection.read_response(disconnect_on_error=False)  # `_exchange` does so
     except ResponseError as error:

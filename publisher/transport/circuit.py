@@ -31,8 +31,8 @@ RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 MOST_REDIRECTIONS = 3  # that are followed at once; nodes that know of each other's slots differently take a while
 PROBE_PAUSE_SECONDS = 0.1
 MOST_PROBE_PAUSE_SECONDS = 0.5
-# While the circuit is open, an event may wait so long for a probe that is about to succeed, but only so often: a job
-# goes on at nearly its usual pace, and the first event after an outage is not lost to the moment before the answer.
+# While the circuit is open, an event may wait GRACE_SECONDS for a probe that is about to succeed, but only one event in
+# GRACE_PAUSE_SECONDS. So a job is hardly slowed down, and an event just before Redis answers again is not lost.
 GRACE_SECONDS = 0.25
 GRACE_PAUSE_SECONDS = 4.0
 LOG_PAUSE_SECONDS = 60.0
@@ -90,7 +90,7 @@ class Circuit:
         return not self._closed.is_set()
 
     def open(self, probe: Callable[[], object], then: Callable[[], object] | None = None) -> None:
-        """Give Redis up until `probe` raises no more; it is called in a thread, again and again, and `then` at last."""
+        """Stop asking Redis. A thread calls `probe` until it raises no error, then closes this and calls `then`."""
         with self._opening:  # of several threads that give up at once, one starts the probe
             if self.is_open:
                 return
@@ -159,8 +159,8 @@ class Patience:
     def delay_after(self, error: Exception) -> float | None:
         """Seconds to wait before the next try, with jitter, or None to give up.
 
-        The next try must end in time too, and is expected to take as long as the longest so far: where connections are
-        refused at once there is time for one more at the very end, where nobody answers there is not.
+        The next try must end in time, too. It is expected to take as long as the longest try so far. So if connections
+        are refused at once, there is time for a try at the very end; if nobody answers, there is not.
         """
         now = time.monotonic()
         self._longest_try = max(self._longest_try, now - self._try_began)
@@ -212,14 +212,14 @@ class Unsent:
         )  # fmt: skip
 
     def tell_the_rest(self) -> None:
-        """Redis answers again: say how many were lost that no line has told."""
+        """Redis answers again: log how many lost events are in no log line yet."""
         news, self._counted = self.count - self._counted, self.count
         if news:
             logger.error("Redis answers again; %d more events were not sent", news)
 
 
 class Unremembered:
-    """Says, once a minute, that events are shown to who watches and cannot be remembered. All publishers share one."""
+    """Logs, once a minute, that events reach current viewers but are not remembered. All publishers share one."""
 
     def __init__(self) -> None:
         self.count = 0

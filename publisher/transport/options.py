@@ -9,10 +9,11 @@ SOCKET_TIMEOUT_SECONDS = 1.0  # for a connect, and for an answer
 def redis_options(client: type) -> dict[str, Any]:
     """The options of every client of this package; `client` is the class that will get them.
 
-    Nobody reads what redis-py says by itself at each connect, its name and a wish for notices of maintenance: each
-    costs a round trip, and a server that does not know the second makes redis-py 7.0 log an error. RESP2 has all that a
-    publisher needs, connects without a HELLO, and a connection that the pool drops after a fork is closed at once: with
-    RESP3, handlers of notifications and their connection hold each other.
+    At each connect, redis-py would send its name and a request for maintenance notifications. Nobody needs them, and
+    each costs a round trip. If the server does not know the notifications, redis-py 7.0 logs an error. So both are off.
+
+    RESP2 has all that a publisher needs, and connects without a HELLO. A connection that the pool drops after a fork is
+    closed at once. With RESP3 it would not be: the notification handlers and the connection refer to each other.
     """
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT_SECONDS,

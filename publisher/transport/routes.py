@@ -43,7 +43,7 @@ _CLASSES = {"MOVED": MovedError, "ASK": AskError, "CLUSTERDOWN": ClusterDownErro
 
 
 class Routes:
-    """What a process knows of the servers behind a URL; this one, of a URL that names one server, which has all.
+    """What a process knows of the servers behind a URL. This class is for one server, which has all projects.
 
     Lives as long as the process; shared by its threads and loops. No lock: each write is one assignment, and what
     another thread overwrites is learnt again.
@@ -66,7 +66,7 @@ class Routes:
 
     @property
     def some_server(self) -> str:
-        """A URL of one server with the options of this one, by which redis-py can check them."""
+        """A URL of one server with the options of this URL, so that redis-py can check the options."""
         return self.url.url if self.url.kind == "server" else self.url.at("127.0.0.1", 1)
 
     def node_of(self, key: str) -> str:

@@ -51,7 +51,7 @@ def send(
 
 
 def _probe(routes: Routes, key: str) -> Conversation[None]:
-    """Raise what sending would raise: a write that changes nothing, which a replica and a frozen server refuse."""
+    """Raise what sending would raise. Sends a write that changes nothing: a replica or a frozen server fails it."""
     yield from ask(routes, key, "HDEL", key, "~probe")
 
 
@@ -102,9 +102,9 @@ class Sending:
     def take(self, answers: Sequence[Answer]) -> None:
         """Take in what Redis answered to the batch. Raises the first error that another try may mend.
 
-        An event that was taken is not sent again, except one behind an event of the same job that was not taken: the
-        last to arrive is what viewers see, and an attempt that begins late would drop it. An event that Redis refuses
-        does not stop the others; with `strict` its error is raised.
+        An event that Redis took is not sent again, unless an earlier event of the same job was not taken: viewers see
+        the event that arrives last, and an attempt that begins late would drop it. An event that Redis refuses does
+        not stop the others; with `strict` its error is raised.
         """
         again: dict[int, Exception] = {}
         jobs: set[tuple[str, str]] = set()
@@ -165,8 +165,8 @@ class Sending:
 def send_batch(routes: Routes, batch: Sequence[Publication], replay: bool, until: float) -> Conversation[list[Answer]]:
     """Send a batch, to one server after the other; returns the answers, errors in place.
 
-    After `until`, on the monotonic clock, `async` code waits for no answer. Only the first server is asked when an
-    answer would come too late. Raises `NotAsked` if none of the servers may be asked.
+    `async` code stops waiting for answers at `until`, on the monotonic clock. If there is no time left for an answer,
+    only the first server is asked. Raises `NotAsked` if none of the servers may be asked.
     """
     error: Exception | None = None
     if routes.is_due:

@@ -53,10 +53,10 @@ def ask_all(url: RedisUrl) -> Conversation[Known]:
 
 
 def _ask_unless_silent(sentinel: str, service: str) -> Conversation[Known | Exception]:
-    """Ask a Sentinel. One that kept a job waiting in vain is asked by a thread alone from then on, until it answers.
+    """Ask a Sentinel. If it is silent, only a thread asks it from then on, until it answers.
 
-    Not one that refused at once: it may lead a failover in the next moment. Replicas of the gateway ask all Sentinels.
-    A publisher that left one out for longer would go on publishing to a primary that they have left.
+    A Sentinel that refuses at once is asked again: it may lead a failover in the next moment. Replicas of the gateway
+    ask all Sentinels. A publisher that left one out would go on publishing to a primary that the replicas have left.
     """
     circuit = circuit_of(sentinel)
     if circuit.is_open:
@@ -85,7 +85,7 @@ def _is_silent(answer: object, seconds: float) -> bool:
 
 
 def _ask(sentinel: str, service: str) -> Conversation[Known | Exception]:
-    # MASTER first: during a failover we may then underrate a new address, never overrate an old one.
+    # Ask MASTER first. Then, during a failover, a new address may seem older than it is; an old one never seems newer.
     questions = [("SENTINEL", "MASTER", service), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)]
     until = time.monotonic() + 2 * SENTINEL_SECONDS  # the look-up of its host included
     try:

@@ -42,8 +42,8 @@ def read_slots(answer: Any, host: str) -> tuple[Span, ...]:
 
 def _spans(answer: Sequence[Any], host: str) -> Iterator[Span]:
     for first, last, primary, *_ in answer:
-        # A node that has no other name than the one by which it was reached gives none; one that nobody can reach yet,
-        # a question mark, or no port: it listens with TLS only, say.
+        # An empty name means: the host by which the node was reached. A question mark, or no port, means: nobody can
+        # reach the node yet (it may listen with TLS only).
         name, port = decoded(primary[0]) or host, int(primary[1])
         if not 0 <= int(first) <= int(last) < SLOTS:
             raise ValueError

@@ -22,8 +22,8 @@ _FORMS: dict[Kind, str] = {
     "cluster": "redis+cluster://user:password@host:6379,host2:6379",
 }
 FORMS = f"{_FORMS['server']}, unix:///path, {_FORMS['sentinel']} or {_FORMS['cluster']}; rediss... for TLS"
-# What may stand behind the `?`: what redis-py's connections know, of ordinary and of `async` code. `protocol` and
-# `decode_responses` are not the URL's: replicas and publishers read what they ask for.
+# The options that are allowed after the `?`: those that redis-py's connections know, ordinary and `async` ones. But not
+# `protocol` and `decode_responses`: replicas and publishers choose the form of the answers that they read.
 _OPTIONS = (
     "db", "username", "password", "client_name", "max_connections", "socket_timeout", "socket_connect_timeout",
     "socket_read_size", "health_check_interval", "retry_on_timeout",
@@ -80,7 +80,7 @@ class RedisUrl(NamedTuple):
 
     @classmethod
     def _parse(cls, kind: Kind, url: str, scheme: str, rest: str) -> "RedisUrl":
-        # `urlsplit` would take several hosts for one, so one stands for all while it reads the rest.
+        # `urlsplit` cannot read several hosts, so one made-up host replaces them while it reads the rest.
         authority = _authority(rest)
         split = urlsplit(f"//host{rest.removeprefix(authority)}")
         if "@" in split.path + split.fragment and "@" not in authority:
@@ -125,7 +125,7 @@ class RedisUrl(NamedTuple):
 
 
 def is_address(host: str, port: int) -> bool:
-    """Whether a URL can say this host and port, and does not say something else then."""
+    """Whether a URL can contain this host and port, and is read back as the same host and port."""
     if _NOT_IN_A_HOST.search(unquote(host)):  # redis-py undoes %XX in it
         return False
     try:
@@ -148,7 +148,7 @@ def _authority(rest: str) -> str:
 
 
 def _check_user(user: str) -> None:
-    """Raise `ValueError` for what urllib, by which redis-py reads a URL, refuses: its own words repeat the password."""
+    """Raise `ValueError` for what urllib, which redis-py uses, refuses: urllib's own error repeats the password."""
     try:
         user.encode()  # not of bytes in the environment that are no UTF-8
         urlsplit(f"//{user}")
@@ -167,14 +167,14 @@ def _options(query: str, kind: Kind, scheme: str) -> dict[str, str]:
     options, known = dict(parse_qsl(query, keep_blank_values=True)), known_options(kind, scheme)
     for name in options:
         if name not in known:
-            # Its value is not repeated: it may be a password, under a name that is mistyped. Nor is what looks like no
-            # name: a password with a ? in it, perhaps, or a key without a name.
+            # The value is not repeated: it may be a password under a mistyped name. The name is repeated only if it
+            # looks like one: it may be a part of a password that contains a ?, or a key without a name.
             is_name = name.isidentifier() and len(name) <= LONGEST_NAME and "@" not in query and f"{name}=" in query
             shown = f" {name!r}" if is_name else ""
             if name in _TLS_OPTIONS:
                 raise ValueError(f"the option{shown} is for TLS: use a rediss scheme")
             raise ValueError(f"unknown option{shown}; the options are {', '.join(known)}")
-    # Of the others that are wrong redis-py says so by a `ValueError` with the option's name; of this one, later.
+    # If another option is wrong, redis-py raises a `ValueError` with its name. It checks this option only later.
     if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
         raise ValueError("the option 'ssl_cert_reqs' must be none, optional or required")
     return options

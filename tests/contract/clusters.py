@@ -141,13 +141,17 @@ class Cluster:
         raise AssertionError(f"nobody owns slot {slot}")
 
     def projects(self, name: str, of_each: int) -> dict[Node, list[str]]:
-        """So many names of projects for each shard."""
+        """So many names of projects for each shard; no two share a slot, so that each can be moved by itself."""
         found: dict[Node, list[str]] = {node: [] for node in self.primaries()}
+        slots: set[int] = set()
         number = 0
         while any(len(names) < of_each for names in found.values()):
             number += 1
-            if len(names := found[self.owner(f"{name}_{number}")]) < of_each:
-                names.append(f"{name}_{number}")
+            project = f"{name}_{number}"
+            slot = slot_of(f"project:{project}")
+            if slot not in slots and len(names := found[self.owner(project)]) < of_each:
+                names.append(project)
+                slots.add(slot)
         return found
 
     def remembered(self, project: str) -> dict[bytes, bytes]:

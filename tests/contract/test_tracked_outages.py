@@ -25,6 +25,7 @@ LATE_SECONDS = 8.0
 
 SYNC = """
 import sys, time
+import redis.asyncio  # else the first event loads it, which takes seconds on a busy machine
 from publisher import track_job
 pause = time.sleep
 def job(job_id, body):

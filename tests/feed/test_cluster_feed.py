@@ -15,9 +15,10 @@ import pytest
 from gateway.feed import cluster_feed as module
 from gateway.feed import server_feed as feed_module
 from gateway.feed.cluster_feed import ClusterFeed
+from gateway.feed.interfaces import FeedState
 from gateway.feed.link import Expected
-from gateway.feed.observer import FeedState
 from gateway.feed.shard import Shard
+from gateway.feed.trouble_log import Trouble
 from publisher.names import jobs_key
 from publisher.transport.url import RedisUrl
 from tests.contract.deadlines import eventually
@@ -400,9 +401,9 @@ async def test_a_replica_that_the_map_goes_on_calling_a_primary_is_told_as_a_los
 ) -> None:
     await stage.watch(stage.first)
     monkeypatch.setattr(feed_module, "is_replica", lambda hello: True)
-    await eventually(lambda: stage.observer.count("lost") > 0, "the loss")
-    assert stage.feed.trouble is not None
-    assert "replica" in stage.feed.trouble.error
+    # A busy machine may take long to settle the channel first, which is a loss of its own.
+    await eventually(lambda: "replica" in (stage.feed.trouble or Trouble("", "")).error, "what is wrong")
+    assert stage.observer.count("lost") > 0
 
 
 async def test_a_node_that_was_taken_out_of_the_cluster_does_not_mislead(cluster: SmallCluster, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import ConnectionError
 
 from gateway.feed import sentinel_feed as module
-from gateway.feed.observer import FeedState
+from gateway.feed.interfaces import FeedState
 from gateway.feed.sentinel_feed import SentinelFeed
 from publisher.transport.sentinels import Known
 from publisher.transport.url import RedisUrl

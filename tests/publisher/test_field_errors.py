@@ -183,7 +183,7 @@ def test_an_event_of_a_list_is_named_by_its_index() -> None:
     assert str(EventError({None: "must be y"}, 3)) == "events[3]: must be y"
 
 
-# The doors in Python. tests/test_publishing.py and tests/commands/test_cli.py have those of HTTP and of the command.
+# The doors in Python. Those of HTTP and of the command are in test_http_publishing.py and test_cli.py.
 
 
 @pytest.fixture

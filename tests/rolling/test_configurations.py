@@ -154,7 +154,7 @@ async def test_no_log_has_the_token_of_a_page_whatever_goes_wrong(
     Also in an nginx of one's own, which has a log of requests.
     """
     access = directory / "access.log"
-    of_ones_own = {"access_log off;  # a WebSocket's": f"access_log {access};  #"} if kind == "nginx" else {}
+    of_ones_own = {"access_log off;  # the line of": f"access_log {access};  #"} if kind == "nginx" else {}
     front = build(kind, ONE_CLIENT[kind] | of_ones_own)
     await fail_in_each_way(front, http)
     assert TOKEN not in front.balancer.log

@@ -1,4 +1,4 @@
-/** The test page: parts that use the hooks and write down what they are given and how often. */
+/** The test page: components that use the hooks, and record each result. */
 
 import { type ReactNode, useEffect, useLayoutEffect, useState } from "react";
 import { flushSync } from "react-dom";
@@ -22,19 +22,19 @@ export interface HandProps {
   name: string;
   url: string;
   projectId: string;
-  /** How each message reaches React: not at all, as a usual state, or at once as some hooks do. */
+  /** How each message reaches React: not at all, as a batched state update, or flushed at once. */
   shows?: "nothing" | "last" | "each";
 }
 
 export interface AppProps {
-  /** Without it there is no provider, and the page's own host is asked. */
+  /** The provider's url; without it there is no provider, and the page's own host is used. */
   url?: string;
   panels?: PanelProps[];
   jobs?: JobProps[];
-  /** The name of what useConnectionStatus says. */
+  /** The name under which useConnectionStatus is recorded. */
   connection?: string;
   hands?: HandProps[];
-  /** A part that is not the same on the server and in the browser. */
+  /** Render one component differently on the server and in the browser. */
   hasMismatch?: boolean;
 }
 
@@ -103,7 +103,7 @@ function Connection({ name }: { name: string }): ReactNode {
   return <p>{status}</p>;
 }
 
-/** A control: what a page has that opens its WebSocket itself, connects again after a while, and asks for no cursor. */
+/** A control: a page that opens its WebSocket itself, reconnects after a while, and sends no cursor. */
 function Hand({ name, url, projectId, shows = "nothing" }: HandProps): ReactNode {
   const [last, setLast] = useState("");
   useEffect(() => {

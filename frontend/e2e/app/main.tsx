@@ -1,4 +1,4 @@
-/** Shows the test page as its address says: `?props=` the props of `App`, `&deaf` for a client that wakes to nothing. */
+/** Shows the test page. Its address has the props of `App` (`?props=`), and `&deaf` for a client that never wakes. */
 
 import { StrictMode } from "react";
 import { createRoot, hydrateRoot } from "react-dom/client";
@@ -9,7 +9,7 @@ declare global {
   var show: (changed: AppProps) => void;
 }
 
-/** A control: the same client without its wake, by taking from it what tells it of the page and of the clock. */
+/** A control: the same client without its wake; it gets no events of the page, and no clock. */
 function makeDeaf(): void {
   const deafTo = ["online", "offline", "pageshow", "visibilitychange"];
   const listen = window.addEventListener.bind(window) as (...words: unknown[]) => void;

@@ -1,4 +1,4 @@
-/** What the test page writes down for the test, by the names of its parts. */
+/** What the test page records for the test, by the names of its components. */
 
 import type { ConnectionStatus, Job, JobEvent, Snapshot } from "../../src/index.js";
 
@@ -24,14 +24,14 @@ export interface PanelRecord {
   terminals: { job: Job; event: JobEvent }[];
 }
 
-/** Of useJob and of useConnectionStatus. */
+/** The record of useJob or useConnectionStatus. */
 export interface ValueRecord {
   value: unknown;
   commits: number;
   log: unknown[];
 }
 
-/** Of a client by hand: one who asks for nothing more than a WebSocket gives. */
+/** The record of a control that uses a plain WebSocket. */
 export interface HandRecord {
   sockets: number;
   isOpen: boolean;

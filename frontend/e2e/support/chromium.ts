@@ -1,4 +1,4 @@
-/** Chromium as it is installed: found, started, and joined in a way in which its tabs can really be hidden and frozen. */
+/** Finds the installed Chromium, starts it, and connects so that tabs can really be hidden and frozen. */
 
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
@@ -40,8 +40,8 @@ export interface Chromium extends Ended {
 }
 
 /**
- * Playwright makes every tab believe that it is in front. It leaves that out for the default context of a browser that it
- * only joins, so the browser is started by one hand and joined by the other.
+ * Playwright makes every tab believe that it is in front, except in the default context of a browser that it did not
+ * start. So the browser is started first, and Playwright then connects to it.
  */
 export async function startChromium(): Promise<Chromium> {
   const port = await freePort();

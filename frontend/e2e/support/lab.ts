@@ -1,6 +1,6 @@
 /**
- * `test`, with what each test of these files is given: a lab of its own, in a world that a file starts once. Whatever a
- * test starts by its lab is ended with it, however it ends; so tests may run side by side.
+ * `test` with its fixtures: each test has its own lab, in a world that is started once a file. The lab ends whatever the
+ * test started in it, so tests may run side by side.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -60,7 +60,7 @@ export class Lab implements Ended {
     return owned;
   }
 
-  /** Of this test's own, to be killed and frozen. */
+  /** A stack for this test alone, which may kill and freeze it. */
   async startStack(): Promise<Stack> {
     const redis = await this.own(Redis.start());
     const publisher = await this.own(new Publisher(redis));
@@ -84,10 +84,10 @@ export class Lab implements Ended {
     return page;
   }
 
-  /** The test page as a tab of one window, of which only one is in front. */
+  /** The test page in a tab of one shared window, in which only one tab is in front. */
   async openTab(props: AppProps, options: OpenOptions = {}): Promise<TestPage> {
     const [context] = this.#world.chromium.browser.contexts();
-    if (!context) throw new Error("The browser has no window of its own");
+    if (!context) throw new Error("The browser has no default context");
     const page = await context.newPage();
     await this.own({ end: () => page.close() });
     return this.#show(page, props, options);
@@ -100,13 +100,13 @@ export class Lab implements Ended {
     return testPage;
   }
 
-  /** No page runs for a while, as on a machine that sleeps; `meanwhile` is done in the world outside. */
+  /** Freeze all pages, as on a machine that sleeps, while `meanwhile` runs outside. */
   async sleepMachine(ms: number, meanwhile: () => Promise<unknown>): Promise<void> {
     const session = await this.#world.chromium.browser.newBrowserCDPSession();
     const { processInfo } = await session.send("SystemInfo.getProcessInfo");
     await session.detach();
     const renderers = processInfo.filter(({ type }) => type === "renderer");
-    if (!renderers.length) throw new Error("The browser runs no page");
+    if (!renderers.length) throw new Error("The browser has no renderer process to freeze: open a page first");
     for (const { id } of renderers) process.kill(id, "SIGSTOP");
     try {
       await Promise.all([sleep(ms), meanwhile()]);
@@ -115,14 +115,14 @@ export class Lab implements Ended {
     }
   }
 
-  /** Something measured, printed at the end of the file. */
+  /** A measured value, printed at the end of the file. */
   figure(text: string): void {
     this.#world.figures.push(`  figure: ${text}`);
   }
 
   async end(): Promise<void> {
     const failures: unknown[] = [];
-    // One that cannot be ended keeps none of the others alive.
+    // An error in one must not keep the others alive.
     for (const owned of this.#owned.splice(0).reverse()) await owned.end().catch((error) => failures.push(error));
     expect(failures, "what could not be ended").toEqual([]);
     const problems = this.#pages.flatMap((page) => page.problems);
@@ -131,7 +131,7 @@ export class Lab implements Ended {
 }
 
 export const test = bare
-  // biome-ignore lint/correctness/noEmptyPattern: from the pattern Vitest reads what this needs
+  // biome-ignore lint/correctness/noEmptyPattern: Vitest reads from the pattern which fixtures this needs
   .extend("world", { scope: "file" }, async ({}, { onCleanup }) => {
     const world = await World.start();
     onCleanup(() => world.end());

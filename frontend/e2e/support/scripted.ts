@@ -1,4 +1,4 @@
-/** A server that does what a real gateway never does, or does not do yet: it speaks the protocol as far as a test says. */
+/** A server that does what a real gateway never does: it follows the protocol only as far as a test wants. */
 
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
@@ -17,7 +17,7 @@ export type Refusal = (socket: Duplex) => unknown;
 /** The server's end of one connection. */
 export class ScriptedConnection {
   readonly path: string;
-  /** The how-manieth it is to its path, from 1. */
+  /** The number of the connection to its path, from 1. */
   readonly count: number;
   readonly received: ClientMessage[] = [];
   readonly projects = new Set<string>();
@@ -46,7 +46,7 @@ export class ScriptedConnection {
     return `${this.path}#${this.count}`;
   }
 
-  /** Anything: an object goes as JSON, a text or bytes as they stand. */
+  /** Send anything: an object as JSON, a string or bytes unchanged. */
   send(message: ServerMessage | object | string | Buffer): void {
     const isRaw = typeof message === "string" || Buffer.isBuffer(message);
     this.#socket.send(isRaw ? message : JSON.stringify(message));
@@ -56,7 +56,7 @@ export class ScriptedConnection {
     this.#socket.close(code, reason);
   }
 
-  /** As a gateway does: greet, subscribe, replay, answer pings. */
+  /** Behave like a gateway: send `connected`, answer subscribes and pings, replay. */
   speak(): void {
     this.send({ type: "connected", clientId: this.name });
     this.#socket.on("message", (data) => {
@@ -118,17 +118,17 @@ export class ScriptedGateway implements Ended {
     return `ws://127.0.0.1:${portOf(this.#http)}${path}`;
   }
 
-  /** What happens on connections to a path; without a script they speak the protocol. */
+  /** Set the script for connections to a path; without one they behave like a gateway. */
   script(path: string, script: Script): void {
     this.#scripts.set(path, script);
   }
 
-  /** The next upgrades to a path are answered like this; then they are accepted. */
+  /** Answer the next upgrades to a path like this; later ones are accepted. */
   refuse(path: string, times: number, refusal: Refusal): void {
     this.#refusals.set(path, { refusal, times });
   }
 
-  /** When connections to a path were tried, in milliseconds. */
+  /** When connections to a path were tried, in ms of performance.now(). */
   attempts(path = "/ws"): number[] {
     return this.#attempts.get(path) ?? [];
   }
@@ -153,7 +153,7 @@ export class ScriptedGateway implements Ended {
     return this.seq;
   }
 
-  /** The last event of each job that is newer. */
+  /** Send the last event of each job that is newer than the cursor. */
   since(projectId: string, since: number): Sequenced[] {
     return [...this.#events.values()].filter((event) => event.projectId === projectId && event.seq > since);
   }

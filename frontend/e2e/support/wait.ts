@@ -1,12 +1,12 @@
-/** Waiting: always for a condition, never for longer than a deadline, and with a name in what fails. */
+/** Waits for conditions, with a deadline and an error that names the condition. */
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Milliseconds: far above what any single step takes on a slow machine. */
+/** In ms; far more than any single step takes on a slow machine. */
 export const PATIENCE = 20_000;
 const POLL_MS = 40;
 
-/** Polls until the condition gives something true, and returns it; `explain` is asked when it never does. */
+/** Poll until the condition returns something truthy, and return that. `explain` adds to the error. */
 export async function until<T>(
   what: string,
   condition: () => T | Promise<T>,
@@ -23,7 +23,7 @@ export async function until<T>(
   throw new Error(`waited ${within / 1000} s for: ${what}${details}`);
 }
 
-/** A step that ends by itself, or fails with a name. */
+/** Wait for a promise; throws an error with a name when the deadline passes. */
 export async function inTime<T>(what: string, step: Promise<T>, within = PATIENCE): Promise<T> {
   const late = new AbortController();
   try {

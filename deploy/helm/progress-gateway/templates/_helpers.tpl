@@ -38,22 +38,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end }}
 
-{{/* What no schema can say: values that fit one by one, and not together. */}}
+{{/* Checks that a schema cannot express: values that are valid alone but not together. */}}
 {{- define "gateway.check" -}}
 {{- $window := int .Values.gateway.drainSeconds -}}
-{{- /* The longest drain (docs/operating.md): twice the window, a quarter of it or 5 s between, 5 s for the last closes. */ -}}
+{{- /* The longest drain (docs/operating.md): twice the window, a quarter of it (at most 5 s) between, 5 s for the last closes. */ -}}
 {{- $drain := add (mul 2 $window) (min 5 (div (add $window 3) 4)) 5 -}}
 {{- $end := add (int .Values.preStopSeconds) $drain 5 -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $end) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d; preStop, the longest drain with gateway.drainSeconds, and the end after it take %d: pods would be killed in their drain" (int .Values.terminationGracePeriodSeconds) $end) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d; preStop, the longest drain with gateway.drainSeconds and the end of the process need %d: set at least that, or pods are killed while they drain" (int .Values.terminationGracePeriodSeconds) $end) -}}
 {{- end -}}
 {{- if eq (int .Values.gateway.port) (int .Values.gateway.adminPort) -}}
-{{- fail "gateway.port and gateway.adminPort are the same" -}}
+{{- fail "gateway.port and gateway.adminPort are the same: choose two different ports" -}}
 {{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
-{{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
+{{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas: lower it, or raise maxReplicas" -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
-{{- fail "httpRoute.parentRefs names no Gateway" -}}
+{{- fail "httpRoute.enabled needs a Gateway: name it in httpRoute.parentRefs" -}}
 {{- end -}}
 {{- end }}

@@ -21,7 +21,7 @@ class Trouble(NamedTuple):
     """What to do; empty if unknown."""
 
 
-class OutageLog:
+class TroubleLog:
     """The outages of one feed. Lives as long as the feed.
 
     `now` is in seconds of a clock that does not jump. An outage ends once the feed was live for `STEADY_SECONDS`. So a

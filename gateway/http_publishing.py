@@ -108,7 +108,8 @@ class Post(NamedTuple):
 class Publishing:
     """Answers the requests to publish. Lives as long as the replica; used by one event loop only.
 
-    One coroutine reads, checks and sends a request. Every refusal but Redis' own comes before anything was sent.
+    One coroutine reads, checks and sends a request. Except for refusals by
+    Redis, a request is refused before anything is sent.
     """
 
     def __init__(self, settings: Settings, is_draining: Callable[[], bool]) -> None:

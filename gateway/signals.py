@@ -29,7 +29,7 @@ class ExitStatus(IntEnum):
 
 
 def on_ending_signals(handler: Handler) -> None:
-    """Handle all three; but a SIGHUP that is ignored already stays ignored: nohup asked for that."""
+    """Handle all three signals. If SIGHUP is ignored already, it stays so: nohup asked for that."""
     for number in _ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
@@ -41,12 +41,12 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def no_more_signals() -> None:
-    """The process ends anyway; Python would restore the default handlers, which kill, before its last step."""
+    """Ignore signals: the process is ending. Python would restore the default handlers, which kill, before it ends."""
     on_ending_signals(signal.SIG_IGN)
 
 
 def exit_at_once(number: int, frame: FrameType | None) -> None:
-    """Nothing was started yet. An exception instead could be swallowed by a module that is being imported."""
+    """Exit: nothing was started yet. A module that is being imported could swallow an exception."""
     os._exit(0)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from redis import exceptions
 
-from gateway.feed.outage_log import LOG_PAUSE_SECONDS, STEADY_SECONDS, OutageLog
+from gateway.feed.trouble_log import LOG_PAUSE_SECONDS, STEADY_SECONDS, TroubleLog
 
 CLOSED = ConnectionResetError("it closed the connection")
 AWAY = exceptions.ConnectionError("Error 111 connecting to host:1. Connection refused.")
@@ -16,8 +16,8 @@ Said = Callable[[], list[str]]
 
 
 @pytest.fixture
-def outage_log() -> OutageLog:
-    return OutageLog("redis://user:secret@host:1/0")
+def trouble_log() -> TroubleLog:
+    return TroubleLog("redis://user:secret@host:1/0")
 
 
 @pytest.fixture
@@ -33,24 +33,26 @@ def said(caplog: pytest.LogCaptureFixture) -> Said:
     return lines
 
 
-def test_an_outage_is_one_line_however_often_it_is_tried_and_its_end_another(outage_log: OutageLog, said: Said) -> None:
-    outage_log.live(0)
+def test_an_outage_is_one_line_however_often_it_is_tried_and_its_end_another(
+    trouble_log: TroubleLog, said: Said
+) -> None:
+    trouble_log.live(0)
     assert said() == ["Redis at redis://user:***@host:1/0: live"]
     for number in range(1_000):
-        outage_log.failed(AWAY, 100 + number)
+        trouble_log.failed(AWAY, 100 + number)
     (line,) = said()
     assert "refused" in line
     assert "Start Redis" in line
     assert "secret" not in line
-    outage_log.live(1_200)
+    trouble_log.live(1_200)
     assert said() == ["Redis at redis://user:***@host:1/0: live"]
 
 
-def test_another_reason_of_the_same_outage_is_another_line(outage_log: OutageLog, said: Said) -> None:
+def test_another_reason_of_the_same_outage_is_another_line(trouble_log: TroubleLog, said: Said) -> None:
     """The operator brought Redis back, with another password: that is news."""
-    outage_log.live(0)
+    trouble_log.live(0)
     for number in range(100):
-        outage_log.failed([CLOSED, AWAY, PASSWORD][number % 3], 100 + number)
+        trouble_log.failed([CLOSED, AWAY, PASSWORD][number % 3], 100 + number)
     assert [next(word for word in ("closed", "refused", "password") if word in line) for line in said()[1:]] == [
         "closed",
         "refused",
@@ -58,55 +60,55 @@ def test_another_reason_of_the_same_outage_is_another_line(outage_log: OutageLog
     ]
 
 
-def test_a_link_that_comes_and_goes_is_one_outage_said_once_a_minute(outage_log: OutageLog, said: Said) -> None:
-    outage_log.live(0)
+def test_a_link_that_comes_and_goes_is_one_outage_said_once_a_minute(trouble_log: TroubleLog, said: Said) -> None:
+    trouble_log.live(0)
     said()
     now = 100.0
     while now < 100 + 3 * LOG_PAUSE_SECONDS - 1:
-        outage_log.failed(CLOSED, now)
-        outage_log.live(now + 0.1)
+        trouble_log.failed(CLOSED, now)
+        trouble_log.live(now + 0.1)
         now += 1
     assert len(said()) == 2 * 3
-    assert outage_log.failures == 3 * LOG_PAUSE_SECONDS - 1, "each try waits longer"
+    assert trouble_log.failures == 3 * LOG_PAUSE_SECONDS - 1, "each try waits longer"
 
 
-def test_a_link_that_was_steady_has_an_outage_of_its_own(outage_log: OutageLog, said: Said) -> None:
-    outage_log.live(0)
-    outage_log.failed(CLOSED, 100)
-    outage_log.live(101)
+def test_a_link_that_was_steady_has_an_outage_of_its_own(trouble_log: TroubleLog, said: Said) -> None:
+    trouble_log.live(0)
+    trouble_log.failed(CLOSED, 100)
+    trouble_log.live(101)
     said()
-    outage_log.failed(CLOSED, 101 + STEADY_SECONDS)
+    trouble_log.failed(CLOSED, 101 + STEADY_SECONDS)
     assert len(said()) == 1
-    assert outage_log.failures == 1
+    assert trouble_log.failures == 1
 
 
 def test_what_redis_refuses_is_said_once_a_minute_however_many_projects_it_is(
-    outage_log: OutageLog, said: Said
+    trouble_log: TroubleLog, said: Said
 ) -> None:
-    outage_log.live(0)
+    trouble_log.live(0)
     said()
     for number in range(1_000):
-        outage_log.refused("load", f"project:{number}", NO_RIGHT, 100)
-    outage_log.refused("subscribe", "project:x", NO_RIGHT, 100)
+        trouble_log.refused("load", f"project:{number}", NO_RIGHT, 100)
+    trouble_log.refused("subscribe", "project:x", NO_RIGHT, 100)
     load, subscribe = said()
     assert "refuses to load project:0:" in load
     assert "ACL SETUSER" in load
     assert "refuses to subscribe project:x" in subscribe
-    outage_log.refused("load", "project:0", NO_RIGHT, 100 + LOG_PAUSE_SECONDS)
+    trouble_log.refused("load", "project:0", NO_RIGHT, 100 + LOG_PAUSE_SECONDS)
     assert "999 more times" in said()[0]
 
 
-def test_the_trouble_is_why_the_feed_is_lost_or_what_was_refused_a_moment_ago(outage_log: OutageLog) -> None:
-    assert outage_log.trouble(is_lost=True, now=0) is None
-    outage_log.failed(PASSWORD, 1)
-    trouble = outage_log.trouble(is_lost=True, now=2)
+def test_the_trouble_is_why_the_feed_is_lost_or_what_was_refused_a_moment_ago(trouble_log: TroubleLog) -> None:
+    assert trouble_log.trouble(is_lost=True, now=0) is None
+    trouble_log.failed(PASSWORD, 1)
+    trouble = trouble_log.trouble(is_lost=True, now=2)
     assert trouble is not None
     assert trouble.error == "invalid username-password pair or user is disabled."
     assert "REDIS_URL" in trouble.hint
-    outage_log.live(3)
-    assert outage_log.trouble(is_lost=False, now=3) is None
-    outage_log.refused("load", "project:0", NO_RIGHT, 100)
-    trouble = outage_log.trouble(is_lost=False, now=101)
+    trouble_log.live(3)
+    assert trouble_log.trouble(is_lost=False, now=3) is None
+    trouble_log.refused("load", "project:0", NO_RIGHT, 100)
+    trouble = trouble_log.trouble(is_lost=False, now=101)
     assert trouble is not None
     assert "hgetall" in trouble.error
-    assert outage_log.trouble(is_lost=False, now=100 + LOG_PAUSE_SECONDS) is None
+    assert trouble_log.trouble(is_lost=False, now=100 + LOG_PAUSE_SECONDS) is None

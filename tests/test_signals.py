@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.process import ExitStatus
+from gateway.signals import ExitStatus
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import Process, RedisServer, Replica, environment, free_port, run_python
 

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.counters import FeedCounters
-from gateway.feed.outage_log import Trouble
+from gateway.feed.trouble_log import Trouble
 
 Remembered = Mapping[bytes, bytes]
 """The hash of a project, as publish.lua keeps it."""
@@ -68,10 +68,10 @@ class Feed(Protocol):
         """What an operator should know now; None if all is well."""
 
     def subscribe(self, redis_channel: str) -> None:
-        """Subscribe and load. `on_loaded` or `on_refused` follows, on a feed that is down once it is back."""
+        """Subscribe and load. `on_loaded` or `on_refused` follows; if the feed is down, once it is back."""
 
     def unsubscribe(self, redis_channel: str) -> None:
-        """Let go of a Redis channel. Nothing more of it is handed on."""
+        """Unsubscribe from a Redis channel. Nothing more of it is handed on."""
 
     def after_round_trip(self, redis_channel: str, then: Callable[[], None]) -> None:
         """Call `then` once all that was published before now has been handed on; never, if the link is lost first."""

@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from gateway import publishing
+from gateway import http_publishing
 from gateway.app import create_app
-from gateway.publishing import MAX_IN_PROGRESS, SLICE, STATUSES, Post, PublishError, Publishing
+from gateway.http_publishing import MAX_IN_PROGRESS, SLICE, STATUSES, Post, PublishError, Publishing
 from gateway.settings import Settings
 from publisher.events import check_event
 from publisher.publication import Publication, Sent
@@ -137,7 +137,7 @@ class FakeRedis:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRedis:
     fake = FakeRedis()
-    monkeypatch.setattr(publishing, "send", fake.send)
+    monkeypatch.setattr(http_publishing, "send", fake.send)
     return fake
 
 
@@ -280,7 +280,7 @@ async def test_many_events_are_sent_in_parts_and_answered_in_order(api_of: Calla
     assert await api.seqs(events) == [*range(1, SLICE + 1), *range(1, SLICE + 1), 1, 2, 3, 4, 5]
     assert [len(part) for part in fake.sent] == [SLICE, SLICE, 5]
     assert [one.event.job_id for part in fake.sent for one in part] == [event["jobId"] for event in events]
-    assert publishing.GIVE_UP_SECONDS >= fake.seconds[0] >= fake.seconds[1] >= fake.seconds[2] > 0  # type: ignore[operator]
+    assert http_publishing.GIVE_UP_SECONDS >= fake.seconds[0] >= fake.seconds[1] >= fake.seconds[2] > 0  # type: ignore[operator]
 
 
 # 404, 405
@@ -547,7 +547,7 @@ async def test_of_a_field_that_is_there_twice_the_last_counts(api: Api, fake: Fa
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time, as publishing sees it: `clock.now`."""
     clock = SimpleNamespace(now=1_000.0)
-    monkeypatch.setattr(publishing, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(http_publishing, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -604,7 +604,7 @@ async def test_within_a_larger_burst_nothing_is_429(
 async def test_without_redis_it_is_503_in_time_and_then_at_once_until_it_is_back(
     own_redis: RedisServer, api_of: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "GIVE_UP_SECONDS", 1.0)
+    monkeypatch.setattr(http_publishing, "GIVE_UP_SECONDS", 1.0)
     api = api_of(own_redis.url)
     await api.seqs(EVENT)
     own_redis.kill()
@@ -640,7 +640,7 @@ async def test_redis_saying_no_is_503_and_a_line_in_the_log(
 
 
 async def test_something_that_is_no_redis_is_503(api_of: Callable[..., Api], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr(http_publishing, "GIVE_UP_SECONDS", 0.3)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -701,7 +701,7 @@ async def test_no_more_than_so_many_requests_wait_and_the_next_is_503_at_once(ap
 
 async def test_it_is_this_bound_that_refuses(api: Api, fake: FakeRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control."""
-    monkeypatch.setattr(publishing, "MAX_IN_PROGRESS", 10 * MAX_IN_PROGRESS)
+    monkeypatch.setattr(http_publishing, "MAX_IN_PROGRESS", 10 * MAX_IN_PROGRESS)
     fake.gate = asyncio.Event()
     waiting = [asyncio.create_task(api.post(EVENT)) for _ in range(2 * MAX_IN_PROGRESS)]
     await until(lambda: len(fake.seconds) == 2 * MAX_IN_PROGRESS)
@@ -766,7 +766,7 @@ class Bare:
     def status(self, body: bytes, *, authorization: str = f"Bearer {KEY}", project: str = "p") -> int:
         post = Post("POST", project, [authorization], None, pieces(body, 500))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(publishing, "send", FakeRedis().send)
+            patch.setattr(http_publishing, "send", FakeRedis().send)
             answer = asyncio.run(self.publishing.answer(post))
         assert answer.status in STATUSES
         body_ = json.loads(answer.body)
