@@ -14,7 +14,7 @@ The outline: `receive` takes live events, `load` merges what Redis remembers. `s
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -232,7 +232,8 @@ class Channel:
             self._last.set_number(job_id, number)
         # Only now: what an attempt replaces was deleted in Redis, and the order of seq is not that of arrival.
         self._drop_replaced(memory)
-        self._forget()  # not before: half a job may look as if it had ended
+        # Not before: half a job may look as if it had ended. And first the jobs that Redis has forgotten already.
+        self._forget(unless={event.job_id for _, _, event in memory.events})
         self.seq = max(self.seq, memory.seq)
 
     def _merge_arrived(self, memory: Memory) -> None:
@@ -325,9 +326,9 @@ class Channel:
             self.seq = event.seq
         return entry
 
-    def _forget(self) -> None:
+    def _forget(self, *, unless: Collection[str] = ()) -> None:
         """Keep the bounds."""
-        for forgotten in self._last.forget():
+        for forgotten in self._last.forget(unless=unless):
             self._forgot(forgotten)
 
     def _forgot(self, entry: Entry) -> None:
