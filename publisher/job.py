@@ -13,24 +13,22 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from publisher.client import check_url
 from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Result, checked
 from publisher.failure import describe
-from publisher.job_state import HEARTBEAT_SECONDS, JobState
+from publisher.job_state import HEARTBEAT_SECONDS, EndOf, JobState
+from publisher.sender import Ending, sender
 from publisher.settings import PublisherSettings
 
 logger = logging.getLogger("publisher")
 
 WILL_RETRY = "it will be tried again"
 
-EndOf = Callable[[JobState], JobComplete | JobFailed]
-"""Makes the end of a job, or of one of its sentences."""
-
 WillRetry = bool | type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Which exceptions are no end, since the job will be tried again: all, those of a class, or those it is true for."""
 
 Item = TypeVar("Item")
-Said = TypeVar("Said")
+ProgressReturn = TypeVar("ProgressReturn")
 """What `progress` returns."""
 Tracked = TypeVar("Tracked")
-Ended = TypeVar("Ended")
+EndReturn = TypeVar("EndReturn")
 """What `complete` and `fail` return."""
 
 
@@ -61,7 +59,7 @@ def retry_text(text: str) -> str:
     return text[: MAX_TEXT - len(suffix)] + suffix
 
 
-class BaseJob(ABC, Generic[Said, Ended]):
+class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
     """A job that is being tracked. Made by `track_job`; lives until its end was sent."""
 
     def __init__(self, state: JobState, *, will_retry: WillRetry = False, repeats: "Repeats | None" = None) -> None:
@@ -72,7 +70,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
         self._sentences: dict[str, Self] = {}
         self._pid = os.getpid()
         # Of a sentence that is one of several announced ones: its job, its place, and how many there are.
-        self._share: tuple[BaseJob[Said, Ended], int, int] | None = None
+        self._share: tuple[BaseJob[ProgressReturn, EndReturn], int, int] | None = None
 
     @property
     def project_id(self) -> str:
@@ -102,7 +100,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
 
     # How it goes
 
-    def progress(self, value: Any, message: str | None = None) -> Said:
+    def progress(self, value: Any, message: str | None = None) -> ProgressReturn:
         """The job is done to `value` percent: an int, a float, a Decimal, from 0 to 100.
 
         Costs microseconds: it is sent in the background, at most ten times a second; the latest wins, and the last is
@@ -110,13 +108,13 @@ class BaseJob(ABC, Generic[Said, Ended]):
         Raises `ValueError` for what is no percentage. After the end it only warns.
         """
         progress = self._state.check_progress(value, message)
-        if self._repeats.is_silent:
-            return self._say_nothing()
-        self._is_told = True
-        if self._share is not None and not self.is_ended:
-            job, place, total = self._share
-            job._say(job._state.check_progress(round((100 * place + progress.progress) / total, 1), None))
-        return self._say(progress)
+        if not self._repeats.is_silent:
+            self._is_told = True
+            if self._share is not None and not self.is_ended:
+                job, place, total = self._share
+                job._say(job._state.check_progress(round((100 * place + progress.progress) / total, 1), None))
+            self._say(progress)
+        return self._progress_return()
 
     def sentence(self, sentence_id: str) -> Self:
         """A part of this job that has a bar of its own, as a job; the same one for the same id.
@@ -170,7 +168,7 @@ class BaseJob(ABC, Generic[Said, Ended]):
 
     # How it ends
 
-    def complete(self, *, file: str | None = None, duration: float | None = None) -> Ended:
+    def complete(self, *, file: str | None = None, duration: float | None = None) -> EndReturn:
         """The job ended well: what it made (a name or URL), and its duration in seconds. Sent before it returns.
 
         Returns the event's `seq`, or None if it was refused or could not be sent yet. Raises `ValueError` for a result
@@ -181,21 +179,15 @@ class BaseJob(ABC, Generic[Said, Ended]):
         def end_of(state: JobState) -> JobComplete:  # what was made is the job's, not that of its open sentences
             return checked(JobComplete, **state.identity, result=result if state is self._state else Result())
 
-        if self._repeats.is_silent:
-            return self._end_nothing()
-        self._is_told = True
         return self._finish(end_of)
 
-    def fail(self, error: str | BaseException) -> Ended:
+    def fail(self, error: str | BaseException) -> EndReturn:
         """The job ended badly: a sentence for the person who waits, or an exception to make one from."""
         # What is neither is refused by the model, which names the field.
         text: Any = (describe(error) or "Failed") if isinstance(error, str | BaseException) else error
-        if self._repeats.is_silent:
-            return self._end_nothing()
-        self._is_told = True
         return self._finish(lambda state: checked(JobFailed, **state.identity, error=text))
 
-    def _leave(self, error: BaseException | None) -> Ended | None:
+    def _leave(self, error: BaseException | None) -> EndReturn | None:
         """The block was left: complete what is open, or say why it failed.
 
         A forked child that leaves it does not end the job, which is its parent's. An interpreter that is being taken
@@ -222,36 +214,49 @@ class BaseJob(ABC, Generic[Said, Ended]):
             logger.exception("will_retry of job %r failed", self.job_id)
             return False
 
-    def _open_parts(self) -> list["BaseJob[Said, Ended]"]:
-        """The job's open sentences, and the job itself; nothing if it has ended."""
-        parts: list[BaseJob[Said, Ended]] = [*list(self._sentences.values()), self]  # threads may add to the dictionary
-        return [] if self.is_ended else [job for job in parts if not job.is_ended and job._is_told]
-
     def _open_states(self) -> list[JobState]:
-        return [job._state for job in self._open_parts()]
+        """The states of the job's open sentences, and its own; none if it has ended."""
+        parts: list[BaseJob[Any, Any]] = [
+            *list(self._sentences.values()),
+            self,
+        ]  # a copy: threads may add to the dictionary
+        return [] if self.is_ended else [job._state for job in parts if not job.is_ended and job._is_told]
 
     def _warn(self, said: str) -> None:
         logger.warning("Job %r of project %r has ended; not sent: %s", self.job_id, self.project_id, said)
 
-    # What ordinary and async code do in their own ways
+    # What is handed to the sender
+
+    def _begin(self, within: JobState | None = None) -> None:
+        sender.begin(self._state, within)
+
+    def _say(self, progress: Progress) -> None:
+        if not sender.say(self._state, progress):
+            self._warn(f"progress {progress.progress:g}")
+
+    def _finish(self, end_of: EndOf) -> EndReturn:
+        if self._repeats.is_silent:
+            return self._end_return(None)
+        self._is_told = True
+        if self.is_ended:
+            self._warn(end_of(self._state).type)
+            return self._end_return(None)
+        return self._end_return(sender.end(self._open_states, end_of))
+
+    def _pause(self, message: str | None) -> EndReturn:
+        """Leave the job to another try, or to another process."""
+        if message is not None:
+            sender.say(self._state, self._state.check_progress(self.percent, message))
+        return self._end_return(sender.end(self._open_states, None))
+
+    # What ordinary and async code return
 
     @abstractmethod
-    def _begin(self, within: JobState | None = None) -> None: ...
+    def _progress_return(self) -> ProgressReturn: ...
 
     @abstractmethod
-    def _say(self, progress: Progress) -> Said: ...
-
-    @abstractmethod
-    def _finish(self, end_of: EndOf) -> Ended: ...
-
-    @abstractmethod
-    def _pause(self, message: str | None) -> Ended: ...
-
-    @abstractmethod
-    def _say_nothing(self) -> Said: ...
-
-    @abstractmethod
-    def _end_nothing(self) -> Ended: ...
+    def _end_return(self, ending: Ending | None) -> EndReturn:
+        """`ending` is on its way; None for an end that is not sent."""
 
     @abstractmethod
     def _part(self, state: JobState) -> Self: ...

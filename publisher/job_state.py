@@ -1,7 +1,8 @@
-"""One tracked job: what it said, what of that was sent, and when the next is due. No I/O, no clock of its own."""
+"""One tracked job: what was said of it, what of that arrived, and when the next is due. No I/O, no clock of its own."""
 
+import enum
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from math import inf
 from typing import Any
@@ -12,21 +13,75 @@ from publisher.publication import MAX_JOBS, Publication
 from publisher.settings import PublisherSettings
 from publisher.tracing import context_now
 
-LEAST_PAUSE_SECONDS = 0.1  # between two progresses of a job: ten a second are as smooth as an eye can see
+LEAST_PAUSE_SECONDS = 0.1  # between two progresses of a job: ten a second look smooth
 MOST_PER_SECOND = 1_000.0
-RETRY_SECONDS = 1.0  # between two tries to send what could not be sent
+RETRY_SECONDS = 1.0  # from a try that failed to the next
 HEARTBEAT_SECONDS = 15.0
 MOST_HEARTBEAT_SECONDS = 43_200.0
-# What is promised is two heartbeats: one may be late or lost, and nobody is alarmed.
+# The promise is two heartbeats: one may be late or lost, and no viewer is alarmed.
 PROMISED_HEARTBEATS = 2
 LEAST_SWEEP = 256
 
+EndOf = Callable[["JobState"], JobComplete | JobFailed]
+"""Makes the end of a job, or of one of its sentences."""
+
+
+class Phase(enum.Enum):
+    """Where a job is on its way. "On its way" means: a sender took events, and does not know yet if they arrived."""
+
+    RUNNING = enum.auto()
+    """More may be said. Nothing is on its way."""
+    SENDING = enum.auto()
+    """More may be said. A progress is on its way."""
+    ENDING_NEXT = enum.auto()
+    """It was ended or left while a progress was on its way. Its last words follow that."""
+    ENDING = enum.auto()
+    """It was ended or left. Its last words are due: the end, the progress before it, or a promise taken back."""
+    SENDING_END = enum.auto()
+    """Its last words are on their way."""
+    OVER = enum.auto()
+    """Nothing more will be sent."""
+
+
+class Step(enum.Enum):
+    """What moves a job from phase to phase."""
+
+    END = enum.auto()
+    """It was ended or left."""
+    TAKE = enum.auto()
+    """A sender took what is due."""
+    ARRIVE = enum.auto()
+    """What was taken arrived."""
+    FAIL = enum.auto()
+    """What was taken did not arrive, as far as is known."""
+    FORGET = enum.auto()
+    """Nothing of it is left to be sent, or it is given up."""
+
+
+# Any other step is a bug, and raises `KeyError`.
+TRANSITIONS = {
+    (Phase.RUNNING, Step.TAKE): Phase.SENDING,
+    (Phase.RUNNING, Step.END): Phase.ENDING,
+    (Phase.SENDING, Step.ARRIVE): Phase.RUNNING,
+    (Phase.SENDING, Step.FAIL): Phase.RUNNING,
+    (Phase.SENDING, Step.END): Phase.ENDING_NEXT,
+    (Phase.ENDING_NEXT, Step.ARRIVE): Phase.ENDING,
+    (Phase.ENDING_NEXT, Step.FAIL): Phase.ENDING,
+    (Phase.ENDING, Step.TAKE): Phase.SENDING_END,
+    (Phase.SENDING_END, Step.ARRIVE): Phase.OVER,
+    (Phase.SENDING_END, Step.FAIL): Phase.ENDING,
+    **{(phase, Step.FORGET): Phase.OVER for phase in Phase},
+    (Phase.OVER, Step.ARRIVE): Phase.OVER,  # it was forgotten while on its way
+    (Phase.OVER, Step.FAIL): Phase.OVER,
+}
+_ON_ITS_WAY = {Phase.SENDING, Phase.ENDING_NEXT, Phase.SENDING_END}
+
 
 class JobState:
-    """What is known of one job in the process that runs it. Lives from its begin until its end was sent.
+    """What is known of one job in the process that runs it. Lives from the job's begin until its end arrived.
 
-    Whoever calls sees to it that no two threads do so at once. A sender takes what is due (`take`), sends it, and says
-    how that went (`settle`); what is said meanwhile is due afterwards.
+    Not safe in threads: the caller holds a lock. A sender takes what is due (`take`), sends it, and reports what became
+    of it (`settle`); what is said meanwhile is due afterwards.
     """
 
     def __init__(
@@ -42,29 +97,33 @@ class JobState:
         self.settings = settings
         self.project_id = check_project_id(project_id)
         self.identity = identity
+        self._context = context_now()  # OpenTelemetry's, of the job's begin: another thread makes the events
+
+        # What was said
         self.last = checked(Progress, **identity, progress=0)
-        """The newest progress that was said."""
+        """The newest progress."""
         self.end: JobComplete | JobFailed | None = None
-        self.is_over = False
-        """True when nothing more will be sent: the end was."""
-        self.is_in_flight = False
-        self.is_claimed = False
-        """True while somebody is about to send the end; nobody else is to take it."""
-        self.scheduled = inf  # the time that counts in the schedule
-        self.owner: object = None  # the schedule that it is in
+        """The end; None of a job that runs, or was left without one."""
         self.heartbeat = check_heartbeat(heartbeat)
+        """Seconds without news after which the last progress is sent again; None for never."""
         if per_second is not None and not 0 < per_second <= MOST_PER_SECOND:
             raise ValueError(f"per_second is {per_second!r}; use a number up to {MOST_PER_SECOND:g}, or None")
         self._per_second = per_second
-        self._promises_at_once = promises_at_once  # with each progress, not only with those that a heartbeat sends
-        self._is_promised = False
-        self._context = context_now()  # what is sent is sent by another thread
-        self._is_left = False
-        self._is_unsent = True  # `last`
-        self._was_unsent = False
-        self._took_end = False
+        self._promises_at_once = promises_at_once  # False: only heartbeats carry a promise
+
+        # What became of it
+        self.phase = Phase.RUNNING
+        self._taken: Progress | None = None  # the newest progress that a sender took
+        self._arrived: Progress | None = None  # the newest progress that arrived
+        self._has_promised = False  # the last progress that was taken promised another one
         self._sent_at = -inf
         self._retry_at = -inf
+
+        # For the schedule
+        self.scheduled = inf
+        """When it is due, as the schedule knows it."""
+        self.owner: object = None
+        """The schedule that it is in."""
 
     def of_sentence(self, sentence_id: str) -> "JobState":
         """The state of a part of this job."""
@@ -75,18 +134,21 @@ class JobState:
         return JobState(self.settings, self.project_id, **options, **identity)
 
     def resume(self, progress: float, message: str | None, now: float) -> None:
-        """Go on where another process left off: that was said already."""
-        self.last = self.check_progress(progress, message)
-        self._is_unsent, self._sent_at = False, now
+        """Continue the job of another process, which has sent this progress."""
+        self.last = self._arrived = self.check_progress(progress, message)
+        self._sent_at = now
+
+    def _go(self, step: Step) -> None:
+        self.phase = TRANSITIONS[self.phase, step]
 
     # What is said
 
     def check_progress(self, value: Any, message: str | None) -> Progress:
-        """The event of a progress; raises `ValueError` naming what does not fit. Changes nothing."""
+        """The event of a progress; raises `ValueError` that names the field. Changes nothing."""
         return checked(Progress, **self.identity, progress=value, message=message)
 
     def say(self, progress: Progress) -> None:
-        """Take a newer progress. A bar never goes backward, and a text stays until there is another."""
+        """Take a newer progress. A bar never goes backward, and a text stays until the next one."""
         if progress.progress < self.last.progress or progress.message is None:
             progress = progress.model_copy(
                 update={
@@ -95,41 +157,61 @@ class JobState:
                 }
             )
         self.last = progress
-        self._is_unsent = True
 
     def finish(self, end: JobComplete | JobFailed) -> None:
+        """The job ended: `end` is due at once."""
         self.end = end
-        self.is_claimed = True
+        self._end()
 
     def leave(self) -> None:
-        """The job goes on elsewhere, or later: what was promised here is taken back, and nothing more is said."""
+        """The job goes on elsewhere, or later: what is unsent is due, and its promise is taken back."""
         self.heartbeat = None
-        self._is_unsent = self._is_unsent or self._is_promised
-        self._is_left = True
-        self.is_claimed = True
-        self.is_over = not self._is_unsent and not self.is_in_flight
+        self._end()
 
-    def forgo(self) -> None:
-        """It began after its job had ended: nothing is said of it."""
-        self._is_unsent = False
-        self._is_left = self.is_over = True
+    def _end(self) -> None:
+        self._retry_at = -inf  # who ends a job waits for one try
+        self._go(Step.END)
+        self._see_if_over()
+
+    def _see_if_over(self) -> None:
+        """A job that was left has its promise to take back, or news to send, or nothing."""
+        if self.phase is Phase.ENDING and self.end is None:
+            if self._has_promised:
+                self._arrived, self._has_promised = None, False
+            if not self._has_news:
+                self._go(Step.FORGET)
+
+    def forget(self) -> None:
+        """Nothing more is sent of it."""
+        self._go(Step.FORGET)
 
     @property
     def is_open(self) -> bool:
         """Whether more can be said."""
-        return self.end is None and not self._is_left
+        return self.phase is Phase.RUNNING or self.phase is Phase.SENDING
 
     @property
-    def is_late(self) -> bool:
-        """Whether it has ended, and nobody is sending that."""
-        return not (self.is_open or self.is_over or self.is_claimed or self.is_in_flight)
+    def is_over(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self.phase is Phase.OVER
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether a sender has taken events and not settled yet."""
+        return self.phase in _ON_ITS_WAY
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether a progress must be sent that is no heartbeat."""
+        return self.last is not self._arrived
 
     @property
     def has_unsent(self) -> bool:
-        return not self.is_over and (self._is_unsent or self.end is not None)
+        """Whether something must be sent that is no heartbeat."""
+        return not self.is_over and (self.is_on_its_way or not self.is_open or self._has_news)
 
     def hurry(self) -> None:
-        """Be due at once, if there is anything to be sent."""
+        """Be due at once, if there is anything to send."""
         if self.has_unsent:
             self._sent_at = self._retry_at = -inf
 
@@ -137,9 +219,11 @@ class JobState:
 
     def due(self) -> float:
         """When the next `take` makes sense, on the monotonic clock; infinity for never."""
-        if self.is_in_flight or self.is_over or self.is_claimed:
+        if self.phase is Phase.ENDING:
+            return self._retry_at
+        if self.phase is not Phase.RUNNING:
             return inf
-        if self.end is not None or self._is_unsent:
+        if self._has_news:
             return max(self._sent_at + self._pause, self._retry_at)
         if self.heartbeat is not None:
             return max(self._sent_at + max(self.heartbeat, self._pause), self._retry_at)
@@ -149,39 +233,47 @@ class JobState:
     def _pause(self) -> float:
         return LEAST_PAUSE_SECONDS if self._per_second is None else 1 / self._per_second
 
-    def take(self) -> list[Publication]:
-        """What is to be sent now, in order. `settle` must follow."""
+    def take(self) -> list[Event]:
+        """The events to send now, in order. `settle` must follow."""
         events: list[Event] = []
-        if self.end is None or self._is_unsent:
-            events.append(self._progress())
+        has_news = self._has_news
+        if has_news or self.end is None:
+            events.append(self._progress(is_heartbeat=not has_news))
+        self._taken = self.last
         if self.end is not None:
             events.append(self.end)
-        self._was_unsent, self._is_unsent = self._is_unsent, False
-        self._took_end = self.end is not None
-        self.is_in_flight = True
-        namespace, context = self.settings.namespace, self._context
-        return [Publication.of(self.project_id, event, namespace, context) for event in events]
+        self._go(Step.TAKE)
+        return events
 
-    def _progress(self) -> Progress:
-        is_promised = self.end is None and (self._promises_at_once or not self._is_unsent)
-        if self.heartbeat is None or not is_promised:
-            self._is_promised = False
+    def _progress(self, *, is_heartbeat: bool) -> Progress:
+        self._has_promised = self.is_open and self.heartbeat is not None and (self._promises_at_once or is_heartbeat)
+        if self.heartbeat is None or not self._has_promised:
             return self.last
-        self._is_promised = True
         seconds = PROMISED_HEARTBEATS * self.heartbeat
         return self.last.model_copy(update={"next_within": int(seconds) if seconds == int(seconds) else seconds})
 
+    def publication(self, event: Event) -> Publication:
+        """An event that was taken, as it is sent."""
+        return Publication.of(self.project_id, event, self.settings.namespace, self._context)
+
     def settle(self, now: float, *, is_sent: bool) -> None:
-        """How sending went of what was taken last."""
-        self.is_in_flight = False
-        if self._took_end or self._is_left:
-            self.is_claimed = False
+        """Report whether the events that were taken last arrived."""
         if is_sent:
-            self._sent_at = now
-            self.is_over = self.is_over or self._took_end or (self._is_left and not self._is_unsent)
-        else:
-            self._is_unsent = self._is_unsent or self._was_unsent
+            self._sent_at, self._arrived = now, self._taken
+        elif self.phase is not Phase.ENDING_NEXT:  # the end was not tried yet, and is due at once
             self._retry_at = now + RETRY_SECONDS
+        self._go(Step.ARRIVE if is_sent else Step.FAIL)
+        self._see_if_over()
+
+    def adopt(self) -> None:
+        """Continue in a forked child. The parent may have been sending; what becomes of that is not known here.
+
+        The parent goes on sending heartbeats. A child that did so too would go on after the end, which it does not
+        hear of, and a viewer who comes then would see a job that runs.
+        """
+        self.heartbeat, self.scheduled = None, inf
+        if self.is_on_its_way:
+            self._go(Step.FAIL)
 
 
 def check_heartbeat(seconds: Any) -> float | None:
@@ -198,19 +290,24 @@ def check_heartbeat(seconds: Any) -> float | None:
 
 
 class Schedule:
-    """The jobs of a sender, and which is due when: a heap, in which an entry counts while its job has that time."""
+    """The jobs of a sender, by the time when they are due. Lives as long as the sender, under its lock.
+
+    A heap. An entry counts as long as its job has that time, so each change of a job leaves one that does not.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, JobState]] = []
         self._numbers = count()
-        self._sweep_at = LEAST_SWEEP  # entries; then those that count no more are taken out, with their jobs
-        # Jobs that ended while Redis was away; the oldest are forgotten where they are too many.
+        self._sweep_at = LEAST_SWEEP  # entries; then those that do not count are removed, with their jobs
+        # Jobs whose last words did not arrive, oldest first. Too many are forgotten from the front.
         self._late: dict[JobState, None] = {}
 
     def put(self, state: JobState) -> None:
-        """After each change of a job: remember when it is due."""
+        """Remember when a job is due. Call it after each change."""
         if state.owner is not self:
-            self._adopt(state)
+            if state.owner is not None:
+                state.adopt()
+            state.owner = self
         due = state.due()
         if due != state.scheduled:
             state.scheduled = due
@@ -225,51 +322,36 @@ class Schedule:
         self._sweep_at = max(LEAST_SWEEP, 2 * len(self._heap))
 
     def settle(self, states: Iterable[JobState], now: float, *, is_sent: bool) -> None:
-        """How sending went of what was taken from these jobs."""
+        """Report whether what was taken from these jobs arrived."""
         for state in states:
             state.settle(now, is_sent=is_sent)
             if state.is_over:
                 self._late.pop(state, None)
-            elif state.end is not None:
+            elif not state.is_open and not is_sent:
                 self._late[state] = None
             self.put(state)
         while len(self._late) > MAX_JOBS:
             self._late.pop(oldest := next(iter(self._late)))
-            oldest.is_over = True
+            oldest.forget()
             self.put(oldest)
 
-    def _adopt(self, state: JobState) -> None:
-        """A job that came here by a fork, or from an event loop: whoever may have been sending it is not here.
-
-        After a fork the parent goes on renewing the promise. A child that did so too would go on after the end, of
-        which it hears nothing, and a viewer who comes then would see a job that runs.
-        """
-        if state.owner is not None:
-            state.is_in_flight, state.is_claimed, state.scheduled, state.heartbeat = False, False, inf, None
-        state.owner = self
-
-    def drop(self, state: JobState) -> None:
-        """Another schedule takes it over."""
-        self._late.pop(state, None)
-        state.scheduled = inf
-
     def next_due(self) -> float:
-        """The earliest time at which a job is due; infinity without one."""
+        """The earliest time at which a job is due; infinity if none is."""
         while self._heap and not self._counts(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
     def pop_due(self, now: float) -> list[JobState]:
-        """The jobs that are due, each once."""
+        """The jobs that are due, each once; of those that end, sentences before jobs."""
         states = []
         while self.next_due() <= now:
             state = heapq.heappop(self._heap)[2]
             state.scheduled = inf
-            # Who left a job takes what is unsent of it himself, and does not say so here.
             if state.due() <= now:
                 states.append(state)
-            else:
+            else:  # it changed without `put`: its heartbeat was switched off
                 self.put(state)
+        states.sort(key=lambda state: state.phase is Phase.ENDING and state.identity.get("sentence_id") is None)
         return states
 
     def __iter__(self) -> Iterator[JobState]:

@@ -1,4 +1,4 @@
-"""Sends what tracked jobs say: one background thread a process, however many jobs run."""
+"""Sends what tracked jobs say, of ordinary and `async` code: one background thread a process, for all jobs."""
 
 import atexit
 import logging
@@ -6,56 +6,108 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
+from typing import NamedTuple
 
-from publisher.events import Progress, event_to_json
-from publisher.job import EndOf
-from publisher.job_state import JobState, Schedule
-from publisher.publication import Publication
+from publisher.events import Event, Progress, event_to_json
+from publisher.job_state import EndOf, JobState, Phase, Schedule
 from publisher.settings import PublisherSettings
 
 logger = logging.getLogger("publisher")
 
 LOG_PAUSE_SECONDS = 60.0
-EXIT_SECONDS = 2.0  # for what is unsent when the interpreter ends
+EXIT_SECONDS = 2.0  # for what is unsent when the interpreter exits
 IDLE_SECONDS = 5.0  # without a job; then the thread ends
+WAIT_SECONDS = 5.5  # that a caller waits for an end: a try takes 5 s at most
 
-Said = tuple[JobState, Publication]
-"""A job, and what is to be sent of it."""
+
+class Taken(NamedTuple):
+    """Events of a job that are on their way."""
+
+    state: JobState
+    events: list[Event]
+
+
+class Ending:
+    """The ends of a job and of its open sentences, on their way. Lives until each was tried once.
+
+    Touched under the sender's lock, but for `is_done` and `seq`, which change once.
+    """
+
+    def __init__(self, states: Sequence[JobState]) -> None:
+        self.seq: int | None = None
+        """The seq of the job's end, once it arrived."""
+        self.is_done = False
+        """Whether each was tried. What did not arrive is tried again, but nobody waits for that."""
+        self._untried = {state for state in states if not state.is_over}
+        self._last = states[-1] if states else None
+        self._callbacks: list[Callable[[], object]] = []
+        self._see_if_done()
+
+    def note(self, state: JobState, seq: int | None) -> None:
+        """The end of `state` was tried; its `seq`, if it arrived."""
+        self._untried.discard(state)
+        if state is self._last:
+            self.seq = seq
+        self._see_if_done()
+
+    def call_when_done(self, callback: Callable[[], object]) -> None:
+        """Call it now, or later in the sender's thread. It must not block."""
+        if self.is_done:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def _see_if_done(self) -> None:
+        if not self._untried:
+            self.is_done = True
+            for callback in self._callbacks:
+                callback()
 
 
 class Sender:
     """Sends what the tracked jobs of this process say, in one thread, however many they are.
 
-    Lives as long as the process. All that it holds, and all states of jobs, are touched under `_changed` only; what is
-    on its way to Redis is marked in its job's state, so that nothing is sent past it.
+    Lives as long as the process. All that it holds, and the states of all jobs, are touched under `_changed` only. The
+    lock is held for microseconds, never while anything is sent: an event loop takes it too. Only the thread sends, so
+    no event overtakes another one of its job.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """In a forked child: the thread is not here, the lock may be held by nobody, and the jobs are the parent's."""
+        """In a forked child: the thread is not here, nobody may hold the lock, and the jobs are the parent's."""
         self._changed = threading.Condition()
         self._schedule = Schedule()
         self._thread: threading.Thread | None = None
-        self._wakes_at = -inf  # when the thread looks again by itself; -infinity while it is at work
-        self._in_flight: set[JobState] = set()
+        self._wakes_at = -inf  # when the thread looks again by itself; -infinity while it is busy
+        self._on_their_way: set[JobState] = set()
+        self._endings: dict[JobState, Ending] = {}
         self._is_flushed_at_exit = False
         self._complained_at = -inf
 
-    # What jobs say
+    def hold(self) -> None:
+        """Before a fork: let no thread leave a job half changed, for the child."""
+        self._forking = self._changed
+        self._forking.acquire()
+
+    def release(self) -> None:
+        """After a fork, in the parent."""
+        self._forking.release()
+
+    # What jobs say. None of these waits for Redis.
 
     def begin(self, state: JobState, within: JobState | None = None) -> None:
-        """Tell of a job from now on; of a sentence only if the job that it is `within` has not ended."""
+        """Publish a job from now on; a sentence only if the job that it is `within` has not ended."""
         with self._changed:
             if within is not None and not within.is_open:
-                state.forgo()
+                state.forget()
             self._put(state)
 
     def say(self, state: JobState, progress: Progress) -> bool:
-        """Take what a job says; false if it has ended."""
+        """Take a progress; False if the job has ended."""
         with self._changed:
             if not state.is_open:
                 return False
@@ -63,109 +115,54 @@ class Sender:
             self._put(state)
             return True
 
-    def finish(self, open_states: Callable[[], Sequence[JobState]], end_of: EndOf) -> int | None:
-        """End jobs, in order, after what they said before; returns the seq of the last one's end.
+    def end(self, open_states: Callable[[], Sequence[JobState]], end_of: EndOf | None) -> Ending:
+        """End jobs, or leave them (`end_of` is None), after what they said before.
 
-        Which ones is asked under the lock: another thread may be ending one of them, or beginning one more.
+        `open_states` is called under the lock: another thread may be ending one of them, or beginning one more.
         """
         with self._changed:
             states = open_states()
-            ends = [end_of(state) for state in states]
+            ends = [end_of(state) if end_of is not None else None for state in states]
             for state, end in zip(states, ends, strict=True):
-                state.finish(end)
-                self._put(state)  # it is not due any more: this thread sends it
-        return self._send_now(states)
+                if end is None:
+                    state.leave()
+                else:
+                    state.finish(end)
+                self._put(state)
+            ending = Ending(states)
+            self._endings.update((state, ending) for state in states if not state.is_over)
+        if self._thread is None:
+            self._send_here()
+        return ending
 
-    def entrust(self, open_states: Callable[[], Sequence[JobState]], end: Callable[[JobState], object]) -> None:
-        """`end` jobs whose event loop is closed, without waiting: the thread sends it."""
-        with self._changed:
-            for state in open_states():
-                self._put(state)
-                end(state)
-                state.is_claimed = False
-                self._put(state)
+    def wait(self, ending: Ending) -> int | None:
+        """Wait until ends were tried; returns the job's seq. An interrupt ends the wait, and the thread sends on.
 
-    def leave(self, open_states: Callable[[], Sequence[JobState]]) -> None:
-        """Say what is unsent, and no more, without an end: the jobs go on elsewhere."""
+        Does not wait in the thread itself: there the garbage collector may close a generator that holds a job.
+        """
+        if threading.current_thread() is not self._thread:
+            with self._changed:
+                self._changed.wait_for(lambda: ending.is_done, WAIT_SECONDS)
+        return ending.seq
+
+    def call_when_done(self, ending: Ending, callback: Callable[[], object]) -> None:
+        """For who cannot wait: see `Ending.call_when_done`."""
         with self._changed:
-            states = open_states()
-            for state in states:
-                state.leave()
-                self._put(state)
-        self._send_now(states)
+            ending.call_when_done(callback)
 
     def flush(self, seconds: float) -> None:
-        """Have sent what is unsent, or wait so long for it."""
+        """Send what is unsent, for at most so long."""
         with self._changed:
             for state in list(self._schedule):
                 state.hurry()
                 self._put(state)
+        if self._thread is None:
+            self._send_here()
+        with self._changed:
             self._changed.wait_for(self._is_idle, seconds)
 
     def _is_idle(self) -> bool:
-        return not self._in_flight and not any(state.has_unsent for state in self._schedule)
-
-    # What is sent
-
-    def _send_now(self, states: Sequence[JobState]) -> int | None:
-        with self._changed:
-            if not self._wait_for_flight(states):
-                return None
-            states = [state for state in states if not state.is_over]
-            said = self._take(states)
-        seqs = self._deliver(states, said)
-        return seqs[-1] if seqs else None
-
-    def _wait_for_flight(self, states: Sequence[JobState]) -> bool:
-        """An event that is on its way must not arrive after what follows. The thread's own bound ends this wait.
-
-        False where the thread is to send it: it would wait for itself, when the garbage collector closes a generator
-        in it; and whoever is interrupted while waiting will not.
-        """
-        is_over = False
-        try:
-            if threading.current_thread() is not self._thread:
-                is_over = self._changed.wait_for(lambda: self._in_flight.isdisjoint(states))
-        finally:
-            if not is_over:
-                for state in states:
-                    state.is_claimed = False
-                    self._put(state)
-        return is_over
-
-    def _take(self, states: Iterable[JobState]) -> list[Said]:
-        self._in_flight.update(states)
-        return [(state, publication) for state in states for publication in state.take()]
-
-    def _deliver(self, states: Sequence[JobState], said: Sequence[Said]) -> list[int | None]:
-        from publisher.transport.sync_driver import send as deliver  # see publisher.client
-
-        if not states:
-            return []
-        unsent, seqs = set(states), list[int | None]()
-        try:
-            delivery = deliver(states[0].settings, [publication for _, publication in said])
-            unsent, seqs = {said[index][0] for index in delivery.given_up}, delivery.seqs
-        except Exception:  # nobody knows which; no reason to break a job, or to end the thread
-            self.complain()
-        finally:
-            self._settle(states, unsent)
-        return seqs
-
-    def complain(self) -> None:
-        """Log the error that is being handled, once a minute."""
-        if time.monotonic() - self._complained_at >= LOG_PAUSE_SECONDS:
-            self._complained_at = time.monotonic()
-            logger.exception("Tracked jobs could not be sent; trying again")
-
-    def _settle(self, states: Iterable[JobState], unsent: Set[JobState]) -> None:
-        with self._changed:
-            self._in_flight.difference_update(states)
-            for is_sent in (True, False):
-                those = [state for state in states if (state not in unsent) == is_sent]
-                self._schedule.settle(those, time.monotonic(), is_sent=is_sent)
-            self._see_to_the_thread()
-            self._changed.notify_all()
+        return not self._on_their_way and not any(state.has_unsent for state in self._schedule)
 
     # The thread
 
@@ -174,7 +171,7 @@ class Sender:
         self._see_to_the_thread()
 
     def _see_to_the_thread(self) -> None:
-        """Let it know of what is due earlier than it knows."""
+        """Wake the thread for what is due earlier than it knows."""
         due = self._schedule.next_due()
         if self._thread is None and due < inf:
             self._start_thread()
@@ -187,7 +184,7 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # there are too many: the next word tries again, and an end needs none
+        except RuntimeError:  # there are too many, or the interpreter exits: see `_send_here`
             self._thread = None
 
     def _flush_at_exit_of_a_child(self) -> None:
@@ -201,24 +198,21 @@ class Sender:
         Finalize(None, self.flush, args=(EXIT_SECONDS,), exitpriority=100)
 
     def _run(self) -> None:
-        from publisher.transport.routes import routes_of
-
         while batches := self._wait_for_due():
-            for states, said in batches:
-                away = {
-                    state
-                    for state, publication in said
-                    if routes_of(state.settings.redis_url).circuit_for(publication.key).is_open
-                }
-                if away:
-                    self._settle(away, away)
-                here = [state for state in states if state not in away]
-                self._deliver(here, [one for one in said if one[0] not in away])
+            for batch in batches:
+                self._send(batch)
 
-    def _wait_for_due(self) -> list[tuple[list[JobState], list[Said]]]:
+    def _send_here(self) -> None:
+        """Send what is due in the caller's thread, for want of another. An event loop stops meanwhile."""
+        with self._changed:
+            batches = self._take_due(time.monotonic())
+        for batch in batches:
+            self._send(batch)
+
+    def _wait_for_due(self) -> list[list[Taken]]:
         """What is due, by where it goes; nothing after a while without any job."""
         with self._changed:
-            while not (states := self._schedule.pop_due(now := time.monotonic())):
+            while not (batches := self._take_due(now := time.monotonic())):
                 self._wakes_at = self._schedule.next_due()
                 is_idle = self._wakes_at == inf
                 is_woken = self._changed.wait(IDLE_SECONDS if is_idle else self._wakes_at - now)
@@ -226,14 +220,59 @@ class Sender:
                     self._thread = None
                     return []
             self._wakes_at = -inf
-            batches: dict[PublisherSettings, list[JobState]] = {}
-            for state in states:
-                batches.setdefault(state.settings, []).append(state)
-            return [(batch, self._take(batch)) for batch in batches.values()]
+            return batches
+
+    def _take_due(self, now: float) -> list[list[Taken]]:
+        batches: dict[PublisherSettings, list[Taken]] = {}
+        for state in self._schedule.pop_due(now):
+            self._on_their_way.add(state)
+            batches.setdefault(state.settings, []).append(Taken(state, state.take()))
+        return list(batches.values())
+
+    # What is sent
+
+    def _send(self, batch: Sequence[Taken]) -> None:
+        from publisher.transport import sync_driver  # see publisher.client
+
+        states = [taken.state for taken in batch]
+        unsent, seqs = set(states), dict[JobState, int | None]()
+        try:
+            said = [(state, state.publication(event)) for state, events in batch for event in events]
+            here = [(state, one) for state, one in said if not sync_driver.is_away(state.settings, one.key)]
+            if here:
+                sending = sync_driver.send(states[0].settings, [one for _, one in here])
+                unsent -= {state for state, _ in here}
+                unsent |= {here[index][0] for index in sending.given_up}
+                seqs = {state: seq for (state, _), seq in zip(here, sending.seqs, strict=True)}
+        except Exception:  # a bug, here or in a library: no reason to break a job, or to end the thread
+            self._complain()
+        finally:
+            self._settle(states, unsent, seqs)
+
+    def _complain(self) -> None:
+        """Log the error that is being handled, once a minute."""
+        if time.monotonic() - self._complained_at >= LOG_PAUSE_SECONDS:
+            self._complained_at = time.monotonic()
+            logger.exception("Tracked jobs could not be sent; trying again")
+
+    def _settle(
+        self, states: Sequence[JobState], unsent: Collection[JobState], seqs: Mapping[JobState, int | None]
+    ) -> None:
+        with self._changed:
+            self._on_their_way.difference_update(states)
+            ends = [state for state in states if state.phase is Phase.SENDING_END]
+            for is_sent in (True, False):
+                those = [state for state in states if (state not in unsent) == is_sent]
+                self._schedule.settle(those, time.monotonic(), is_sent=is_sent)
+            for state in ends + [state for state in states if state.is_over]:
+                if ending := self._endings.pop(state, None):
+                    ending.note(state, seqs.get(state) if state.is_over else None)
+            self._see_to_the_thread()
+            self._changed.notify_all()
 
 
 def _load() -> None:
-    """What pydantic looks up when it writes its first numbers, before a thread does so.
+    """What pydantic looks up when it writes its first numbers, before the thread does so.
 
     A child that is forked while a thread looks it up waits for it for ever. (So it is with modules; the thread imports
     none, see `publisher.transport.sync_driver`.)
@@ -243,5 +282,5 @@ def _load() -> None:
 
 
 sender = Sender()
-os.register_at_fork(after_in_child=sender.reset)
+os.register_at_fork(before=sender.hold, after_in_parent=sender.release, after_in_child=sender.reset)
 atexit.register(lambda: sender.flush(EXIT_SECONDS))

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from publisher.events import JobType, Progress
-from publisher.job import BaseJob, BaseTrackJob, EndOf, Item, Repeats, WillRetry
+from publisher.events import JobType
+from publisher.job import BaseJob, BaseTrackJob, Item, Repeats, WillRetry
 from publisher.job_state import JobState
-from publisher.sender import sender
+from publisher.sender import Ending, sender
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -27,29 +27,11 @@ class TrackedJob(BaseJob[None, int | None]):
         super().__init__(state, will_retry=will_retry, repeats=repeats)
         self._tokens: list[contextvars.Token[TrackedJob]] = []
 
-    def _begin(self, within: JobState | None = None) -> None:
-        sender.begin(self._state, within)
-
-    def _say(self, progress: Progress) -> None:
-        if not sender.say(self._state, progress):
-            self._warn(f"progress {progress.progress:g}")
-
-    def _finish(self, end_of: EndOf) -> int | None:
-        if self.is_ended:
-            self._warn(end_of(self._state).type)
-            return None
-        return sender.finish(self._open_states, end_of)
-
-    def _pause(self, message: str | None) -> None:
-        if message is not None:
-            sender.say(self._state, self._state.check_progress(self.percent, message))
-        sender.leave(self._open_states)
-
-    def _say_nothing(self) -> None:
+    def _progress_return(self) -> None:
         return None
 
-    def _end_nothing(self) -> None:
-        return None
+    def _end_return(self, ending: Ending | None) -> int | None:
+        return None if ending is None else sender.wait(ending)
 
     def _part(self, state: JobState) -> Self:
         return type(self)(state, will_retry=self._will_retry, repeats=self._repeats)

@@ -93,8 +93,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def forget_jobs(sender: Sender) -> None:
     """Drop all that this sender has not sent."""
     with sender._changed:
-        for state in [*sender._schedule, *sender._in_flight]:
-            state.is_over = True
+        for state in [*sender._schedule, *sender._on_their_way]:
+            state.forget()
             sender._put(state)
         sender._changed.notify_all()
 

@@ -100,8 +100,8 @@ def test_a_tracer_that_fails_does_not_cost_the_event(traces: Traces) -> None:
 def test_a_tracked_job_is_traced_though_another_thread_sends_it(traces: Traces) -> None:
     with traces.span("work") as work:
         state = JobState(PublisherSettings(), "p", job_id="j", job_type="audio")
-    (publication,) = state.take()
-    sent = traceparent(publication.payload)
+    (event,) = state.take()
+    sent = traceparent(state.publication(event).payload)
     assert sent is not None
     assert sent.split("-")[1] == f"{work.get_span_context().trace_id:032x}"
 

@@ -37,6 +37,11 @@ def remembered(settings: PublisherSettings, key: str, field: str) -> bytes | Non
     return run(last_payload(settings, key, field))
 
 
+def is_away(settings: PublisherSettings, key: str) -> bool:
+    """Whether the circuit of the server that has the key is open."""
+    return routes_of(settings.redis_url).circuit_for(key).is_open
+
+
 def locate(url: RedisUrl) -> Address:
     """Where the primary is, by its Sentinels; raises redis-py's `ConnectionError` if none of them knows."""
     return run(sentinels.locate(url))

@@ -156,21 +156,20 @@ async def test_who_leaves_and_returns_without_end_sees_each_event_once(
     """Without a linger each return subscribes to Redis and loads anew, in the middle of the storm."""
     replica = launch(linger_seconds=0, subscribe_rate=10_000, subscribe_burst=10_000)
     total, names = 900, [f"{project}_{number}" for number in range(4)]
+    rounds = dict.fromkeys(names, 0)
 
     async def flicker(name: str) -> None:
         seen: list[str] = []
         cursor: int | None = None
-        rounds = 0
         async with connect(replica.ws) as client:
             while len(seen) < total:
-                rounds += 1
+                rounds[name] += 1
                 assert (await client.subscribe(name, cursor))["recovered"] is True
                 await client.send("unsubscribe", projectId=name)
                 for event in (await client.until_type("unsubscribed"))[:-1]:
                     seen.append(event["jobId"])
                     cursor = event["seq"]
         assert seen == [f"job_{number}" for number in range(total)]
-        assert rounds > 20, "the storm was over before it began"
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for name in names:
@@ -179,3 +178,5 @@ async def test_who_leaves_and_returns_without_end_sees_each_event_once(
             for name in names:
                 events = [progress(f"job_{index}") for index in range(number, number + BATCH)]
                 await asyncio.to_thread(publisher.publish_all, name, events)
+            # The storm is never over before they have come and gone some thirty times, on a slow machine too.
+            await eventually(lambda n=number: min(rounds.values()) > n // (3 * BATCH), "the viewers to return")  # type: ignore[misc]

@@ -207,7 +207,8 @@ def test_a_fork_while_the_thread_connects_for_the_first_time_is_none_in_the_midd
 ) -> None:
     """The child of such a fork had no IDNA: it could not connect, and sometimes waited for ever."""
     listener = Listener(redis_server, project)
-    done = run_python(PREFIX + FORKED_EARLY, of_forks(redis_server.url), project)
+    # Fifteen processes after one another load redis-py: half a minute on a busy machine.
+    done = run_python(PREFIX + FORKED_EARLY, of_forks(redis_server.url), project, within=100)
     assert (done.returncode, done.stderr) == (0, "")
     for number in range(15):
         wait_for(lambda job=f"job_{number}": 30 in listener.bars(job=job), f"the child's word of job {number}")  # type: ignore[misc]

@@ -13,11 +13,13 @@ import pytest
 
 from publisher import job_state
 from publisher.aio import current_job, track, track_job
-from publisher.aio.tracking import AsyncTrackedJob, LoopSender, sender_of
-from publisher.sender import sender
+from publisher.aio import tracking as aio_tracking
+from publisher.aio.tracking import AsyncTrackedJob
+from publisher.sender import WAIT_SECONDS, sender
 from publisher.transport import circuit as outage
+from publisher.transport import sync_driver
 from tests.contract.deadlines import eventually, wait_for
-from tests.contract.processes import RedisServer, environment, run_python
+from tests.contract.processes import RedisServer, environment, of_forks, run_python
 from tests.listener import Listener
 
 
@@ -34,8 +36,22 @@ def listener(server: RedisServer, project: str) -> Iterator[Listener]:
     listener.close()
 
 
-def names() -> list[str]:
-    return [thread.name for thread in threading.enumerate()]
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Nothing is sent before it is set."""
+    gate, send = threading.Event(), sync_driver.send
+
+    def late(*args: Any) -> Any:
+        assert gate.wait(10)
+        return send(*args)
+
+    monkeypatch.setattr(sync_driver, "send", late)
+    yield gate
+    gate.set()
 
 
 # Awaiting
@@ -54,13 +70,12 @@ async def test_the_end_was_sent_when_the_block_is_left(listener: Listener, proje
     async with track_job(project, "j", "audio") as job:
         job.complete()
     assert listener.bars()[-1:] == ["job_complete"] or listener.until("job_complete")
-    assert sender_of(asyncio.get_running_loop())._tasks == set()
 
 
-async def test_a_thousand_jobs_have_no_thread_and_one_timer(
+async def test_a_thousand_jobs_have_one_thread_and_no_task_or_timer(
     listener: Listener, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, loop = names(), asyncio.get_running_loop()
+    others, loop = threads() - {"publisher-jobs"}, asyncio.get_running_loop()
     timers: list[asyncio.TimerHandle] = []
 
     def call_later(*args: Any, call: Any = loop.call_later) -> asyncio.TimerHandle:
@@ -68,18 +83,19 @@ async def test_a_thousand_jobs_have_no_thread_and_one_timer(
         return timers[-1]
 
     monkeypatch.setattr(loop, "call_later", call_later)
+    may_end = asyncio.Event()
     async with asyncio.TaskGroup() as group:
 
         async def work(number: int) -> None:
             async with track_job(project, str(number), "audio", heartbeat=0.2):
-                await asyncio.sleep(1)
+                await may_end.wait()
 
-        for number in range(1_000):
-            group.create_task(work(number))
-        await asyncio.sleep(0.5)
-        waiting = [timer for timer in timers if not timer.cancelled() and timer.when() > loop.time()]
-        assert sum("_on_timer" in repr(timer) for timer in waiting) <= 1
-        assert names() == before
+        tasks = {group.create_task(work(number)) for number in range(1_000)}
+        await eventually(lambda: len({event["jobId"] for event in listener.events}) == 1_000, "all to begin")
+        assert asyncio.all_tasks() == {*tasks, asyncio.current_task()}
+        assert not [timer for timer in timers if "publisher" in repr(timer)]
+        assert threads() - others == {"publisher-jobs"}
+        may_end.set()
     await eventually(lambda: len([e for e in listener.events if e["type"] == "job_complete"]) == 1_000, "all ends")
 
 
@@ -122,16 +138,8 @@ async def test_a_cancelled_task_says_so_and_its_cancellation_goes_on(listener: L
 
 
 async def test_who_is_cancelled_while_the_end_is_sent_goes_and_the_end_is_sent(
-    listener: Listener, project: str, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, project: str, gate: threading.Event
 ) -> None:
-    deliver, may_go = __import__("publisher.aio.tracking").aio.tracking.deliver, asyncio.Event()
-
-    async def slowly(*args: Any) -> Any:
-        await may_go.wait()
-        return await deliver(*args)
-
-    monkeypatch.setattr("publisher.aio.tracking.deliver", slowly)
-
     async def work() -> None:
         async with track_job(project, "j", "audio"):
             pass
@@ -142,7 +150,7 @@ async def test_who_is_cancelled_while_the_end_is_sent_goes_and_the_end_is_sent(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert listener.events == []
-    may_go.set()
+    gate.set()
     await eventually(listener.has("job_complete"), "the end")
 
 
@@ -178,13 +186,15 @@ async def test_an_error_that_nobody_knows_breaks_no_job_and_is_logged_once(
 ) -> None:
     monkeypatch.setattr(sender, "_complained_at", float("-inf"))
 
-    async def fail(*args: Any) -> Any:
+    def fail(*args: Any) -> Any:
         raise ZeroDivisionError("in a library")
 
-    monkeypatch.setattr("publisher.aio.tracking.deliver", fail)
-    async with track_job(project, "j", "audio") as job:
-        await asyncio.sleep(0.05)
-        job.progress(50)
+    monkeypatch.setattr(job_state, "RETRY_SECONDS", 0.05)
+    with monkeypatch.context() as broken:
+        broken.setattr(sync_driver, "send", fail)
+        async with track_job(project, "j", "audio") as job:
+            await asyncio.sleep(0.2)
+            job.progress(50)
     assert await asyncio.to_thread(listener.until, "job_complete")
     assert len(caplog.records) == 1
 
@@ -203,12 +213,12 @@ async def work(project: str) -> None:
         job.progress(40)
 
 
-def test_without_the_handing_over_an_end_is_lost_with_its_loop(
+def test_without_another_try_an_end_is_lost_with_its_redis(
     hurried: None, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:
     """The control of test_tracking.test_an_end_that_could_not_be_sent_is_sent_when_redis_is_back."""
     monkeypatch.setenv("REDIS_URL", own_redis.url)
-    monkeypatch.setattr(LoopSender, "_hand_over", lambda self, state: None)
+    monkeypatch.setattr(job_state, "RETRY_SECONDS", 100.0)
     own_redis.kill()
     asyncio.run(work(project))
     own_redis.start()
@@ -217,20 +227,41 @@ def test_without_the_handing_over_an_end_is_lost_with_its_loop(
 
 
 def test_an_end_that_is_on_its_way_when_the_loop_ends_arrives(
-    listener: Listener, project: str, monkeypatch: pytest.MonkeyPatch
+    listener: Listener, project: str, gate: threading.Event
 ) -> None:
-    async def never(*args: Any) -> Any:
-        await asyncio.sleep(60)
-
-    monkeypatch.setattr("publisher.aio.tracking.deliver", never)
-
     async def main() -> None:
         job = await track_job(project, "j", "audio").__aenter__()
         job.complete(file="a.mp3")
         await asyncio.sleep(0.05)
 
     asyncio.run(main())
+    assert listener.events == []
+    gate.set()
     assert listener.until("job_complete")[-1]["result"] == {"file": "a.mp3"}
+
+
+async def test_who_waits_for_an_end_is_woken_at_once(
+    listener: Listener, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio_tracking, "LOST_WAKE_UP_SECONDS", 60.0)
+    monkeypatch.setattr(aio_tracking, "WAIT_SECONDS", 60.0)
+    async with asyncio.timeout(30), track_job(project, "j", "audio") as job:
+        seq = await job.complete()
+    assert seq == listener.until("job_complete")[-1]["seq"]
+
+
+async def test_nothing_that_an_event_loop_calls_waits_for_what_is_being_sent(
+    listener: Listener, project: str, gate: threading.Event
+) -> None:
+    job = await track_job(project, "j", "audio").__aenter__()
+    await asyncio.sleep(0.05)  # the thread is sending
+    for step in range(100):
+        job.progress(step)
+        job.sentence(f"s{step}")
+    sent = job.complete()
+    assert listener.events == []
+    gate.set()
+    assert await sent is not None
 
 
 @pytest.mark.parametrize("has_closed", [True, False])
@@ -455,20 +486,32 @@ def test_however_a_program_ends_its_job_ends_too_without_a_warning(
             assert ends[0] in ("Cancelled", "at once", "Stopped before its end", "job_complete"), name
 
 
-def test_a_forked_child_that_leaves_the_block_does_not_end_the_job(server: RedisServer, project: str) -> None:
-    code = PROGRAM + (
-        "async def main():\n"
-        "    async with track_job(project, 'j', 'audio') as job:\n"
-        "        await job.progress(10)\n"
-        "        if os.fork() == 0:\n"
-        "            raise SystemExit(3)\n"
-        "        assert os.waitstatus_to_exitcode(os.wait()[1]) == 3\n"
-        "        await job.progress(90)\n"
-        "asyncio.run(main())\n"
-    )
+FORKED = """
+async def main():
+    async with track_job(project, 'j', 'audio') as job:
+        await job.progress(10)
+        if os.fork() == 0:
+            {child}
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
+        await job.progress(90)
+asyncio.run(main())
+"""
+CHILDREN = {
+    "leaves the block": "raise SystemExit(3)",
+    "waits for the end of a sentence": "await job.sentence('s1').complete(); raise SystemExit(3)",
+}
+
+
+@pytest.mark.parametrize("child", CHILDREN)
+def test_a_forked_child_that_leaves_the_block_does_not_end_the_job(
+    server: RedisServer, project: str, child: str
+) -> None:
+    """It shares the epoll and the wake-up socket of its parent's loop: a wake-up of either may be lost."""
     listener = Listener(server, project)
-    done = run_python(code, environment(server.url), project)
+    began = time.monotonic()
+    done = run_python(PROGRAM + FORKED.format(child=CHILDREN[child]), of_forks(server.url), project)
     assert done.returncode == 0, done.stderr
     assert listener.until("job_complete")[-2]["progress"] == 90
     assert "job_failed" not in listener.bars()
+    assert time.monotonic() - began < WAIT_SECONDS, "nobody waited in vain"
     listener.close()

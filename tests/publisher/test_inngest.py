@@ -16,6 +16,7 @@ from examples.inngest.executor import Run, serve
 from publisher import client
 from publisher.aio import client as aio_client
 from publisher.inngest import end_reporter, job_of, progress_middleware
+from publisher.sender import sender
 from tests.contract.processes import RedisServer, free_port
 
 EVENT = inngest.TriggerEvent(event="test")
@@ -94,9 +95,9 @@ def three_steps(app: inngest.Inngest, *, fails: dict[str, int], end: Exception |
                 if left.get(name, 0) > 0:
                     left[name] -= 1
                     raise ValueError(f"{name} broke")
-                await asyncio.sleep(0.12)  # longer than the least pause between two events
+                await asyncio.to_thread(sender.flush, 10)  # the latest would win
                 job.progress(percent, name)
-                await asyncio.sleep(0.12)
+                await asyncio.to_thread(sender.flush, 10)
                 return name
 
             return work
