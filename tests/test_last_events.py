@@ -19,10 +19,14 @@ class Project:
         self.position = 0
 
     def say(self, job: str, kind: str = "progress", *, sentence: str | None = None, size: int = 1, **more: Any) -> None:
-        fields = {"progress": {"progress": 5}, "job_complete": {}, "job_failed": {"error": "e"}}[kind]
+        usual: dict[str, dict[str, Any]] = {
+            "progress": {"progress": 5},
+            "job_complete": {},
+            "job_failed": {"error": "e"},
+        }
         base: dict[str, Any] = {"type": kind, "jobId": job, "jobType": "audio", "sentenceId": sentence}
         self.position += 1
-        event = check_event(base | fields | more | {"seq": self.position})
+        event = check_event(base | usual[kind] | more | {"seq": self.position})
         field = job_field(job, sentence)
         entry = Entry(event, b"x" * size, self.position, self.position - 1, self.last.by_field.get(field))
         self.last.put(field, event, entry)
