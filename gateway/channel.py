@@ -14,19 +14,20 @@ The outline: `receive` takes live events, `load` merges what Redis remembers. `s
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
 from gateway.frames import text_frame
 from gateway.last_events import Entry, LastEvents, newer
 from gateway.messages import subscribed
-from publisher.events import MAX_EVENT_BYTES, MAX_SEQ, Event, Progress, event_from_json, event_to_json
+from publisher.events import MAX_SEQ, Event, Progress, event_from_json, event_to_json
 from publisher.job_rules import Verdict, judge
 from publisher.names import job_field
 from publisher.publication import MAX_JOBS, MAX_PARTS, TIME_TO_LIVE_SECONDS
 
-MAX_PAYLOAD_BYTES = 2 * MAX_EVENT_BYTES  # an event that is not compact, and its trace; a longer one is not even parsed
+# Above any event of a publisher. A plain PUBLISH may hold long texts, which are cut. What is longer is not even parsed.
+MAX_PAYLOAD_BYTES = 1 << 20
 # How long Redis remembers an event at least, as a difference of two seqs (microseconds): publish.lua renews the time to
 # live with the first event of a minute only.
 _REMEMBERED_FOR = (TIME_TO_LIVE_SECONDS - 60) * 1_000_000
@@ -134,11 +135,9 @@ class Channel:
                 if len(self._arrived) > MAX_PARTS:
                     self._arrived.pop(next(iter(self._arrived)))
                 continue
-            entry = self._take(field, event)
-            if entry is not None:
-                if not frames:
-                    self.batch_seq = event.seq
-                frames.append(entry.frame)
+            if not frames:
+                self.batch_seq = event.seq
+            frames.append(self._take(field, event).frame)
         return b"".join(frames)
 
     def begin_load(self, *, lost_at: int | None = None) -> None:
@@ -232,7 +231,8 @@ class Channel:
             self._last.set_number(job_id, number)
         # Only now: what an attempt replaces was deleted in Redis, and the order of seq is not that of arrival.
         self._drop_replaced(memory)
-        self._forget()  # not before: half a job may look as if it had ended
+        # Not before: half a job may look as if it had ended. And first the jobs that Redis has forgotten already.
+        self._forget(unless={event.job_id for _, _, event in memory.events})
         self.seq = max(self.seq, memory.seq)
 
     def _merge_arrived(self, memory: Memory) -> None:
@@ -284,24 +284,20 @@ class Channel:
         is_end = not isinstance(event, Progress) and not known.is_terminal
         return is_end and event.seq > known.ended and (event.attempt or 0) >= (known.attempt or 0)
 
-    def _take(self, field: str, event: Event) -> Entry | None:
-        """Remember a live event by the rules; None if it is refused.
+    def _take(self, field: str, event: Event) -> Entry:
+        """Remember a live event. An attempt that begins drops what earlier ones left.
 
-        The script has judged an event with a seq, so it is never refused here. After a failover that lost writes, Redis
-        may rightly accept an earlier attempt than this replica has seen.
+        None is refused. The script has judged an event with a seq; after a failover that lost writes, Redis may rightly
+        accept an earlier attempt than this replica has seen. A plain PUBLISH is delivered as it is. It drops nothing:
+        Redis still has everything for clients that come.
         """
-        job = self._last.job(event.job_id)
-        known = self._last.by_field.get(field)
-        if event.seq is None:
-            known = self._unsequenced.get(field, known)
-        verdict = judge(None if job is None else job.number, known, event)
-        if event.seq is None and not verdict.is_accepted:
-            return None
-        if verdict is Verdict.BEGINS:
-            if job is not None and event.seq is not None:  # without a seq, Redis still has them for everybody else
-                self._last.drop([other for other in job.parts if other != field])
-            for other in [other for other, entry in self._unsequenced.items() if entry.job_id == event.job_id]:
-                if event.seq is not None or self._unsequenced[other].attempt != event.attempt or event.attempt is None:
+        if event.seq is not None:
+            job = self._last.job(event.job_id)
+            verdict = judge(None if job is None else job.number, self._last.by_field.get(field), event)
+            if verdict is Verdict.BEGINS:
+                if job is not None:
+                    self._last.drop([other for other in job.parts if other != field])
+                for other in [other for other, entry in self._unsequenced.items() if entry.job_id == event.job_id]:
                     del self._unsequenced[other]
         entry = self._remember(field, event)
         self._forget()
@@ -325,9 +321,9 @@ class Channel:
             self.seq = event.seq
         return entry
 
-    def _forget(self) -> None:
+    def _forget(self, *, unless: Collection[str] = ()) -> None:
         """Keep the bounds."""
-        for forgotten in self._last.forget():
+        for forgotten in self._last.forget(unless=unless):
             self._forgot(forgotten)
 
     def _forgot(self, entry: Entry) -> None:

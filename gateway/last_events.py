@@ -4,7 +4,7 @@ Whole jobs are forgotten: first those that ended longest ago, then running ones 
 does the same in Redis.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from publisher.events import Event, Progress
@@ -108,10 +108,13 @@ class LastEvents:
             self._take_out(job, field)
             self._settle(job_id, job)
 
-    def forget(self) -> Iterator[Entry]:
-        """Forget whole jobs until all bounds are kept; give their entries."""
+    def forget(self, *, unless: Collection[str] = ()) -> Iterator[Entry]:
+        """Forget whole jobs until all bounds are kept, first those that are not among `unless`; give their entries."""
+        others = [job_id for job_id in [*self._ended, *self._jobs] if job_id not in unless] if unless else []
         while len(self._jobs) > MAX_JOBS or len(self.by_field) > MAX_PARTS or self._bytes > MAX_BYTES:
-            job_id = next(iter(self._ended or self._jobs))
+            job_id = next((job_id for job_id in others if job_id in self._jobs), None) or next(
+                iter(self._ended or self._jobs)
+            )
             entries = dict(self._jobs[job_id].parts)
             self.drop(entries)
             yield from entries.values()

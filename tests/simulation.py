@@ -16,9 +16,12 @@ from gateway.frames import payloads
 from gateway.hub import Hub
 from gateway.session import Session
 from gateway.settings import Settings
-from publisher.events import Event, check_event, event_to_json
+from publisher.events import Event, Progress, check_event, event_to_json
+from publisher.job_rules import Verdict, judge
 from publisher.names import job_field
+from tests.job_cases import Last
 
+Part = tuple[str, str | None]  # a job and a sentence
 PROJECT = "p"
 CHANNEL = "project:p"
 
@@ -38,7 +41,10 @@ class SimulatedRedis:
         self.hash: dict[bytes, bytes] = {}
         self.memory_id: bytes | None = None
         self._memories = 0
-        self.published: list[tuple[str, str]] = []  # (job, what) in order
+        self.parts: dict[Part, Event] = {}
+        self.numbers: dict[str, int] = {}
+        self.most_jobs = 1_000
+        self.published: list[tuple[str, str]] = []  # (job, what) in order, without what was refused
         self.feeds: list[SimulatedFeed] = []
 
     def read_memory(self) -> bytes:
@@ -50,26 +56,87 @@ class SimulatedRedis:
 
     def flush(self) -> None:
         self.hash.clear()
+        self.parts.clear()
+        self.numbers.clear()
         self.memory_id = None
 
-    def publish(self, job: str, what: str, *, raw: bool = False) -> None:
+    def publish(
+        self,
+        job: str,
+        what: str,
+        *,
+        raw: bool = False,
+        sentence: str | None = None,
+        attempt: int | str | None = None,
+        progress: float = 1,
+    ) -> None:
         """`what` is unique; it comes back in the event's text, so that a client's view can be compared."""
-        self.clock += 1
-        fields: dict[str, Any] = {"jobId": job, "jobType": "audio"}
+        fields: dict[str, Any] = {"jobId": job, "jobType": "audio", "sentenceId": sentence}
+        number = self.numbers.get(job)
+        fields["attempt"] = (
+            0 if number is None and attempt == "next" else ((number or 0) + 1 if attempt == "next" else attempt)
+        )
         if what.startswith("end"):
             fields |= {"type": "job_failed", "error": what}
         else:
-            fields |= {"type": "progress", "progress": 1, "message": what}
+            fields |= {"type": "progress", "progress": progress, "message": what}
         event: Event = check_event(fields)
         if not raw:
+            known = self.parts.get((job, sentence))
+            verdict = judge(number, None if known is None else Last(known), event)
+            if not verdict.is_accepted:
+                return
+            self.clock += 1
             event = event.model_copy(update={"seq": self.clock})
-            self.hash[b"seq"] = str(self.clock).encode()
-            self.hash.setdefault(b"from", str(self.clock).encode())
-            self.hash[job_field(job, None).encode()] = event_to_json(event)
+            if verdict is Verdict.BEGINS:
+                self._drop([part for part in self.parts if part[0] == job])
+            self._remember(event)
         self.published.append((job, what))
         for feed in self.feeds:
             if feed.is_subscribed:
                 feed.wire.append(("event", as_published(event_to_json(event))))
+
+    def _remember(self, event: Event) -> None:
+        job = event.job_id
+        self.hash[b"seq"] = str(self.clock).encode()
+        self.hash.setdefault(b"from", str(self.clock).encode())
+        self.hash[job_field(job, event.sentence_id).encode()] = event_to_json(event)
+        self.parts[job, event.sentence_id] = event
+        if event.attempt is not None:
+            self.numbers[job] = event.attempt
+        number = self.numbers.get(job, "")
+        sentences = sum(part[0] == job and part[1] is not None for part in self.parts)
+        self.hash[f"\t{job}".encode()] = f"{number}:{sentences}".encode()
+        while len({part[0] for part in self.parts}) > self.most_jobs:
+            forgotten = [
+                part for part in self.parts if part[0] == min({part[0] for part in self.parts}, key=self._rank)
+            ]
+            newest = max(self.parts[part].seq or 0 for part in forgotten)
+            self.hash[b"from"] = str(max(newest, int(self.hash[b"from"]))).encode()
+            self.hash[b"left"] = b"0"
+            self.numbers.pop(forgotten[0][0], None)
+            del self.hash[f"\t{forgotten[0][0]}".encode()]
+            self._drop(forgotten)
+
+    def _rank(self, job: str) -> tuple[bool, int]:
+        """Which job is forgotten first: an ended one before those that run, and the one of the longest ago."""
+        own = self.parts.get((job, None))
+        events = [event for part, event in self.parts.items() if part[0] == job]
+        runs = any(isinstance(event, Progress) for event in ([own] if own is not None else events))
+        newest = max(event.seq or 0 for event in events)
+        return runs, newest if runs or own is None else own.seq or 0
+
+    def _drop(self, parts: list[Part]) -> None:
+        for part in parts:
+            del self.parts[part], self.hash[job_field(*part).encode()]
+
+    def picture(self) -> dict[Part, str]:
+        """What is remembered: the text of each part's last event."""
+        return {part: text_of(event) for part, event in self.parts.items()}
+
+
+def text_of(event: Event) -> str:
+    return getattr(event, "message", None) or str(getattr(event, "error", ""))
 
 
 class SimulatedFeed:
@@ -193,6 +260,7 @@ class Client:
     def __init__(self) -> None:
         self.socket: SimulatedSocket | None = None
         self.seen: list[tuple[str, str]] = []
+        self.received: list[dict[str, Any]] = []  # events and `subscribed`, over all connections
         self.since: int | None = None
         self.recovered: list[bool] = []
         self._read = 0
@@ -227,6 +295,8 @@ class Client:
             return
         for message in self.socket.written[self._read :]:
             kind = message["type"]
+            if kind in ("subscribed", "progress", "job_complete", "job_failed"):
+                self.received.append(message)
             if kind == "subscribed":
                 self.recovered.append(message["recovered"])
                 if not any(earlier["type"] == "subscribed" for earlier in self.socket.written[: self._read]):
@@ -236,10 +306,74 @@ class Client:
                 self.since = message.get("seq", self.since)
             self._read += 1
 
+    def picture(self) -> dict[Part, str]:
+        """What a page shows: live events by the rules, and each replay as one step."""
+        self.read()
+        page = Page()
+        for message in self.received:
+            page.take(message)
+        page.end_replay()
+        return {
+            (job_id, sentence): text_of(last.event)
+            for job_id, job in page.jobs.items()
+            for sentence, last in job.parts.items()
+        }
+
     def last(self) -> dict[str, str]:
         """The newest event of each job, in this client's picture."""
         self.read()
         return dict(self.seen)
+
+
+class PageJob:
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.parts: dict[str | None, Last] = {}
+
+
+class Page:
+    """A client by docs/protocol.md: the rules of publisher.job_rules, and replay in one step."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, PageJob] = {}
+        self.replay: list[Event] = []
+        self.replay_to = 0
+
+    def take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribed":
+            self.end_replay()
+            self.replay_to = message["seq"]
+            return
+        event = check_event(message)
+        if 0 < (event.seq or 0) <= self.replay_to:
+            self.replay.append(event)
+            return
+        self.end_replay()
+        job = self.jobs.setdefault(event.job_id, PageJob())
+        verdict = judge(job.number, job.parts.get(event.sentence_id), event)
+        if verdict.is_accepted:
+            if verdict is Verdict.BEGINS:
+                job.parts.clear()
+            self.put(job, event)
+
+    def put(self, job: PageJob, event: Event) -> None:
+        job.parts[event.sentence_id] = Last(event)
+        if event.attempt is not None:
+            job.number = max(job.number or 0, event.attempt)
+
+    def end_replay(self) -> None:
+        replay, self.replay, self.replay_to = self.replay, [], 0
+        for job_id in {event.job_id for event in replay}:
+            job = self.jobs.setdefault(job_id, PageJob())
+            before = job.number
+            events = [event for event in replay if event.job_id == job_id]
+            for event in events:
+                self.put(job, event)
+            new = {event.sentence_id for event in events}
+            for part, last in list(job.parts.items()):
+                is_of_earlier = last.attempt is not None and last.attempt < (job.number or 0)
+                if is_of_earlier or (job.number != before and part not in new):
+                    del job.parts[part]
 
 
 def new_replica(redis: SimulatedRedis, **settings: Any) -> tuple[Hub, SimulatedFeed]:

@@ -5,12 +5,19 @@ sockets that fill and drain, clients that come, leave and resume on either of tw
 returns. The two controls at the end show that the property is lost where the catch-up is taken away.
 """
 
+import json
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import last_events
 from gateway.channel import Channel
-from tests.simulation import Client, SimulatedRedis, in_a_loop, names, new_replica
+from gateway.frames import payloads
+from publisher.events import check_event
+from tests.simulation import Client, Page, Part, SimulatedRedis, in_a_loop, names, new_replica, text_of
 
 EXAMPLES = settings().max_examples  # few, or with `make soak` many: tests/conftest.py
 JOBS = "abc"
@@ -47,6 +54,23 @@ emptied_steps = st.tuples(*[few_steps] * (len(EMPTIED) + 1)).map(
 )
 
 
+# What a job with sentences and attempts may say.
+SAYINGS: list[tuple[str, str | None, int | str | None, str]] = [
+    (job, sentence, attempt, what)
+    for job in "abcd"
+    for sentence in (None, "s", "t")
+    for attempt in (None, 0, 1, "next")
+    for what in ("begin", "progress", "end")
+    if not (attempt == "next" and what == "end")
+]
+NUMBERED = [index for index, (_, _, attempt, _) in enumerate(SAYINGS) if attempt is not None]
+say = st.tuples(st.just("say"), st.integers(0, len(SAYINGS) - 1), st.just(0))
+numbered_say = st.tuples(st.just("say"), st.sampled_from(NUMBERED), st.just(0))
+others = step.filter(lambda step: step[0] not in ("progress", "end", "raw"))
+attempt_steps = st.lists(st.one_of(say, say, others), max_size=60)
+numbered_steps = st.lists(st.one_of(numbered_say, numbered_say, others), max_size=60)
+
+
 class Play:
     """Plays steps on two replicas and three clients."""
 
@@ -63,7 +87,9 @@ class Play:
             feed.read(1)
 
     def step(self, kind: str, who: int, how: int) -> None:
-        if kind in ("progress", "end", "raw"):
+        if kind == "say":
+            self.say(*SAYINGS[who])
+        elif kind in ("progress", "end", "raw"):
             raw = kind == "raw"
             what = f"{'progress' if raw else kind} {next(self.names)}"
             self.redis.publish(JOBS[who], what, raw=raw and self.raw)
@@ -77,6 +103,12 @@ class Play:
             self.redis.flush()
         else:
             self.client_step(kind, self.clients[who], how)
+
+    def say(self, job: str, sentence: str | None, attempt: int | str | None, what: str) -> None:
+        """What a job with sentences and attempts says."""
+        progress = {"begin": 0, "progress": 50}.get(what, 0)
+        text = f"{what} {next(self.names)}"
+        self.redis.publish(job, text, sentence=sentence, attempt=attempt, progress=progress)
 
     def client_step(self, kind: str, client: Client, how: int) -> None:
         if kind == "connect":
@@ -117,8 +149,9 @@ class Play:
                 feed.read(10_000)
 
 
-def play(script: list[Step], *, raw: bool = False) -> Play:
+def play(script: list[Step], *, raw: bool = False, most_jobs: int = 1_000) -> Play:
     stage = Play(raw=raw)
+    stage.redis.most_jobs = most_jobs
     for step in script:
         stage.step(*step)
         stage.look()
@@ -196,6 +229,155 @@ def test_a_client_that_was_always_told_recovered_lacks_nothing_even_if_redis_was
             assert not lacks or not all(client.recovered)
 
     in_a_loop(check)
+
+
+# Jobs with sentences and attempts
+
+
+def pictures(stage: Play) -> Iterator[tuple[str, dict[Part, str]]]:
+    """What each replica would give to a client that comes now."""
+    for index, (hub, _) in enumerate(stage.replicas):
+        for project in hub._projects.values():
+            if project.is_loaded:
+                page = Page()
+                for payload in payloads(project.channel.replay(0)):
+                    page.replay.append(check_event(json.loads(payload)))
+                # Not by a page's rules, which would hide what should not be here any more.
+                yield f"replica {index}", {(event.job_id, event.sentence_id): text_of(event) for event in page.replay}
+
+
+@settings(max_examples=2 * EXAMPLES)
+@given(attempt_steps)
+def test_every_replica_knows_the_parts_that_redis_knows_and_no_others(script: list[Step]) -> None:
+    """Also one that was away while an attempt began, which deleted what came before it."""
+
+    def check() -> None:
+        stage = play(script)
+        for name, picture in pictures(stage):
+            assert picture == stage.redis.picture(), name
+
+    in_a_loop(check)
+
+
+@settings(max_examples=2 * EXAMPLES)
+@given(numbered_steps)
+def test_every_client_ends_with_the_parts_of_the_last_attempt_and_no_others(script: list[Step]) -> None:
+    def check() -> None:
+        stage = play(script)
+        for client in stage.clients:
+            assert client.picture() == stage.redis.picture()
+            assert all(client.recovered)
+
+    in_a_loop(check)
+
+
+@settings(max_examples=2 * EXAMPLES)
+@given(attempt_steps)
+def test_every_client_ends_with_the_last_event_of_each_part(script: list[Step]) -> None:
+    """Without numbers, a client that missed a begin cannot know that a sentence belongs to an earlier run."""
+
+    def check() -> None:
+        stage = play(script)
+        for client in stage.clients:
+            assert client.picture().items() >= stage.redis.picture().items()
+
+    in_a_loop(check)
+
+
+@settings(max_examples=2 * EXAMPLES)
+@given(numbered_steps, st.integers(1, 3))
+def test_where_jobs_are_forgotten_every_client_has_what_redis_remembers_or_is_told(
+    script: list[Step], most_jobs: int
+) -> None:
+    def check() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(last_events, "MAX_JOBS", most_jobs)
+            stage = play(script, most_jobs=most_jobs)
+        remembered = stage.redis.picture().items()
+        for name, picture in pictures(stage):
+            assert len({job for job, _ in picture}) <= most_jobs
+            assert picture.items() >= remembered, name
+        for client in stage.clients:
+            assert client.picture().items() >= remembered
+
+    in_a_loop(check)
+
+
+@settings(max_examples=2 * EXAMPLES)
+@given(st.lists(st.one_of(say, others, st.just(("flush", 0, 0))), max_size=60))
+def test_a_redis_that_was_emptied_takes_no_job_away_from_a_replica(script: list[Step]) -> None:
+    """What is in Redis is in every replica; and a replica drops no part of a job that Redis does not know."""
+
+    def check() -> None:
+        stage = play(script)
+        for name, picture in pictures(stage):
+            assert picture.items() >= stage.redis.picture().items(), name
+
+    in_a_loop(check)
+
+
+def said(sentence: str | None, what: str, attempt: int | None = None) -> Step:
+    return ("say", SAYINGS.index(("a", sentence, attempt, what)), 0)
+
+
+WATCHED: list[Step] = [("connect", 0, 0), ("read", 0, 9)]
+FIRST_ATTEMPT: list[Step] = [said(None, "progress", 0), said("s", "end", 0), ("read", 0, 9)]
+FIRST_RUN: list[Step] = [said(None, "progress"), said("s", "end"), ("read", 0, 9)]
+
+
+@pytest.mark.parametrize(
+    ("script", "known"),
+    [
+        # The next attempt, or the next run without a number, began while the replica was away.
+        ([*FIRST_ATTEMPT, ("lose", 0, 0), said("t", "progress", 1)], {"t"}),
+        ([*FIRST_RUN, ("lose", 0, 0), said(None, "begin"), said("t", "progress")], {None, "t"}),
+        # Redis was emptied: it does not tell what was replaced.
+        ([*FIRST_RUN, ("lose", 0, 0), ("flush", 0, 0), said("t", "progress")], {None, "s", "t"}),
+        ([*FIRST_ATTEMPT, ("lose", 0, 0), ("flush", 0, 0), said("t", "progress", 0)], {None, "s", "t"}),
+        ([*FIRST_ATTEMPT, ("lose", 0, 0), ("flush", 0, 0)], {None, "s"}),
+        # But a later attempt replaces what this replica alone still knew.
+        ([*FIRST_ATTEMPT, ("lose", 0, 0), ("flush", 0, 0), said("t", "progress", 1)], {"t"}),
+    ],
+)
+def test_what_a_replica_knows_that_was_away(script: list[Step], known: set[str | None]) -> None:
+    def check() -> None:
+        stage = play([*WATCHED, *script, ("restore", 0, 0)])
+        assert {sentence for _, sentence in dict(pictures(stage))["replica 0"]} == known
+
+    in_a_loop(check)
+
+
+def test_control_a_replica_that_drops_nothing_keeps_what_an_attempt_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Channel, "_drop_replaced", lambda *_: None)
+
+    def check() -> None:
+        stage = play([*WATCHED, *FIRST_RUN, ("lose", 0, 0), said(None, "begin"), ("restore", 0, 0)])
+        assert ("a", "s") in dict(pictures(stage))["replica 0"]
+
+    in_a_loop(check)
+
+
+def test_control_a_replica_that_forgets_while_it_loads_loses_a_job_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a job that runs looks as if it had ended: its first sentence has."""
+    script: list[Step] = [said("s", "end"), ("say", SAYINGS.index(("b", None, None, "end")), 0), said("t", "progress")]
+
+    def check() -> None:
+        stage = play([*script, ("connect", 0, 0), ("read", 0, 9)], most_jobs=2)
+        picture = dict(pictures(stage))["replica 0"]
+        assert picture.items() >= {part: text for part, text in stage.redis.picture().items() if part[0] == "a"}.items()
+
+    monkeypatch.setattr(last_events, "MAX_JOBS", 1)
+    in_a_loop(check)
+    remember = Channel._remember
+
+    def at_once(channel: Channel, *arguments: Any) -> Any:
+        entry = remember(channel, *arguments)
+        channel._forget()
+        return entry
+
+    monkeypatch.setattr(Channel, "_remember", at_once)
+    with pytest.raises(AssertionError):
+        in_a_loop(check)
 
 
 FIRST_EVENT_IN_THE_BREAK: list[Step] = [("connect", 0, 0), ("read", 0, 9), ("lose", 0, 0), ("end", 0, 0)]

@@ -516,3 +516,108 @@ def test_a_project_id_is_quoted_in_the_frame() -> None:
     channel.load({})
     [payload] = payloads(channel.receive([event()]))
     assert json.loads(payload)["projectId"] == "a.b:c-d_e"
+
+
+# Attempts. tests/test_job_rules.py compares channels with the script and the rules on random events.
+
+
+def parts(channel: Channel) -> set[str]:
+    """The sentences that a client that comes now is given; `-` stands for the job itself."""
+    return {json.loads(payload).get("sentenceId", "-") for payload in payloads(channel.replay(0))}
+
+
+def test_an_attempt_that_begins_drops_every_other_part_of_its_job() -> None:
+    channel = loaded(event("a", 1, attempt=0), end("a", 2, sentenceId="s", attempt=0), event("b", 3))
+    channel.receive([event("a", 4, sentenceId="t", attempt=1)])
+    assert seen(channel.replay(0)) == [("b", 3), ("a", 4)]
+    assert seen(channel.since(0)) == [("b", 3), ("a", 4)], "also for a slow client"
+
+
+def test_a_progress_of_0_of_the_job_itself_begins_it_anew() -> None:
+    channel = loaded(end("a", 1), end("a", 2, sentenceId="s"))
+    channel.receive([event("a", 3, progress=0, sentenceId="s")])
+    assert parts(channel) == {"-", "s"}
+    channel.receive([event("a", 4, progress=0)])
+    assert parts(channel) == {"-"}
+
+
+def test_the_number_of_a_job_that_its_events_do_not_carry_stands_in_the_hash() -> None:
+    """Otherwise the next event of the same attempt would seem to begin it, and drop what Redis keeps."""
+    state = remembered(event("a", 5), event("a", 4, sentenceId="s"))
+    channel = Channel("p")
+    channel.load(state | {b"\ta": b"3:1"})
+    channel.receive([event("a", 6, sentenceId="t", attempt=3)])
+    assert parts(channel) == {"-", "s", "t"}
+    channel.receive([event("a", 7, sentenceId="t", attempt=4)])
+    assert parts(channel) == {"t"}
+
+
+@pytest.mark.parametrize("header", [b"", b":", b":2", b"x:1", b"-3:1", b"9" * 30 + b":1", b"\xff"])
+def test_junk_in_place_of_a_number_is_none(header: bytes) -> None:
+    channel = Channel("p")
+    channel.load(remembered(event("a", 5, attempt=1)) | {b"\ta": header, b"\t\xff": b"3:1", b"\t": b"3:1"})
+    assert seen(channel.receive([event("a", 6, attempt=1)])) == [("a", 6)]
+    assert channel.bad_payloads == 0
+
+
+def test_a_plain_publish_of_a_later_attempt_takes_nothing_from_others() -> None:
+    """Redis still has it for everybody who comes."""
+    channel = loaded(event("a", 1, attempt=0), event("a", 2, sentenceId="s", attempt=0))
+    position = channel.position
+    assert seen(channel.receive([event("a", attempt=7, progress=3)])) == [("a", None)]
+    assert parts(channel) == {"-", "s"}
+    assert seen(channel.since(position)) == [("a", None)]
+    assert channel.receive([event("a", sentenceId="s", attempt=0)]) != b""
+
+
+def test_a_plain_publish_does_not_decide_what_an_event_of_the_script_does() -> None:
+    channel = loaded(event("a", 1, progress=0), event("a", 2, sentenceId="s"))
+    channel.receive([event("a", progress=50), event("a", 3, progress=0)])
+    assert parts(channel) == {"-", "s"}, "Redis knows a progress of 0 only: it did not begin anew"
+
+
+def test_a_plain_publish_is_delivered_whatever_the_script_would_say() -> None:
+    channel = loaded(end("a", 1, attempt=2))
+    assert seen(channel.receive([event("a", attempt=1), event("a", attempt=2)])) == [("a", None), ("a", None)]
+    assert seen(channel.replay(0)) == [("a", 1)]
+
+
+def test_what_arrived_before_the_state_and_was_replaced_in_it_does_not_come_back() -> None:
+    """The state is newer than all that arrived before it."""
+    for begin in (event("a", 6, attempt=1), event("a", 6, progress=0)):
+        channel = Channel("p")
+        channel.receive([event("a", 4), event("a", 5, sentenceId="s"), begin])
+        channel.load(remembered(begin, event("b", 3)))
+        assert parts(channel) == {"-"}
+
+
+def test_what_arrived_and_could_not_be_remembered_stays() -> None:
+    """Redis' memory was full for a moment; then its hash begins anew."""
+    channel = Channel("p")
+    channel.receive([event("a", 5, sentenceId="s"), event("a", 6)])
+    channel.load(remembered(event("a", 6)))
+    assert parts(channel) == {"-", "s"}
+
+
+def test_a_reload_keeps_what_redis_could_not_remember() -> None:
+    channel = loaded(event("a", 1), from_=1)
+    channel.receive([end("a", 5, sentenceId="s"), event("a", 6)])
+    channel.begin_load()
+    channel.load(remembered(event("a", 6)))
+    assert parts(channel) == {"-", "s"}, "its hash begins after the end of the sentence, so it does not tell"
+
+
+def test_events_without_a_seq_do_not_keep_a_replaced_part() -> None:
+    channel = loaded(event("a", 1), event("a", 2, sentenceId="s"), from_=1)
+    channel.receive([event("raw")])
+    channel.begin_load()
+    channel.load(remembered(event("a", 3, progress=0), from_=1))
+    assert parts(channel) == {"-"}
+
+
+def test_whole_jobs_are_forgotten_once_a_state_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it looks as if it had ended: the first sentence has."""
+    monkeypatch.setattr("gateway.last_events.MAX_JOBS", 1)
+    channel = loaded(end("a", 1, sentenceId="s"), end("b", 2), event("a", 3, sentenceId="t"))
+    assert seen(channel.replay(0)) == [("a", 1), ("a", 3)]
+    assert [since for since in range(5) if channel.recovers(since)] == [0, 2, 3]

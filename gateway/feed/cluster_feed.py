@@ -67,7 +67,7 @@ class ClusterFeed:
         """The Redis channels whose events may be missed at the moment, and since when."""
         self._asked: dict[str, dict[str, None]] = {}
         """By the address of a node: the Redis channels whose state is there already, but whose slot is not."""
-        self._fetched: dict[str, Remembered] = {}
+        self._fetched: dict[str, Remembered | str] = {}
         """The last states of such channels that were handed on; not of channels that the observer waits for."""
 
         # What the observer was told.
@@ -309,7 +309,7 @@ class ClusterFeed:
         reads the state again, and viewers get the last event of each job a little later than others.
         """
         asked, self._asked = self._asked, {}
-        fetched: dict[str, Remembered] = {}
+        fetched: dict[str, Remembered | str] = {}
         for address, redis_channels in asked.items():
             try:
                 fetched |= await migrated_states(self._url, address, list(redis_channels))
@@ -318,7 +318,10 @@ class ClusterFeed:
         for redis_channel, state in fetched.items():
             if self._homes.get(redis_channel) is None:
                 continue
-            if state != self._fetched.get(redis_channel):
+            if isinstance(state, str):
+                self._trouble_log.left_out(redis_channel, ValueError(state), asyncio.get_running_loop().time())
+                self.on_refused(redis_channel)
+            elif state != self._fetched.get(redis_channel):
                 self._observer.on_moved([redis_channel])  # events from the old shard are older
                 self.on_loaded(redis_channel, state)
             else:  # handed on already; a second time it could look like a gap

@@ -27,8 +27,53 @@ SHARDED = Verbs("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", b"smessage")
 
 # Errors that concern one key or Redis channel. All others, such as LOADING, concern the whole link.
 REFUSALS = ("NOPERM", "WRONGTYPE")
+# Errors of a Redis that does not tell how large a key is, to this user or at all. The key is read all the same.
+UNMEASURED = ("NOPERM", "WRONGTYPE", "ERR")
 # In a Cluster: another shard has the slot, or none has it at the moment.
 MOVES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+
+
+# A state above one of these is not read. publish.lua keeps 10,000 parts, a field for each of 1,000 jobs, and at most 18
+# MB between two of its checks; so somebody else wrote there. Redis cuts off a pub/sub client for which it holds 32 MB
+# (client-output-buffer-limit), and each field costs the loop some 10 us.
+MAX_STATE_FIELDS = 16_000
+MAX_STATE_BYTES = 24 << 20
+
+
+class Load:
+    """The state of a Redis channel on its way. Its size is known before it is asked for.
+
+    Lives from the first question to the state, or until the Redis channel is let go.
+    """
+
+    __slots__ = ("fields", "is_sent", "kind", "redis_channel", "size", "unanswered")
+
+    def __init__(self, kind: str, redis_channel: str) -> None:
+        self.kind = kind
+        """`load` for a Redis channel that is being subscribed, `check` for one that is."""
+        self.redis_channel = redis_channel
+        self.unanswered = 0
+        """The number of questions for its size that are still to be answered."""
+        self.fields: int | None = None
+        """The number of fields; None: unknown, as where Redis does not tell this user."""
+        self.size: int | None = None
+        """In bytes, with what Redis needs to keep it; None: unknown."""
+        self.is_sent = False
+        """True once the state itself is asked for."""
+
+
+def size_questions(key: str) -> list[tuple[str, ...]]:
+    """The commands that tell the fields and the bytes of a state. The samples bound what the second one costs Redis."""
+    return [("HLEN", key), ("MEMORY", "USAGE", key, "SAMPLES", str(MAX_STATE_FIELDS))]
+
+
+def why_too_large(fields: int | None, size: int | None) -> str:
+    """Why a state is not read, in words; empty if it is."""
+    if (fields or 0) > MAX_STATE_FIELDS:
+        return f"its key has {fields} fields; at most {MAX_STATE_FIELDS} are read"
+    if (size or 0) > MAX_STATE_BYTES:
+        return f"its key has {size} bytes; at most {MAX_STATE_BYTES} are read"
+    return ""
 
 
 class Expected(NamedTuple):
@@ -40,6 +85,8 @@ class Expected(NamedTuple):
     """The Redis channel that it is about, if any."""
     then: Callable[[Any], None] | None = None
     """What to call with the answer, if anything."""
+    load: Load | None = None
+    """The load that it belongs to, if any."""
 
 
 def pack(*words: str) -> bytes:

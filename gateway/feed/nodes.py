@@ -10,7 +10,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.feed.interfaces import Remembered
-from gateway.feed.link import connection_to, read_state
+from gateway.feed.link import connection_to, read_state, size_questions, why_too_large
 from gateway.feed.shard import Shard
 from gateway.feed.slots import View, host_and_port, read_migrating
 from publisher.names import jobs_key
@@ -61,15 +61,32 @@ async def _view_of(url: RedisUrl, host: str, port: int) -> View:
     return View.of(host, slots, nodes)
 
 
-async def migrated_states(url: RedisUrl, address: str, redis_channels: list[str]) -> dict[str, Remembered]:
-    """Read states at the node to which their slots migrate. Leaves out those that it does not give."""
-    states: dict[str, Remembered] = {}
+async def migrated_states(url: RedisUrl, address: str, redis_channels: list[str]) -> dict[str, Remembered | str]:
+    """Read states at the node to which their slots migrate; of one that is too large, return why it is not read.
+
+    Leaves out those that the node does not give.
+    """
+    states: dict[str, Remembered | str] = {}
     async with _connected(url, *host_and_port(address)) as connection:
         for redis_channel in redis_channels:
+            key = jobs_key(redis_channel)
+            sizes: list[int | None] = []
+            for words in size_questions(key):
+                try:
+                    size = await _answer_once(connection, *words)
+                except ResponseError:  # it does not tell this user, or has no such key
+                    size = None
+                sizes.append(size if type(size) is int else None)
             with contextlib.suppress(ResponseError):
-                await _answer_to(connection, "ASKING")
-                states[redis_channel] = read_state(await _answer_to(connection, "HGETALL", jobs_key(redis_channel)))
+                why = why_too_large(*sizes)
+                states[redis_channel] = why or read_state(await _answer_once(connection, "HGETALL", key))
     return states
+
+
+async def _answer_once(connection: AbstractConnection, *words: str) -> Any:
+    """Ask for a key whose slot is being migrated to this node."""
+    await _answer_to(connection, "ASKING")
+    return await _answer_to(connection, *words)
 
 
 @contextlib.asynccontextmanager

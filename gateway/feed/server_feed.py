@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import hiredis
@@ -24,13 +25,17 @@ from gateway.feed.link import (
     CONNECT_SECONDS,
     PLAIN,
     REFUSALS,
+    UNMEASURED,
     Expected,
+    Load,
     Verbs,
     connection_to,
     end_if_cancelled,
     is_replica,
     pack,
     read_state,
+    size_questions,
+    why_too_large,
 )
 from gateway.feed.trouble_log import Trouble, TroubleLog
 from publisher.names import jobs_key
@@ -40,7 +45,7 @@ logger = logging.getLogger("gateway.feed")
 
 MOST_LOADS_AT_ONCE = 64  # states on their way at the same time
 LOAD_BYTES_AT_ONCE = 4 << 20  # the same in bytes
-FIRST_LOAD_BYTES = 512 << 10  # the guess at a state's size before the first one has come
+UNKNOWN_BYTES = 512 << 10  # the guess at the size of a state, where Redis does not tell it
 SILENCE_SECONDS = 1.0  # after that long without an event, the link is probed
 # While events arrive, the link is probed this often: a primary that became a replica goes on sending events, those of
 # its new primary, but not all of them.
@@ -98,14 +103,18 @@ class ServerFeed(asyncio.Protocol):
         # Redis channels on their way in or out.
         self._wanted: dict[str, None] = {}
         """Those still to be subscribed."""
-        self._loads: dict[str, Expected] = {}
-        """Those whose state is on its way, with the one answer that counts.
+        self._loads: dict[str, Load] = {}
+        """Those whose state is on its way, with the one load that counts.
 
-        If a Redis channel was let go and wanted again, two answers come. The first belongs to a subscription that has
-        ended.
+        If a Redis channel was let go and wanted again, answers to two come. The first belongs to a subscription that
+        has ended.
         """
-        self._load_bytes = FIRST_LOAD_BYTES
-        """A guess at the size of the next state: the largest of the recent ones."""
+        self._measured: deque[Load] = deque()
+        """The loads whose state is still to be asked for."""
+        self._load_bytes = 0
+        """The size of all states that were asked for and have not come."""
+        self._unmeasured: set[str] = set()
+        """The questions for a size that Redis does not answer to this user, by their command."""
         self._unwanted: list[str] = []
         """Those still to be unsubscribed."""
         self._flush_scheduled = False
@@ -205,6 +214,9 @@ class ServerFeed(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._expected.clear()
         self._loads.clear()
+        self._measured.clear()
+        self._unmeasured.clear()
+        self._load_bytes = 0
         self._unwanted.clear()
         self._lost.clear()
         self.memory_id = None
@@ -307,17 +319,56 @@ class ServerFeed(asyncio.Protocol):
     def _flush(self) -> None:
         self._flush_scheduled = False
         subscribe, commands = self._verbs.subscribe, self._unsubscribe_commands()
-        # Answers that we have not read count against Redis' limit for a pub/sub client (32 MB by default); above it,
-        # Redis cuts us off. And live events wait behind them.
-        most = max(1, min(MOST_LOADS_AT_ONCE, LOAD_BYTES_AT_ONCE // self._load_bytes))
-        while self._wanted and len(self._loads) < most:
+        while self._wanted and len(self._loads) < MOST_LOADS_AT_ONCE:
             redis_channel = next(iter(self._wanted))
             del self._wanted[redis_channel]
-            self._loads[redis_channel] = load = Expected("load", redis_channel)
+            self._loads[redis_channel] = load = Load("load", redis_channel)
             commands.append(self._command(Expected(subscribe, redis_channel), subscribe, redis_channel))
-            commands.append(self._command(load, "HGETALL", jobs_key(redis_channel)))
+            commands += self._measure(load)
+        commands += self._measured_commands()
         if commands:
             self._write(b"".join(commands))
+
+    def _measure(self, load: Load) -> list[bytes]:
+        """Ask for the size of a state, which is asked for once that is known."""
+        questions = [
+            words for words in size_questions(jobs_key(load.redis_channel)) if words[0] not in self._unmeasured
+        ]
+        load.unanswered = len(questions)
+        if not questions:
+            self._measured.append(load)
+        return [
+            self._command(Expected(load.kind, load.redis_channel, partial(self._on_size, load, words[0]), load), *words)
+            for words in questions
+        ]
+
+    def _measured_commands(self) -> list[bytes]:
+        """Ask for as many states as may be on their way at once.
+
+        Answers that we have not read count against Redis' limit for a pub/sub client (32 MB by default); above it,
+        Redis cuts us off. And live events wait behind them.
+        """
+        commands = []
+        while self._measured:
+            load = self._measured[0]
+            size = self._bytes_of(load)
+            if self._load_bytes and self._load_bytes + size > LOAD_BYTES_AT_ONCE:
+                break
+            self._measured.popleft()
+            if self._counts(load):
+                load.is_sent = True
+                self._load_bytes += size
+                expected = Expected(load.kind, load.redis_channel, partial(self._on_state, load), load)
+                commands.append(self._command(expected, "HGETALL", jobs_key(load.redis_channel)))
+        return commands
+
+    @staticmethod
+    def _bytes_of(load: Load) -> int:
+        return UNKNOWN_BYTES if load.size is None else max(load.size, 1)
+
+    def _counts(self, load: Load) -> bool:
+        """False for the load of a subscription that has ended."""
+        return load.kind == "check" or self._loads.get(load.redis_channel) is load
 
     def _unsubscribe_commands(self) -> list[bytes]:
         unwanted, self._unwanted = self._unwanted, []
@@ -335,7 +386,7 @@ class ServerFeed(asyncio.Protocol):
         except Exception as error:  # an answer of an odd type. To check each would make events cost more
             self._fail(hiredis.ProtocolError(f"the answer makes no sense: {error!r:.80}"))
             logger.debug("Unexpected", exc_info=True)
-        if self._wanted and not self._lost.is_set():
+        if (self._wanted or self._measured) and not self._lost.is_set():
             self._flush()
         is_loaded = not self._wanted and not self._loads and self._probe_sent_at is None
         if self.state is FeedState.LOADING and is_loaded and not self._lost.is_set():
@@ -384,10 +435,10 @@ class ServerFeed(asyncio.Protocol):
         if not self._expected:
             raise hiredis.ProtocolError(f"an unexpected answer: {answer!r:.80}")
         expected = self._expected.popleft()
+        if expected.load is not None and expected.load.is_sent:
+            self._load_bytes -= self._bytes_of(expected.load)
         if isinstance(answer, hiredis.ReplyError):
             self._on_error(expected, answer)
-        elif expected.kind == "load":
-            self._on_state(expected, read_state(answer))
         elif expected.kind == "read memory":
             self._on_memory(read_state(answer))
         elif expected.kind == "hello" and is_replica(answer):
@@ -401,7 +452,10 @@ class ServerFeed(asyncio.Protocol):
     def _on_error(self, expected: Expected, error: hiredis.ReplyError) -> None:
         """Go on with the other projects if Redis refuses one; give up the link for any other error."""
         is_refusal = str(error).startswith(REFUSALS)
-        if expected.kind == "write memory":
+        if expected.load is not None and not expected.load.is_sent and str(error).startswith(UNMEASURED):
+            if expected.then is not None:
+                expected.then(error)
+        elif expected.kind == "write memory":
             self._on_memory_refused(error)
         elif expected.kind == "read memory" and is_refusal:
             self._on_memory({}, error)
@@ -409,8 +463,8 @@ class ServerFeed(asyncio.Protocol):
             self._fail(error)
         else:
             self._refused(expected.kind.lower(), expected.redis_channel, error)
-            if expected.kind == "load":
-                self._on_state(expected, {})  # live events arrive all the same
+            if expected.kind == "load" and expected.load is not None:
+                self._on_state(expected.load, {})  # live events arrive all the same
             elif expected.kind == self._verbs.subscribe and self._loads.pop(expected.redis_channel, None) is not None:
                 self._observer.on_refused(expected.redis_channel)
 
@@ -433,8 +487,25 @@ class ServerFeed(asyncio.Protocol):
         if self.memory_id is None and refusal is not None:
             self._refused("keep", jobs_key(self.memory_channel), refusal)
 
-    def _on_state(self, expected: Expected, state: Remembered) -> None:
-        if self._loads.get(expected.redis_channel) is expected:
-            del self._loads[expected.redis_channel]
-            self._load_bytes = max(sum(map(len, state.values())), self._load_bytes * 3 // 4, 1)
-            self._observer.on_loaded(expected.redis_channel, state, self.memory_id)
+    def _on_size(self, load: Load, question: str, answer: Any) -> None:
+        if isinstance(answer, hiredis.ReplyError) and "command" in str(answer):  # not about this key alone
+            self._unmeasured.add(question)
+        if type(answer) is int and question == "HLEN":
+            load.fields = answer
+        elif type(answer) is int or (answer is None and load.fields == 0):
+            load.size = answer or 0
+        load.unanswered -= 1
+        if load.unanswered or not self._counts(load):
+            return
+        if why := why_too_large(load.fields, load.size):
+            self._loads.pop(load.redis_channel, None)
+            self._trouble_log.left_out(load.redis_channel, ValueError(why), asyncio.get_running_loop().time())
+            self._observer.on_refused(load.redis_channel)
+        else:
+            self._measured.append(load)
+
+    def _on_state(self, load: Load, answer: Any) -> None:
+        state = read_state(answer)
+        if self._counts(load):
+            del self._loads[load.redis_channel]
+            self._observer.on_loaded(load.redis_channel, state, self.memory_id)

@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import hiredis
 
 from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
-from gateway.feed.link import MOVES, SHARDED, Expected, pack, read_state
+from gateway.feed.link import MOVES, SHARDED, Expected, Load, pack, read_state
 from gateway.feed.server_feed import PROBE_SECONDS, ServerFeed
 from gateway.feed.slots import host_and_port
-from publisher.names import jobs_key
 from publisher.transport.slot_map import NOWHERE, decoded
 from publisher.transport.url import is_address
 
@@ -90,13 +89,9 @@ class Shard(ServerFeed):
 
     def check(self, redis_channel: str) -> None:
         """Find out whether the state of a subscribed Redis channel is still here, while its slot migrates."""
-
-        def take(state: Any) -> None:
-            self._shard_observer.on_checked(redis_channel, read_state(state), self.memory_id)
-
         is_wanted = redis_channel in self._wanted or redis_channel in self._loads
         if redis_channel in self._channels and not is_wanted and self._transport is not None:
-            self._write(self._command(Expected("check", redis_channel, take), "HGETALL", jobs_key(redis_channel)))
+            self._write(b"".join([*self._measure(Load("check", redis_channel)), *self._measured_commands()]))
 
     async def ask(self, *words: str) -> Any:
         """Return the answer, which may be an error. Raises `TimeoutError` if none comes."""
@@ -177,12 +172,24 @@ class Shard(ServerFeed):
 
     def _is_homeless(self, expected: Expected, code: str) -> bool:
         """Whether to look up who serves the Redis channel. Not if a check got MOVED: the shard will unsubscribe it."""
-        is_load = self._loads.get(expected.redis_channel) is expected
-        return is_load or expected.kind == self._verbs.subscribe or (expected.kind == "check" and code == "ASK")
+        return (
+            self._is_load(expected)
+            or expected.kind == self._verbs.subscribe
+            or (expected.kind == "check" and code == "ASK")
+        )
+
+    def _is_load(self, expected: Expected) -> bool:
+        return expected.load is not None and self._loads.get(expected.redis_channel) is expected.load
+
+    def _on_state(self, load: Load, answer: Any) -> None:
+        if load.kind == "check":
+            self._shard_observer.on_checked(load.redis_channel, read_state(answer), self.memory_id)
+        else:
+            super()._on_state(load, answer)
 
     def _on_asked_elsewhere(self, expected: Expected, address: str) -> None:
         redis_channel = expected.redis_channel
-        is_load = self._loads.get(redis_channel) is expected
+        is_load = self._is_load(expected)
         if is_load:
             del self._loads[redis_channel]
         if is_load or (expected.kind == "check" and redis_channel in self._channels):

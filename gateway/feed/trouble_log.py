@@ -85,14 +85,24 @@ class TroubleLog:
 
     def refused(self, what: str, name: str, error: Exception, now: float) -> None:
         """Redis refused a key or Redis channel, and the feed goes on. Logged once a minute for all of them."""
+        if (others := self._others(what, error, now)) is not None:
+            logger.error("Redis at %s refuses to %s %s%s: %s", self._url, what, name, others, with_advice(error))
+
+    def left_out(self, name: str, error: Exception, now: float) -> None:
+        """The state of a Redis channel is not read, and the feed goes on. Logged once a minute for all of them."""
+        if (others := self._others("left out", error, now)) is not None:
+            text = "Redis at %s: %s is not served%s: %s. Another program wrote there; delete the key."
+            logger.error(text, self._url, name, others, error)
+
+    def _others(self, what: str, error: Exception, now: float) -> str | None:
+        """How many refusals were not logged since the last line, in words; None if this one is not logged either."""
         self._refusal, self._refused_at = error, now
         if now - self._refusals_logged_at.get(what, float("-inf")) < LOG_PAUSE_SECONDS:
             self._refusals_not_logged[what] = self._refusals_not_logged.get(what, 0) + 1
-            return
+            return None
         self._refusals_logged_at[what] = now
         more = self._refusals_not_logged.pop(what, 0)
-        others = f" (and {more} more times since the last such line)" if more else ""
-        logger.error("Redis at %s refuses to %s %s%s: %s", self._url, what, name, others, with_advice(error))
+        return f" (and {more} more times since the last such line)" if more else ""
 
     def trouble(self, *, is_lost: bool, now: float) -> Trouble | None:
         """Why the feed is lost, or what Redis refused within the last minute; None if all is well."""

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.commands import job_board
 from gateway.commands.job_board import JobBoard, published_at
 from publisher.events import Event, check_event
 from tests.job_cases import Given, Model, State, cases, full, rounded
+from tests.test_job_rules import events
 
 
 def event_of(given: Given) -> Event:
@@ -103,6 +106,23 @@ def test_a_case_whose_second_half_is_replayed_after_a_break(case: Any) -> None:
         if any("attempt" not in event for event in events):
             continue
         assert rounded(state_of(board)) == rounded(case["jobs"])
+
+
+@given(st.lists(events, max_size=40), st.data())
+@settings(deadline=None)
+def test_random_events_live_and_as_a_replay(published: list[Given], data: st.DataObject) -> None:
+    """At every moment the board shows what the rules say, and what a board that begins now shows."""
+    model, live, delivered = Model(), JobBoard(), []
+    for seq, given_event in enumerate(published, 1):
+        answer = model.publish(given_event)
+        if answer in ("replaced", "ended", "lower"):
+            continue
+        event = given_event | {"seq": seq} | ({"attempt": answer} if isinstance(answer, int) else {})
+        delivered.append(event)
+        live.apply(event_of(event), 0)
+        assert rounded(state_of(live)) == rounded(model.state())
+    last = data.draw(st.permutations(remembered(delivered)))
+    assert rounded(state_of(replayed(*last))) == rounded(model.state())
 
 
 # --- What is shown ----------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ BAD: dict[str, str | bytes | dict[str, Any]] = {
     "a job id that is an object": progress("job") | {"jobId": {}},
     "a job id with a lone surrogate": GOOD.replace('"job"', '"\\ud800"'),
     "a sentence id with a control character": progress("job", sentenceId="\x00"),
-    "an unknown job type": progress("job") | {"jobType": "dance"},
+    "a job type of two words": progress("job") | {"jobType": "two words"},
     "no progress": {"type": "progress", "jobId": "job", "jobType": "audio"},
     "progress -1": progress("job", -1),
     "progress 101": progress("job", 101),

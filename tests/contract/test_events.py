@@ -21,7 +21,7 @@ UNKNOWN: dict[str, Any] = {
     "clientId": "me",
 }
 DIRTY = "a\x00b\x07c\x1b[31md\ne\tf\x7fg\x85h"
-CLEAN = "abc[31mdefgh"
+CLEAN = "abc[31md e fg h"
 
 by_type = pytest.mark.parametrize("event", FULL, ids=lambda event: event["type"])
 

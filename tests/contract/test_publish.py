@@ -19,7 +19,7 @@ BAD_EVENTS: dict[str, Any] = {
     "a message of the gateway's own": {"type": "subscribed", "projectId": "p", "seq": 1, "recovered": True},
     "no job": {"type": "progress", "jobType": "audio", "progress": 1},
     "no job type": {"type": "progress", "jobId": "job", "progress": 1},
-    "an unknown job type": progress("job") | {"jobType": "dance"},
+    "a job type of two words": progress("job") | {"jobType": "two words"},
     "no progress": {"type": "progress", "jobId": "job", "jobType": "audio"},
     "progress below 0": progress("job", -1),
     "progress above 100": progress("job", 101),

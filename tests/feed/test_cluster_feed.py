@@ -449,6 +449,8 @@ async def test_what_is_no_state_is_none_where_a_channel_is_checked(stage: Stage)
     assert shard is not None
     await eventually(lambda: not shard._expected, "all answers")
     shard.check(stage.first)
+    assert [expected.kind for expected in shard._expected] == ["check", "check"], "of how many fields, and bytes"
+    shard.data_received(b":0\r\n:0\r\n")
     assert [expected.kind for expected in shard._expected] == ["check"]
     stage.feed._await([stage.first])
     loads = stage.loads(stage.first)

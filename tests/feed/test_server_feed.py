@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -159,13 +160,12 @@ async def test_what_is_asked_for_in_one_turn_goes_out_in_one_write(
         write(commands)
 
     monkeypatch.setattr(stage.feed, "_write", count)
-    redis_channels = [
-        f"{stage.redis_channel}:{number}" for number in range(module.LOAD_BYTES_AT_ONCE // module.FIRST_LOAD_BYTES)
-    ]
+    redis_channels = [f"{stage.redis_channel}:{number}" for number in range(MOST_LOADS_AT_ONCE)]
     for redis_channel in redis_channels:
         stage.feed.subscribe(redis_channel)
     await eventually(lambda: len(stage.observer.states) == len(redis_channels), "the states")
     assert sum(b"SUBSCRIBE" in written for written in writes) == 1
+    assert sum(b"HGETALL" in written for written in writes) < len(redis_channels) / 2
     assert [
         redis_channel for redis_channel in redis_channels if stage.observer.count(f"loaded {redis_channel}") != 1
     ] == []
@@ -236,7 +236,9 @@ async def test_a_channel_that_the_user_may_not_hear_is_refused_and_the_others_li
         stage.feed.subscribe("project:yours")
         stage.feed.subscribe("project:mine:2")
         await eventually(lambda: len(stage.observer.told) >= 4, "three answers")
-        assert stage.observer.told[1:] == ["loaded project:mine:1", "refused project:yours", "loaded project:mine:2"]
+        assert sorted(stage.observer.told[1:]) == [
+            "loaded project:mine:1", "loaded project:mine:2", "refused project:yours",
+        ]  # fmt: skip
         assert stage.feed.state is FeedState.LIVE
         assert "yours" in error_of(stage.feed) or "NOPERM" in error_of(stage.feed)
 
@@ -246,6 +248,139 @@ async def test_a_user_that_may_not_read_the_state_hears_live_events(redis_server
         await stage.watch()
         assert stage.observer.states[stage.redis_channel] == {}
         await stage.arrives(b"one")
+
+
+# States of other writers: their size is known before they are asked for
+
+
+async def fill(stage: Stage, redis_channel: str, fields: int, size: int) -> None:
+    """As any other program may."""
+    pipeline = stage.client.pipeline(transaction=False)
+    for first in range(0, fields, 1_000):
+        names = range(first, min(first + 1_000, fields))
+        pipeline.hset(jobs_key(redis_channel), mapping={f"{name}\n": "x" * size for name in names})
+        if size > 1_000:
+            await pipeline.execute()
+    await pipeline.execute()
+
+
+async def longest_pause(until: asyncio.Event) -> float:
+    loop, longest = asyncio.get_running_loop(), 0.0
+    while not until.is_set():
+        before = loop.time()
+        await asyncio.sleep(0)
+        longest = max(longest, loop.time() - before)
+    return longest
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "why"),
+    [(100_000, 1, "100000 fields; at most 16000"), (60, 50_000_000 // 60, "bytes; at most 25165824")],
+    ids=["100,000 fields", "50 MB in 60 fields"],
+)
+async def test_a_state_that_is_too_large_costs_its_own_project_alone(
+    stage: Stage, fields: int, size: int, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    huge, other = f"{stage.redis_channel}:huge", f"{stage.redis_channel}:other"
+    await fill(stage, huge, fields, size)
+    await stage.watch()
+    is_done = asyncio.Event()
+
+    def is_refused(times: int) -> bool:
+        return stage.observer.count(f"refused {huge}") == times
+
+    pause = asyncio.create_task(longest_pause(is_done))
+    for times in range(1, 4):
+        stage.feed.subscribe(huge)
+        stage.feed.subscribe(other)
+        await stage.arrives(b"event %d" % times)
+        await eventually(partial(is_refused, times), "the refusal")
+        stage.feed.unsubscribe(huge)  # as the hub does
+    is_done.set()
+    assert await pause < 0.1, "a hash of that size takes a second to read"
+    await stage.watch(f"{stage.redis_channel}:new")
+    assert huge not in stage.observer.states
+    assert not stage.observer.lost
+    assert sum(stage.feed.counters.reconnects.values()) == 0
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert huge in line
+    assert why in line
+    assert why in error_of(stage.feed)
+    await stage.client.delete(jobs_key(huge))
+    await stage.watch(huge)
+
+
+async def test_control_without_the_check_redis_cuts_off_the_feed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "why_too_large", lambda *_: "")
+    await fill(stage, stage.redis_channel, 60, 50_000_000 // 60)
+    stage.feed.subscribe(stage.redis_channel)
+    await eventually(lambda: bool(stage.observer.lost), "the loss of the link")
+
+
+async def test_large_states_come_one_after_the_other_and_events_between_them(stage: Stage) -> None:
+    """Eight at once would be as much as Redis holds for a pub/sub client before it cuts it off."""
+    redis_channels = [f"{stage.redis_channel}:{number}" for number in range(8)]
+    for redis_channel in redis_channels:
+        await fill(stage, redis_channel, 1_000, 4_000)
+    await stage.watch()
+    most = 0
+    is_done = asyncio.Event()
+
+    async def look() -> None:
+        nonlocal most
+        while not is_done.is_set():
+            most = max(most, stage.feed._load_bytes)
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    for redis_channel in redis_channels:
+        stage.feed.subscribe(redis_channel)
+    for number in range(20):
+        await stage.arrives(b"%d" % number)
+    await eventually(lambda: len(stage.observer.states) == 9, "all states")
+    is_done.set()
+    await looking
+    assert 4_000_000 < most < 8_000_000
+    assert stage.feed._load_bytes == 0
+    assert not stage.observer.lost
+    assert all(len(stage.observer.states[redis_channel]) == 1_000 for redis_channel in redis_channels)
+
+
+@pytest.mark.parametrize("rights", [("-hlen", "-memory"), ("-hlen",), ("-memory|usage",)], ids=str)
+async def test_a_user_that_may_not_ask_for_sizes_is_served_all_the_same(
+    redis_server: RedisServer, rights: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As version 0.1's ACL had it."""
+    async with user(redis_server, "allchannels", *rights) as url, running(url) as stage:
+        for number in range(3):
+            redis_channel = f"{stage.redis_channel}:{number}"
+            redis_server.command("HSET", jobs_key(redis_channel), "seq", "7")
+            await stage.watch(redis_channel)
+            assert stage.observer.states[redis_channel] == {b"seq": b"7"}
+        assert stage.feed._load_bytes == 0
+        assert stage.feed._unmeasured == {"HLEN", "MEMORY"} & {
+            right.strip("-").partition("|")[0].upper() for right in rights
+        }
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_key_of_another_type_is_no_reason_to_measure_nothing(stage: Stage) -> None:
+    await stage.client.set(jobs_key(stage.redis_channel), "a string")
+    await stage.watch()
+    assert stage.observer.states[stage.redis_channel] == {}
+    assert not stage.feed._unmeasured
+
+
+async def test_a_project_that_is_let_go_while_it_is_measured_is_not_loaded(stage: Stage) -> None:
+    for _ in range(20):
+        stage.feed.subscribe(stage.redis_channel)
+        await asyncio.sleep(0)
+        stage.feed.unsubscribe(stage.redis_channel)
+        await asyncio.sleep(random.uniform(0, 0.002))
+    await stage.watch(f"{stage.redis_channel}:other")
+    assert stage.feed._load_bytes == 0
+    assert not stage.feed._loads
+    await stage.watch()
 
 
 async def test_a_wrong_password_is_said_once_and_never_shown(
