@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from publisher.client import check_url
-from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Result, checked
-from publisher.failure import describe
-from publisher.job_state import HEARTBEAT_SECONDS, EndOf, JobState
+from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Reason, Result, checked
+from publisher.failure import describe, reason_for
+from publisher.job_state import HEARTBEAT_SECONDS, EndOf, JobState, copied
 from publisher.sender import Ending, sender
 from publisher.settings import PublisherSettings
 
@@ -53,9 +53,9 @@ class _Once:
 ONCE: Repeats = _Once()
 
 
-def retry_text(text: str) -> str:
+def retry_text(text: str, what: str = WILL_RETRY) -> str:
     """What viewers read after a try that will be followed by another."""
-    suffix = f"; {WILL_RETRY}"
+    suffix = f"; {what}"
     return text[: MAX_TEXT - len(suffix)] + suffix
 
 
@@ -86,7 +86,8 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
 
     @property
     def attempt(self) -> int | None:
-        return self._state.last.attempt
+        """The number of this attempt; None until Redis answered the begin, and with replay off."""
+        return self._state.attempt.number
 
     @property
     def percent(self) -> float:
@@ -95,19 +96,22 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
 
     @property
     def is_ended(self) -> bool:
-        """True after `complete` or `fail`, or when it was left for another try: nothing more can be said."""
+        """True after `complete` or `fail`, when it was left for another try, or once a later attempt replaced it."""
         return not self._state.is_open
 
     # How it goes
 
-    def progress(self, value: Any, message: str | None = None) -> ProgressReturn:
+    def progress(
+        self, value: Any, message: str | None = None, *, data: Mapping[str, Any] | None = None
+    ) -> ProgressReturn:
         """The job is done to `value` percent: an int, a float, a Decimal, from 0 to 100.
 
         Costs microseconds: it is sent in the background, at most ten times a second; the latest wins, and the last is
-        never lost. A lower value than before leaves the bar where it is, and without `message` the last one stays.
-        Raises `ValueError` for what is no percentage. After the end it only warns.
+        never lost. A lower value than before leaves the bar where it is. Without `message` the last one stays, and so
+        do `data`, a mapping of your own for pages to show: at most 8 KiB as JSON and 16 levels deep. Raises
+        `ValueError` for what is no percentage, or no such data. After the end it only warns.
         """
-        progress = self._state.check_progress(value, message)
+        progress = self._state.check_progress(value, message, data)
         if not self._repeats.is_silent:
             self._is_told = True
             if self._share is not None and not self.is_ended:
@@ -168,24 +172,44 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
 
     # How it ends
 
-    def complete(self, *, file: str | None = None, duration: float | None = None) -> EndReturn:
+    def complete(
+        self, *, file: str | None = None, duration: float | None = None, data: Mapping[str, Any] | None = None
+    ) -> EndReturn:
         """The job ended well: what it made (a name or URL), and its duration in seconds. Sent before it returns.
 
-        Returns the event's `seq`, or None if it was refused or could not be sent yet. Raises `ValueError` for a result
-        that does not fit.
+        `data` are the job's last, as for `progress`; those of its progress are not kept. Returns the event's `seq`, or
+        None if it was refused or could not be sent yet. Raises `ValueError` for a result or data that do not fit.
         """
         result = checked(Result, file=file, duration=duration)
 
-        def end_of(state: JobState) -> JobComplete:  # what was made is the job's, not that of its open sentences
-            return checked(JobComplete, **state.identity, result=result if state is self._state else Result())
+        def end_of(state: JobState) -> JobComplete:
+            if state is not self._state:  # what was made is the job's, not that of its open sentences
+                return checked(JobComplete, **state.identity)
+            return copied(checked(JobComplete, **state.identity, result=result, data=data))
 
         return self._finish(end_of)
 
-    def fail(self, error: str | BaseException) -> EndReturn:
-        """The job ended badly: a sentence for the person who waits, or an exception to make one from."""
+    def fail(
+        self,
+        error: str | BaseException,
+        *,
+        reason: Reason | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> EndReturn:
+        """The job ended badly: a sentence for the person who waits, or an exception to make one from.
+
+        `reason` is `error`, `cancelled`, `timed_out` or `lost`. Without it viewers take it as `error`, but a
+        cancellation and a `TimeoutError` tell their own. `data` as for `complete`.
+        """
         # What is neither is refused by the model, which names the field.
         text: Any = (describe(error) or "Failed") if isinstance(error, str | BaseException) else error
-        return self._finish(lambda state: checked(JobFailed, **state.identity, error=text))
+        reason = reason_for(error) if reason is None else reason
+
+        def end_of(state: JobState) -> JobFailed:
+            last = data if state is self._state else None
+            return copied(checked(JobFailed, **state.identity, error=text, reason=reason, data=last))
+
+        return self._finish(end_of)
 
     def _leave(self, error: BaseException | None) -> EndReturn | None:
         """The block was left: complete what is open, or say why it failed.
@@ -223,6 +247,8 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         return [] if self.is_ended else [job._state for job in parts if not job.is_ended and job._is_told]
 
     def _warn(self, said: str) -> None:
+        if self._state.attempt.replaced_by is not None:  # the log said so, and the worker cannot help it
+            return
         logger.warning("Job %r of project %r has ended; not sent: %s", self.job_id, self.project_id, said)
 
     # What is handed to the sender
@@ -276,6 +302,7 @@ class BaseTrackJob(Generic[Tracked]):
         heartbeat: float | None = HEARTBEAT_SECONDS,
         per_second: float | None = None,
         will_retry: WillRetry = False,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         self._identity: dict[str, Any] = {
             "project_id": project_id,
@@ -287,6 +314,7 @@ class BaseTrackJob(Generic[Tracked]):
         self._heartbeat = heartbeat
         self._per_second = per_second
         self._will_retry = will_retry
+        self._data = data
         self._entered: list[Tracked] = []  # the same object may be entered again, also within itself
 
     def _state(self, arguments: Mapping[str, Any] | None = None) -> JobState:
@@ -299,7 +327,10 @@ class BaseTrackJob(Generic[Tracked]):
             }
         settings = PublisherSettings.from_environment()
         check_url(settings.redis_url)
-        return JobState(settings, heartbeat=self._heartbeat, per_second=self._per_second, **identity)
+        state = JobState(settings, heartbeat=self._heartbeat, per_second=self._per_second, **identity)
+        if self._data is not None:
+            state.say(state.check_progress(0, None, self._data))
+        return state
 
     def _arguments_of(self, function: Callable[..., Any]) -> Callable[..., Mapping[str, Any]]:
         """A function that gives the arguments of a call by name, defaults included.

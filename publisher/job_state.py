@@ -5,11 +5,13 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
-from publisher.events import Event, JobComplete, JobFailed, Progress, checked
+from pydantic_core import from_json, to_json
+
+from publisher.events import NEXT, Event, JobComplete, JobFailed, Progress, checked
 from publisher.names import check_project_id
-from publisher.publication import MAX_JOBS, Publication
+from publisher.publication import MAX_JOBS, Publication, Sent
 from publisher.settings import PublisherSettings
 from publisher.tracing import context_now
 
@@ -21,6 +23,8 @@ MOST_HEARTBEAT_SECONDS = 43_200.0
 # The promise is two heartbeats: one may be late or lost, and no viewer is alarmed.
 PROMISED_HEARTBEATS = 2
 LEAST_SWEEP = 256
+
+Sayable = TypeVar("Sayable", Progress, JobComplete, JobFailed)
 
 EndOf = Callable[["JobState"], JobComplete | JobFailed]
 """Makes the end of a job, or of one of its sentences."""
@@ -50,6 +54,8 @@ class Step(enum.Enum):
     """It was ended or left."""
     TAKE = enum.auto()
     """A sender took what is due."""
+    TAKE_BEGIN = enum.auto()
+    """A sender took the begin of a job that has ended already. Its last words need the number of its attempt."""
     ARRIVE = enum.auto()
     """What was taken arrived."""
     FAIL = enum.auto()
@@ -67,6 +73,7 @@ TRANSITIONS = {
     (Phase.SENDING, Step.END): Phase.ENDING_NEXT,
     (Phase.ENDING_NEXT, Step.ARRIVE): Phase.ENDING,
     (Phase.ENDING_NEXT, Step.FAIL): Phase.ENDING,
+    (Phase.ENDING, Step.TAKE_BEGIN): Phase.ENDING_NEXT,
     (Phase.ENDING, Step.TAKE): Phase.SENDING_END,
     (Phase.SENDING_END, Step.ARRIVE): Phase.OVER,
     (Phase.SENDING_END, Step.FAIL): Phase.ENDING,
@@ -75,6 +82,28 @@ TRANSITIONS = {
     (Phase.OVER, Step.FAIL): Phase.OVER,
 }
 _ON_ITS_WAY = {Phase.SENDING, Phase.ENDING_NEXT, Phase.SENDING_END}
+
+
+class Attempt:
+    """An attempt of a job: its number, and what shares it (the job and its sentences). Under the lock of its states."""
+
+    def __init__(self, number: int | None = None, *, beginner: "JobState | None" = None, least: int = 0) -> None:
+        self.number = number
+        """None for an attempt that has none, or none yet: see `is_known`."""
+        self.is_known = beginner is None
+        """Whether the begin was answered. Until then nothing else of the job is sent: the begin would drop it."""
+        self.beginner = beginner
+        """The job whose first event asks Redis for the number."""
+        self.least = least
+        """The lowest number that Redis may give."""
+        self.states: list[JobState] = []
+        """The job and its sentences."""
+        self.waiting: dict[JobState, None] = {}
+        """The sentences that the schedule leaves out until `is_known`."""
+        self.replaced_by: int | None = None
+        """The later attempt that replaced this one; nothing more is sent."""
+        self.is_told = False
+        """Whether the log says so."""
 
 
 class JobState:
@@ -92,12 +121,30 @@ class JobState:
         heartbeat: float | None = HEARTBEAT_SECONDS,
         per_second: float | None = None,
         promises_at_once: bool = True,
+        attempt: Any = None,
+        begins: bool = True,
+        part_of: "Attempt | None" = None,
         **identity: Any,
     ) -> None:
+        """The job begins the next attempt, numbered `attempt` at least; without `begins` it is in attempt `attempt`.
+
+        A sentence begins none: other workers may be at the job's other sentences. With replay off nothing is numbered.
+        """
         self.settings = settings
         self.project_id = check_project_id(project_id)
         self.identity = identity
+        """The fields that all its events share, without the attempt."""
         self._context = context_now()  # OpenTelemetry's, of the job's begin: another thread makes the events
+        if attempt == NEXT:
+            attempt = None
+        number = checked(Progress, **identity, attempt=attempt, progress=0).attempt
+        if part_of is not None:
+            self.attempt = part_of
+        elif begins and settings.replay and identity.get("sentence_id") is None:
+            self.attempt = Attempt(beginner=self, least=number or 0)
+        else:
+            self.attempt = Attempt(number)
+        self.attempt.states.append(self)
 
         # What was said
         self.last = checked(Progress, **identity, progress=0)
@@ -113,6 +160,7 @@ class JobState:
 
         # What became of it
         self.phase = Phase.RUNNING
+        self._asks_number = False  # the begin of the attempt is on its way
         self._taken: Progress | None = None  # the newest progress that a sender took
         self._arrived: Progress | None = None  # the newest progress that arrived
         self._has_promised = False  # the last progress that was taken promised another one
@@ -131,11 +179,11 @@ class JobState:
         options: dict[str, Any] = {
             "heartbeat": self.heartbeat, "per_second": self._per_second, "promises_at_once": self._promises_at_once
         }  # fmt: skip
-        return JobState(self.settings, self.project_id, **options, **identity)
+        return JobState(self.settings, self.project_id, part_of=self.attempt, **options, **identity)
 
-    def resume(self, progress: float, message: str | None, now: float) -> None:
+    def resume(self, progress: Progress, now: float) -> None:
         """Continue the job of another process, which has sent this progress."""
-        self.last = self._arrived = self.check_progress(progress, message)
+        self.last = self._arrived = progress
         self._sent_at = now
 
     def _go(self, step: Step) -> None:
@@ -143,17 +191,20 @@ class JobState:
 
     # What is said
 
-    def check_progress(self, value: Any, message: str | None) -> Progress:
+    def check_progress(self, value: Any, message: str | None, data: Any = None) -> Progress:
         """The event of a progress; raises `ValueError` that names the field. Changes nothing."""
-        return checked(Progress, **self.identity, progress=value, message=message)
+        progress = checked(Progress, **self.identity, progress=value, message=message, data=data)
+        return progress if data is None else copied(progress)
 
     def say(self, progress: Progress) -> None:
-        """Take a newer progress. A bar never goes backward, and a text stays until the next one."""
-        if progress.progress < self.last.progress or progress.message is None:
+        """Take a newer progress. A bar never goes backward; text and data stay until the next ones."""
+        last = self.last
+        if progress.progress < last.progress or progress.message is None or progress.data is None:
             progress = progress.model_copy(
                 update={
-                    "progress": max(progress.progress, self.last.progress),
-                    "message": self.last.message if progress.message is None else progress.message,
+                    "progress": max(progress.progress, last.progress),
+                    "message": last.message if progress.message is None else progress.message,
+                    "data": last.data if progress.data is None else progress.data,
                 }
             )
         self.last = progress
@@ -170,6 +221,8 @@ class JobState:
 
     def _end(self) -> None:
         self._retry_at = -inf  # who ends a job waits for one try
+        if self._is_waiting and self.attempt.beginner is not None:
+            self.attempt.beginner._retry_at = -inf
         self._go(Step.END)
         self._see_if_over()
 
@@ -182,8 +235,11 @@ class JobState:
                 self._go(Step.FORGET)
 
     def forget(self) -> None:
-        """Nothing more is sent of it."""
+        """Nothing more is sent of it, nor of the sentences that wait for its begin."""
         self._go(Step.FORGET)
+        if self is self.attempt.beginner:
+            for state in self.attempt.waiting:
+                state.forget()
 
     @property
     def is_open(self) -> bool:
@@ -194,6 +250,11 @@ class JobState:
     def is_over(self) -> bool:
         """Whether nothing more will be sent."""
         return self.phase is Phase.OVER
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether it is a sentence of a job whose begin was not answered yet."""
+        return not self.attempt.is_known and self.attempt.beginner is not self
 
     @property
     def is_on_its_way(self) -> bool:
@@ -219,6 +280,8 @@ class JobState:
 
     def due(self) -> float:
         """When the next `take` makes sense, on the monotonic clock; infinity for never."""
+        if self._is_waiting:
+            return inf
         if self.phase is Phase.ENDING:
             return self._retry_at
         if self.phase is not Phase.RUNNING:
@@ -234,12 +297,19 @@ class JobState:
         return LEAST_PAUSE_SECONDS if self._per_second is None else 1 / self._per_second
 
     def take(self) -> list[Event]:
-        """The events to send now, in order. `settle` must follow."""
+        """The events to send now, in order. `settle` must follow.
+
+        The begin of an attempt goes alone: what follows it carries the number that Redis answers.
+        """
         events: list[Event] = []
-        has_news = self._has_news
-        if has_news or self.end is None:
-            events.append(self._progress(is_heartbeat=not has_news))
+        self._asks_number = not self.attempt.is_known
+        is_heartbeat = not self._has_news and not self._asks_number
+        if not is_heartbeat or self.end is None:
+            events.append(self._progress(is_heartbeat=is_heartbeat))
         self._taken = self.last
+        if self._asks_number:
+            self._go(Step.TAKE if self.is_open else Step.TAKE_BEGIN)
+            return events
         if self.end is not None:
             events.append(self.end)
         self._go(Step.TAKE)
@@ -254,26 +324,54 @@ class JobState:
 
     def publication(self, event: Event) -> Publication:
         """An event that was taken, as it is sent."""
-        return Publication.of(self.project_id, event, self.settings.namespace, self._context)
+        if self.attempt.number is not None:
+            event = event.model_copy(update={"attempt": self.attempt.number})
+        least_attempt = self.attempt.least if self._asks_number else None
+        return Publication.of(
+            self.project_id, event, self.settings.namespace, self._context, least_attempt=least_attempt
+        )
+
+    def note(self, sent: Sent) -> None:
+        """What became of an event that was taken; before `settle`."""
+        if sent.replaced_by is not None:
+            self.attempt.replaced_by = sent.replaced_by
+        elif self._asks_number:
+            self.attempt.number = sent.attempt
 
     def settle(self, now: float, *, is_sent: bool) -> None:
         """Report whether the events that were taken last arrived."""
         if is_sent:
             self._sent_at, self._arrived = now, self._taken
-        elif self.phase is not Phase.ENDING_NEXT:  # the end was not tried yet, and is due at once
+            if self._asks_number:
+                self.attempt.is_known = True
+        elif self._asks_number or self.phase is not Phase.ENDING_NEXT:  # else the end is due at once: it was not tried
             self._retry_at = now + RETRY_SECONDS
+        self._asks_number = False
         self._go(Step.ARRIVE if is_sent else Step.FAIL)
-        self._see_if_over()
+        if self.attempt.replaced_by is not None:
+            self.forget()
+        else:
+            self._see_if_over()
 
     def adopt(self) -> None:
         """Continue in a forked child. The parent may have been sending; what becomes of that is not known here.
 
         The parent goes on sending heartbeats. A child that did so too would go on after the end, which it does not
         hear of, and a viewer who comes then would see a job that runs.
+
+        The parent begins the attempt. Where its number is not known here, the child's events go without: one more
+        begin would replace the parent's, and with it the parent's end.
         """
         self.heartbeat, self.scheduled = None, inf
+        self.attempt.is_known, self._asks_number = True, False
+        self.attempt.waiting.clear()
         if self.is_on_its_way:
             self._go(Step.FAIL)
+
+
+def copied(event: Sayable) -> Sayable:
+    """The event with a copy of its data: the caller may change the original before it is sent."""
+    return event if event.data is None else event.model_copy(update={"data": from_json(to_json(event.data))})
 
 
 def check_heartbeat(seconds: Any) -> float | None:
@@ -308,6 +406,12 @@ class Schedule:
             if state.owner is not None:
                 state.adopt()
             state.owner = self
+        if state._is_waiting and (beginner := state.attempt.beginner) is not None:
+            if beginner.owner is self:
+                state.attempt.waiting[state] = None
+                self.put(beginner)  # it may be due earlier now
+            else:  # a sentence that a forked child adds to its parent's job: see `JobState.adopt`
+                state.attempt.is_known = True
         due = state.due()
         if due != state.scheduled:
             state.scheduled = due
@@ -330,10 +434,23 @@ class Schedule:
             elif not state.is_open and not is_sent:
                 self._late[state] = None
             self.put(state)
+            if state is state.attempt.beginner or state.attempt.replaced_by is not None:
+                self._follow(state.attempt)
         while len(self._late) > MAX_JOBS:
             self._late.pop(oldest := next(iter(self._late)))
             oldest.forget()
             self.put(oldest)
+
+    def _follow(self, attempt: Attempt) -> None:
+        """The number of an attempt may be known now: its sentences are due. Or it was replaced, and they are over."""
+        while attempt.is_known and attempt.waiting:
+            self.put(attempt.waiting.popitem()[0])
+        if attempt.replaced_by is not None:
+            for state in attempt.states:
+                state.forget()
+                self._late.pop(state, None)
+                if state.owner is self:
+                    self.put(state)
 
     def next_due(self) -> float:
         """The earliest time at which a job is due; infinity if none is."""

@@ -11,7 +11,7 @@ logger = logging.getLogger("publisher")
 LOG_PAUSE_SECONDS = 60.0
 
 
-def warn(project_id: str, job_id: str, attempt: int) -> None:
+def warn(project_id: str, job_id: str, attempt: int | None) -> None:
     """Log that `attempt` replaced the one of this worker."""
     logger.warning(
         "job %r of project %r was begun again elsewhere, as attempt %d; this attempt is no longer shown",

@@ -6,12 +6,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import NamedTuple
 
 from publisher.events import Event, Progress, event_to_json
 from publisher.job_state import EndOf, JobState, Phase, Schedule
+from publisher.publication import Sent
+from publisher.replaced import warn
 from publisher.settings import PublisherSettings
 
 logger = logging.getLogger("publisher")
@@ -204,10 +206,11 @@ class Sender:
 
     def _send_here(self) -> None:
         """Send what is due in the caller's thread, for want of another. An event loop stops meanwhile."""
-        with self._changed:
-            batches = self._take_due(time.monotonic())
-        for batch in batches:
-            self._send(batch)
+        for _ in ("a begin", "what waits for its number"):
+            with self._changed:
+                batches = self._take_due(time.monotonic())
+            for batch in batches:
+                self._send(batch)
 
     def _wait_for_due(self) -> list[list[Taken]]:
         """What is due, by where it goes; nothing after a while without any job."""
@@ -235,7 +238,7 @@ class Sender:
         from publisher.transport import sync_driver  # see publisher.client
 
         states = [taken.state for taken in batch]
-        unsent, seqs = set(states), dict[JobState, int | None]()
+        unsent, outcomes = set(states), list[tuple[JobState, Sent]]()
         try:
             said = [(state, state.publication(event)) for state, events in batch for event in events]
             here = [(state, one) for state, one in said if not sync_driver.is_away(state.settings, one.key)]
@@ -243,11 +246,12 @@ class Sender:
                 sending = sync_driver.send(states[0].settings, [one for _, one in here])
                 unsent -= {state for state, _ in here}
                 unsent |= {here[index][0] for index in sending.given_up}
-                seqs = {state: seq for (state, _), seq in zip(here, sending.seqs, strict=True)}
+                outcomes = [(state, sent) for (state, _), sent in zip(here, sending.sent, strict=True)]
         except Exception:  # a bug, here or in a library: no reason to break a job, or to end the thread
             self._complain()
         finally:
-            self._settle(states, unsent, seqs)
+            for state in self._settle(states, unsent, outcomes):
+                warn(state.project_id, str(state.identity["job_id"]), state.attempt.replaced_by)
 
     def _complain(self) -> None:
         """Log the error that is being handled, once a minute."""
@@ -256,19 +260,34 @@ class Sender:
             logger.exception("Tracked jobs could not be sent; trying again")
 
     def _settle(
-        self, states: Sequence[JobState], unsent: Collection[JobState], seqs: Mapping[JobState, int | None]
-    ) -> None:
+        self, states: Sequence[JobState], unsent: Collection[JobState], outcomes: Sequence[tuple[JobState, Sent]]
+    ) -> list[JobState]:
+        """Take in what became of a batch; returns jobs whose attempts were replaced, for the log to say so once."""
         with self._changed:
             self._on_their_way.difference_update(states)
-            ends = [state for state in states if state.phase is Phase.SENDING_END]
+            for state, sent in outcomes:
+                state.note(sent)
+            tried = [state for state in states if state.phase is Phase.SENDING_END]
             for is_sent in (True, False):
                 those = [state for state in states if (state not in unsent) == is_sent]
                 self._schedule.settle(those, time.monotonic(), is_sent=is_sent)
-            for state in ends + [state for state in states if state.is_over]:
+            replaced: list[JobState] = []
+            for state in states:
+                attempt = state.attempt
+                if attempt.replaced_by is not None and not attempt.is_told:
+                    attempt.is_told = True
+                    replaced.append(state)
+                    tried += attempt.states
+                elif not attempt.is_known:  # its begin did not arrive, so nothing of it can be sent
+                    tried += [state, *attempt.waiting]
+            tried += [state for state in states if state.is_over]
+            seqs = {state: sent.seq for state, sent in outcomes}
+            for state in tried:
                 if ending := self._endings.pop(state, None):
                     ending.note(state, seqs.get(state) if state.is_over else None)
             self._see_to_the_thread()
             self._changed.notify_all()
+            return replaced
 
 
 def _load() -> None:

@@ -55,8 +55,11 @@ class track_job(BaseTrackJob[TrackedJob]):  # noqa: N801 - reads as the verb it 
             job.progress(40, "voice 2 of 5")
             job.complete(file="a.mp3", duration=3.5)
 
-    Leaving the block quietly completes the job; an exception is `job_failed`, and raised on. `attempt` says which try
-    this is, from 0, for work that may run again. With `will_retry` an exception is no end: viewers are told that it
+    Leaving the block quietly completes the job; an exception is `job_failed`, and raised on. The block is the job's
+    next attempt, numbered by Redis from 0, so work that runs again under its id is always seen, and a worker whose job
+    was begun again elsewhere is warned and no longer shown. With `attempt=n` the number is at least n. `data` are the
+    author's own, as for `progress`. With `sentence_id` the block is one part of a job, which begins no attempt: give
+    the job's `attempt`, if it has one. With `will_retry` an exception is no end: viewers are told that it
     will be tried again. It is True, or a class of exceptions (or several), or a function that is given the exception
     and says whether another try follows. Every `heartbeat` seconds without news the last progress is renewed, with a
     promise (`nextWithin`) by which viewers notice that a worker was killed; None switches that off.

@@ -28,10 +28,10 @@ import inngest
 from publisher import client
 from publisher.aio import client as aio_client
 from publisher.aio.tracking import AsyncTrackedJob
-from publisher.events import JobFailed, JobType, Progress
-from publisher.failure import describe
-from publisher.inngest.run import Place, Rerun, RunJob, Start, unwatched_job
-from publisher.job import retry_text
+from publisher.events import JobFailed, JobType, Progress, Reason
+from publisher.failure import describe, reason_for
+from publisher.inngest.run import STEP_RETRY, Place, Rerun, RunJob, Start, unwatched_job
+from publisher.job import WILL_RETRY, retry_text
 from publisher.job_state import HEARTBEAT_SECONDS, JobState
 from publisher.names import check_project_id
 from publisher.settings import PublisherSettings
@@ -150,11 +150,13 @@ class ProgressMiddleware(inngest.MiddlewareSync):
     def _job(self, ctx: Context, identity: dict[str, Any], start: Start, rerun: Rerun) -> AsyncTrackedJob | TrackedJob:
         settings = PublisherSettings.from_environment()
         # Inngest finds dead workers itself; so only heartbeats carry a promise, that is only long steps.
-        state = JobState(settings, heartbeat=self._heartbeat, promises_at_once=False, attempt=start.attempt, **identity)
+        options: dict[str, Any] = {"heartbeat": self._heartbeat, "promises_at_once": False}
+        state = JobState(settings, begins=start.begins, attempt=start.attempt, **options, **identity)
+        progress = state.check_progress(start.percent, start.message, start.data)
         if start.is_told:
-            state.resume(start.percent, start.message, time.monotonic())
+            state.resume(progress, time.monotonic())
         else:
-            state.say(state.check_progress(start.percent, start.message))
+            state.say(progress)
         kind = AsyncTrackedJob if isinstance(ctx, inngest.Context) else TrackedJob
         job = kind(state, repeats=rerun)
         job._begin()
@@ -184,9 +186,9 @@ class ProgressMiddleware(inngest.MiddlewareSync):
     def _on_error(self, run: RunJob[Any], error: Exception, *, is_in_step: bool) -> Any:
         text = _describe(error)
         if getattr(error, "is_retriable", True) and not self._is_last_try:
-            return run.pause(retry_text(text))
+            return run.pause(retry_text(text, STEP_RETRY if is_in_step else WILL_RETRY))
         # After the last try of a step, Inngest calls the function once more: it may go on without the step.
-        return run.pause(text) if is_in_step else run.end(error=text)
+        return run.pause(text) if is_in_step else run.end(error=text, reason=reason_for(error))
 
     def before_response(self) -> Any:
         """The request is answered. The job rests until Inngest's next request."""
@@ -286,9 +288,12 @@ def end_reporter(
         if isinstance(known, Progress):
             error = ctx.event.data.get("error") or {}
             text = describe(str(error.get("message") or "Failed")) if isinstance(error, Mapping) else "Failed"
+            reason: Reason = "lost"  # the middleware would have published the end
             if ctx.event.name.endswith("cancelled"):
-                text = "Cancelled"
-            end = JobFailed(job_id=known.job_id, job_type=known.job_type, attempt=known.attempt, error=text)
+                text, reason = "Cancelled", "cancelled"
+            end = JobFailed(
+                job_id=known.job_id, job_type=known.job_type, attempt=known.attempt, error=text, reason=reason
+            )
             client.broadcast_to_project(identity["project_id"], end, strict=True)
 
     triggers = [inngest.TriggerEvent(event=f"inngest/function.{how}") for how in ("failed", "cancelled")]

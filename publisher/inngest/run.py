@@ -8,11 +8,13 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 import inngest
 
 from publisher.aio.tracking import TURN
-from publisher.events import Event, JobComplete, JobFailed, Progress, Result, checked
+from publisher.events import Event, JobComplete, JobFailed, Progress, Reason, Result, checked
 from publisher.failure import describe
-from publisher.job import WILL_RETRY, BaseJob, Item
+from publisher.job import BaseJob, Item
 from publisher.job_state import JobState
 from publisher.settings import PublisherSettings
+
+STEP_RETRY = "this step will be tried again"
 
 Job = TypeVar("Job", bound=BaseJob[Any, Any])
 
@@ -70,6 +72,7 @@ class RunJob(Generic[Job]):
     def __init__(self, job: Job) -> None:
         self._job = job
         self._result: Result | None = None
+        self._data: dict[str, Any] | None = None
 
     @property
     def job_id(self) -> str:
@@ -80,9 +83,9 @@ class RunJob(Generic[Job]):
         """The highest progress so far, also of earlier requests."""
         return self._job.percent
 
-    def progress(self, value: Any, message: str | None = None) -> Any:
+    def progress(self, value: Any, message: str | None = None, *, data: Mapping[str, Any] | None = None) -> Any:
         """Report that `value` percent are done; see `publisher.TrackedJob.progress`."""
-        return self._job.progress(value, message)
+        return self._job.progress(value, message, data=data)
 
     def sentence(self, sentence_id: str) -> Job:
         """A part of the run with a progress of its own. It ends by itself, or with the run."""
@@ -92,12 +95,17 @@ class RunJob(Generic[Job]):
         """Yield each item, and report after each how many are done."""
         return self._job.track(items, message, total=total)
 
-    def complete(self, *, file: str | None = None, duration: float | None = None) -> Awaitable[None]:
+    def complete(
+        self, *, file: str | None = None, duration: float | None = None, data: Mapping[str, Any] | None = None
+    ) -> Awaitable[None]:
         """Set the result; `job_complete` is sent when the function returns. Need not be awaited.
 
-        Not needed by a function that returns a mapping with `file` or `duration`. Raises `ValueError` for a bad result.
+        Not needed by a function that returns a mapping with `file` or `duration`. Raises `ValueError` for a bad result,
+        or for bad `data`.
         """
-        self._result = checked(Result, file=file, duration=duration)
+        result = checked(Result, file=file, duration=duration)
+        self._data = self._job._state.check_progress(0, None, data).data
+        self._result = result
         return TURN
 
     def fail(self, error: str | BaseException) -> NoReturn:
@@ -110,16 +118,16 @@ class RunJob(Generic[Job]):
     def is_open(self) -> bool:
         return not self._job.is_ended
 
-    def end(self, *, complete: object = None, error: str | None = None) -> Any:
+    def end(self, *, complete: object = None, error: str | None = None, reason: Reason | None = None) -> Any:
         """Publish the end: the function returned `complete`, or failed with `error` and no try is left."""
         if error is not None:
-            return self._job._finish(lambda state: checked(JobFailed, **state.identity, error=error))
+            return self._job._finish(lambda state: checked(JobFailed, **state.identity, error=error, reason=reason))
         result = self._result or _result_of(complete)
 
         def end_of(state: JobState) -> JobComplete:
-            return checked(
-                JobComplete, **state.identity, result=result if "sentence_id" not in state.identity else Result()
-            )
+            if "sentence_id" in state.identity:
+                return checked(JobComplete, **state.identity)
+            return checked(JobComplete, **state.identity, result=result, data=self._data)
 
         return self._job._finish(end_of)
 
@@ -144,19 +152,23 @@ def _result_of(output: object) -> Result:
 class Start(NamedTuple):
     """How a request continues the job of its run."""
 
-    attempt: int | None
-    percent: float
-    message: str | None
-    is_told: bool
+    begins: bool
+    """Whether the next attempt begins, which Redis numbers."""
+    attempt: int | None = None
+    """The attempt that it continues; events without a number are never refused."""
+    percent: float = 0
+    message: str | None = None
+    data: dict[str, Any] | None = None
+    is_told: bool = False
     """False if there is news to publish: the first try, or another one, begins."""
 
 
 class Place(NamedTuple):
     """Where a request is in its run, as Inngest sees it.
 
-    `try_number` (Inngest's `attempt`) counts the tries of the current step and begins anew with each step. As an
-    event's `attempt` it would go down, and the event would be refused. So an event's `attempt` counts the retries of
-    the whole run: it goes on from the last event that Redis remembers.
+    `try_number` (Inngest's `attempt`) counts the tries of the current step and begins anew with each step, so it cannot
+    number the attempts of the run. A run is one attempt over all its requests, and the retry of a step goes on in it:
+    a new attempt would drop what viewers see of the steps before. A retry of the whole function is the next attempt.
     """
 
     try_number: int
@@ -169,25 +181,24 @@ class Place(NamedTuple):
         return self.steps_done == 0 and self.try_number == 0 and not self.is_targeted
 
     def without_redis(self) -> Start:
-        """Without the last event: no attempt, because an event without one is never refused."""
-        return Start(None, 0, None, is_told=not self.is_first)
+        """Without the last event the number is not known."""
+        return Start(begins=self.is_first, is_told=not self.is_first)
 
     def after(self, known: Event | None) -> Start:
         """Continue after the job's last event that Redis remembers."""
-        if known is None:
-            return Start(self.try_number, 0, None, is_told=not self.is_first)
-        before = known.attempt or 0
-        percent, message = (known.progress, known.message) if isinstance(known, Progress) else (0, None)
-        if self.is_first:  # another run under the same id
-            return Start(before + 1, 0, None, is_told=False)
-        attempt = before
-        if self.try_number > 0:
-            # A try that failed has announced this one; a try that was killed has not.
-            was_told = message is not None and message.endswith(WILL_RETRY)
-            attempt = before + 1 if was_told else max(before, self.try_number)
-        if attempt > before:
-            return Start(attempt, percent, f"trying again ({self.try_number + 1} of {self.tries})", is_told=False)
-        return Start(before, percent, message, is_told=True)
+        if self.is_first:  # maybe of another run under the same id
+            return Start(begins=True)
+        before = known.attempt if known is not None else None
+        percent, message, data = 0.0, None, None
+        if isinstance(known, Progress):
+            percent, message, data = known.progress, known.message, known.data
+        if self.try_number == 0:
+            return Start(False, before, percent, message, data, is_told=True)
+        # A step that failed has announced its retry; a function that failed, or a try that was killed, has not.
+        is_of_step = self.is_targeted or (message is not None and message.endswith(STEP_RETRY))
+        again = f"trying again ({self.try_number + 1} of {self.tries})"
+        is_told = is_of_step and (message == again or not isinstance(known, Progress))
+        return Start(not is_of_step, before if is_of_step else None, percent, again, data, is_told=is_told)
 
 
 class Unwatched:

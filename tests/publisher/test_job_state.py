@@ -14,13 +14,14 @@ from publisher.job_state import (
     LEAST_PAUSE_SECONDS,
     LEAST_SWEEP,
     MOST_HEARTBEAT_SECONDS,
+    RETRY_SECONDS,
     TRANSITIONS,
     JobState,
     Phase,
     Schedule,
     Step,
 )
-from publisher.publication import MAX_JOBS
+from publisher.publication import MAX_JOBS, Sent
 from publisher.settings import PublisherSettings
 
 
@@ -103,7 +104,7 @@ def test_what_could_not_be_sent_is_tried_again_unless_something_newer_was_said()
 
 
 def test_the_last_progress_goes_before_the_end_and_the_end_once() -> None:
-    state = new_job()
+    state = new_job(begins=False)
     say(state, 99)
     state.finish(complete(state))
     assert texts(sent(state)) == [99, "job_complete"]
@@ -119,7 +120,7 @@ def test_an_end_alone_where_all_was_said() -> None:
 
 
 def test_an_end_that_could_not_be_sent_is_due_again_with_what_went_before_it() -> None:
-    state = new_job()
+    state = new_job(begins=False)
     say(state, 99)
     state.finish(complete(state))
     take(state)
@@ -131,7 +132,7 @@ def test_an_end_that_could_not_be_sent_is_due_again_with_what_went_before_it() -
 @pytest.mark.parametrize("is_sent", [True, False])
 def test_an_end_waits_for_what_is_on_its_way_and_is_due_at_once_then(is_sent: bool) -> None:
     """Whoever ended the job waits for it to be tried: no pause goes before it."""
-    state = new_job()
+    state = new_job(begins=False)
     take(state)
     state.finish(complete(state))
     assert state.due() == inf
@@ -168,6 +169,192 @@ def test_a_job_of_a_forked_child_is_told_of_and_not_renewed() -> None:
         assert childs.next_due() == inf
 
 
+# The begin of an attempt
+
+
+def answer(state: JobState, *outcomes: Sent, now: float = 0.0) -> None:
+    """Redis answers what was taken."""
+    for outcome in outcomes:
+        state.note(outcome)
+    state.settle(now, is_sent=True)
+
+
+def attempts(state: JobState, events: list[Event]) -> list[object]:
+    return [state.publication(event).attempt for event in events]
+
+
+def test_the_first_event_asks_for_the_number_and_what_follows_carries_it() -> None:
+    state = new_job(attempt=2, heartbeat=5)
+    assert attempts(state, take(state)) == ["+2"]
+    assert state.attempt.number is None
+    answer(state, Sent(7, attempt=4))
+    assert state.attempt.number == 4
+    assert attempts(state, take(state)) == [4], "a heartbeat"
+    answer(state, Sent(8))
+    state.finish(complete(state))
+    assert attempts(state, take(state)) == [4]
+
+
+def test_a_job_that_ended_before_its_begin_was_answered_begins_first() -> None:
+    state = new_job()
+    say(state, 40)
+    state.finish(complete(state))
+    begin = take(state)
+    assert (texts(begin), attempts(state, begin)) == ([40], ["+0"])
+    assert state.phase is Phase.ENDING_NEXT
+    answer(state, Sent(7, attempt=1))
+    assert state.due() == -inf
+    end = take(state)
+    assert (texts(end), attempts(state, end)) == (["job_complete"], [1])
+
+
+def test_a_job_that_is_left_before_its_begin_was_answered_has_only_begun() -> None:
+    state = new_job()
+    state.leave()
+    assert texts(take(state)) == [0]
+    answer(state, Sent(7, attempt=0))
+    assert state.is_over
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_begin_that_did_not_arrive_is_tried_again_after_a_pause_and_with_news(ends: bool) -> None:
+    state = new_job()
+    if ends:
+        state.finish(complete(state))
+    take(state)
+    if not ends:
+        say(state, 30)
+    state.settle(100, is_sent=False)
+    assert state.due() == 100 + RETRY_SECONDS
+    begin = take(state)
+    assert (texts(begin), attempts(state, begin)) == ([0 if ends else 30], ["+0"])
+
+
+def test_sentences_wait_for_the_begin_of_their_job_and_share_its_number() -> None:
+    schedule, job = Schedule(), new_job()
+    part, other = job.of_sentence("s"), job.of_sentence("t")
+    for state in (job, part, other):
+        schedule.put(state)
+    say(part, 20)
+    schedule.put(part)
+    other.finish(complete(other))
+    schedule.put(other)
+    assert schedule.pop_due(0) == [job]
+    take(job)
+    job.note(Sent(7, attempt=3))
+    schedule.settle([job], 0, is_sent=True)
+    due = schedule.pop_due(0)
+    assert set(due) == {part, other}
+    assert (attempts(part, take(part)), attempts(other, take(other))) == ([3], [3, 3])
+
+
+def test_the_end_of_a_sentence_hurries_a_begin_that_failed() -> None:
+    """Who ends a sentence waits for one try."""
+    schedule, job = Schedule(), new_job()
+    part = job.of_sentence("s")
+    for state in (job, part):
+        schedule.put(state)
+    take(schedule.pop_due(0)[0])
+    schedule.settle([job], 100, is_sent=False)
+    assert schedule.pop_due(100) == []
+    part.finish(complete(part))
+    schedule.put(part)
+    assert schedule.pop_due(100) == [job]
+
+
+@pytest.mark.parametrize("which", ["job", "sentence"])
+def test_an_attempt_that_was_replaced_is_over_with_all_its_parts(which: str) -> None:
+    schedule, job = Schedule(), new_job()
+    part, other = job.of_sentence("s"), job.of_sentence("t")
+    schedule.put(job)
+    take(*schedule.pop_due(0))
+    job.note(Sent(7, attempt=0))
+    schedule.settle([job], 0, is_sent=True)
+    for state in (part, other):
+        schedule.put(state)
+    refused = job if which == "job" else part
+    say(refused, 50)
+    schedule.put(refused)
+    for state in schedule.pop_due(10):
+        take(state)
+        if state is refused:
+            state.note(Sent(None, replaced_by=1))
+    schedule.settle([refused], 10, is_sent=True)
+    assert job.is_over
+    assert part.is_over
+    assert other.is_over
+    assert job.attempt.replaced_by == 1
+    assert schedule.next_due() == inf
+
+
+def test_of_a_job_that_is_forgotten_its_waiting_sentences_are_too() -> None:
+    schedule, job = Schedule(), new_job()
+    part = job.of_sentence("s")
+    for state in (job, part):
+        schedule.put(state)
+    job.forget()
+    assert part.is_over
+
+
+def test_a_begin_that_redis_refuses_for_good_leaves_the_job_without_a_number() -> None:
+    state = new_job()
+    take(state)
+    answer(state, Sent(None))
+    state.finish(complete(state))
+    assert attempts(state, take(state)) == [""]
+
+
+@pytest.mark.parametrize(
+    ("options", "attempt"),
+    [
+        ({"settings": PublisherSettings(replay=False)}, ""),
+        ({"settings": PublisherSettings(replay=False), "attempt": 3}, 3),
+        ({"sentence_id": "s"}, ""),  # other workers may be at the job's other sentences
+        ({"sentence_id": "s", "attempt": "3"}, 3),
+        ({"begins": False, "attempt": 5}, 5),
+        ({"attempt": "next"}, "+0"),
+        ({"attempt": "3"}, "+3"),
+    ],
+)
+def test_what_begins_no_attempt_carries_the_number_that_was_given(options: dict[str, Any], attempt: object) -> None:
+    given = {"settings": PublisherSettings()} | options
+    state = JobState(given.pop("settings"), "p", job_id="j", job_type="audio", **given)
+    assert attempts(state, take(state)) == [attempt]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_forked_child_begins_nothing_and_carries_the_number_that_it_knows(is_known: bool) -> None:
+    """A second begin would replace the parent's, and the parent's end with it."""
+    parents, childs, job = Schedule(), Schedule(), new_job()
+    part = job.of_sentence("s")
+    for state in (job, part):
+        parents.put(state)
+    take(*parents.pop_due(0))
+    if is_known:
+        job.note(Sent(7, attempt=2))
+        parents.settle([job], 0, is_sent=True)
+    added = job.of_sentence("t")  # by the child
+    for state in (added, part):
+        say(state, 10)
+        childs.put(state)
+    assert set(childs.pop_due(10)) == {added, part}
+    for state in (added, part):
+        assert attempts(state, take(state)) == [2 if is_known else ""]
+    say(job, 10)
+    childs.put(job)
+    assert attempts(job, take(job)) == [2 if is_known else ""]
+
+
+def test_data_stay_until_there_are_others_and_are_not_the_callers_to_change() -> None:
+    state, data = new_job(), {"voices": [1]}
+    state.say(state.check_progress(10, None, data))
+    data["voices"].append(2)
+    say(state, 20)
+    assert state.last.data == {"voices": [1]}
+    state.say(state.check_progress(20, None, {}))
+    assert state.last.data == {}
+
+
 # The promise
 
 
@@ -200,7 +387,7 @@ def test_a_tiny_heartbeat_is_no_flood() -> None:
 
 
 def test_the_progress_before_an_end_promises_nothing() -> None:
-    state = new_job()
+    state = new_job(begins=False)
     state.finish(complete(state))
     progress, _ = sent(state)
     assert isinstance(progress, Progress)
@@ -298,7 +485,7 @@ def test_a_job_that_was_left_while_it_was_on_its_way_is_not_taken_twice() -> Non
 
 def test_of_jobs_that_end_together_sentences_go_first() -> None:
     """A job ends when its own event says so; what comes after it would be refused."""
-    schedule, job = Schedule(), new_job()
+    schedule, job = Schedule(), new_job(begins=False)
     part = job.of_sentence("s")
     for state in (job, part):
         schedule.put(state)

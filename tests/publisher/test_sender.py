@@ -18,7 +18,7 @@ from publisher import sender as module
 from publisher import tracking
 from publisher.events import Event, JobComplete, Progress
 from publisher.job_state import JobState
-from publisher.publication import Publication
+from publisher.publication import NOT_SENT, Publication, Sent
 from publisher.sender import Sender
 from publisher.settings import PublisherSettings
 from publisher.tracking import TrackedJob
@@ -32,7 +32,7 @@ PATIENCE = 10.0
 class FakeDelivery:
     def __init__(self, count: int, *, is_given_up: bool) -> None:
         self.given_up = set(range(count)) if is_given_up else set()
-        self.seqs: list[int | None] = [None if is_given_up else 7] * count
+        self.sent = [NOT_SENT if is_given_up else Sent(7)] * count
 
 
 class FakeRedis:
