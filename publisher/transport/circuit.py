@@ -152,8 +152,7 @@ class Patience:
         self._most_seconds = GIVE_UP_SECONDS if seconds is None else seconds
         self._began = self._try_began = time.monotonic()
         self._longest_try = 0.0
-        self._delays = iter(RETRY_DELAYS_SECONDS)
-        self._delay = 0.0
+        self._tries = 0  # that failed, without redirections
         self._redirections = 0
 
     def delay_after(self, error: Exception) -> float | None:
@@ -168,8 +167,9 @@ class Patience:
             self._redirections += 1
             delay = 0.0
         else:
-            self._delay = next(self._delays, self._delay)
-            delay = self._delay * random.uniform(0.5, 1)  # noqa: S311
+            most = RETRY_DELAYS_SECONDS[min(self._tries, len(RETRY_DELAYS_SECONDS) - 1)]
+            delay = most * random.uniform(0.5, 1)  # noqa: S311
+            self._tries += 1
         # Another thread may have given this Redis up meanwhile.
         is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > self._most_seconds
         if is_last or not is_worth_retrying(error):
