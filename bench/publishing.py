@@ -217,7 +217,7 @@ class RedisTime:
                     ("evalsha", [one.evalsha() for one in ours]),
                     ("evalsha", _instead(bare, others)),
                     ("evalsha", _instead(empty, others)),
-                    ("publish", [pack("PUBLISH", one.channel, one.payload) for one in others]),
+                    ("publish", [pack("PUBLISH", one.redis_channel, one.payload) for one in others]),
                     at_once=at_once,
                 )
                 beside = ("its four commands alone", "a script that does nothing", "a plain PUBLISH")

@@ -1,4 +1,4 @@
-"""What a job handler may say of its job, whether it is ordinary or `async` code."""
+"""What a job handler calls on its job, in ordinary and in `async` code."""
 
 import inspect
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger("publisher")
 WILL_RETRY = "it will be tried again"
 
 WillRetry = bool | type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-"""Which exceptions are no end, since the job will be tried again: all, those of a class, or those it is true for."""
+"""After which exceptions the job is tried again: all, those of some classes, or those that a function accepts."""
 
 Item = TypeVar("Item")
 ProgressReturn = TypeVar("ProgressReturn")
@@ -33,14 +33,14 @@ EndReturn = TypeVar("EndReturn")
 
 
 class Repeats(Protocol):
-    """Of work that runs again from the top: which part of it is only repeated."""
+    """For work that runs again from the top (Inngest): which calls only repeat earlier ones."""
 
     @property
     def is_silent(self) -> bool:
-        """Whether what is said now was told before."""
+        """Whether calls now repeat earlier ones, and nothing is sent."""
 
     def is_interrupt(self, error: BaseException) -> bool:
-        """Whether this is how the work is left to be run again, and no error."""
+        """Whether this exception only interrupts the work, which will run again; it is no error."""
 
 
 class _Once:
@@ -54,22 +54,22 @@ ONCE: Repeats = _Once()
 
 
 def retry_text(text: str, what: str = WILL_RETRY) -> str:
-    """What viewers read after a try that will be followed by another."""
+    """The text for viewers after a failed try that another one follows."""
     suffix = f"; {what}"
     return text[: MAX_TEXT - len(suffix)] + suffix
 
 
 class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
-    """A job that is being tracked. Made by `track_job`; lives until its end was sent."""
+    """A job that is being tracked. Made by `track_job`; lives until its end was sent; safe in threads."""
 
     def __init__(self, state: JobState, *, will_retry: WillRetry = False, repeats: "Repeats | None" = None) -> None:
         self._state = state
         self._will_retry = will_retry
         self._repeats = repeats or ONCE
-        self._is_told = True  # false for a sentence that was only named while work was repeated
+        self._is_told = True  # False for a sentence that was only named in repeated work
         self._sentences: dict[str, Self] = {}
         self._pid = os.getpid()
-        # Of a sentence that is one of several announced ones: its job, its place, and how many there are.
+        # For a sentence of `sentences`: the job, its place among the sentences, and their number.
         self._share: tuple[BaseJob[ProgressReturn, EndReturn], int, int] | None = None
 
     @property
@@ -104,7 +104,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
     def progress(
         self, value: Any, message: str | None = None, *, data: Mapping[str, Any] | None = None
     ) -> ProgressReturn:
-        """The job is done to `value` percent: an int, a float, a Decimal, from 0 to 100.
+        """Report that `value` percent are done: an int, float or Decimal from 0 to 100.
 
         Costs microseconds: it is sent in the background, at most ten times a second; the latest wins, and the last is
         never lost. A lower value than before leaves the bar where it is. Without `message` the last one stays, and so
@@ -121,13 +121,13 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         return self._progress_return()
 
     def sentence(self, sentence_id: str) -> Self:
-        """A part of this job that has a bar of its own, as a job; the same one for the same id.
+        """A part of this job with a progress of its own; the same object for the same id.
 
         It may be used by `with`; if it is still open when the job ends, it ends as the job does.
         """
         if sentence_id not in self._sentences:
             part = self._part(self._state.of_sentence(sentence_id))
-            # Of two threads that ask at once, one begins it: a second one would never end.
+            # If two threads ask at once, only one may begin it: nothing would end the second one.
             if self._sentences.setdefault(sentence_id, part) is part:
                 if self.is_ended:
                     self._warn(f"sentence {sentence_id!r}")
@@ -137,14 +137,14 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         return self._sentences[sentence_id]
 
     def sentences(self, sentence_ids: Iterable[str]) -> Iterator[Self]:
-        """Work through sentences: announce them all, give each in turn, complete it after its turn.
+        """Work through sentences: announce all, yield each in turn, and complete it after its turn.
 
         The job's own bar shows how far they are together.
         """
         jobs = [self.sentence(sentence_id) for sentence_id in sentence_ids]
         for place, job in enumerate(jobs):
             job._share = (self, place, len(jobs))
-        # Left by an exception, the sentence stays open: the job, which knows the exception, ends both.
+        # An exception leaves the sentence open. It ends with the job, which knows the exception.
         for place, job in enumerate(jobs):
             yield job
             if not job.is_ended:
@@ -152,7 +152,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
             self.progress(round(100 * (place + 1) / len(jobs), 1))
 
     def track(self, items: Iterable[Item], message: str | None = None, *, total: int | None = None) -> Iterator[Item]:
-        """Give each item in turn, and say after each how many are done: `for page in job.track(pages): ...`
+        """Yield each item, and report after each how many are done: `for page in job.track(pages): ...`
 
         `message` may hold `{n}` and `{total}`. Without a length and a `total`, the bar stays and the text counts.
         """
@@ -164,7 +164,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
             self.count(done, total, message)
 
     def count(self, done: int, total: int | None, message: str | None) -> None:
-        """Say that so many items are done, as `track` does."""
+        """Report that so many items are done, as `track` does."""
         text = message or ("{n} done" if total is None else None)
         if text is not None:
             text = text.replace("{n}", str(done)).replace("{total}", "?" if total is None else str(total))
@@ -175,7 +175,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
     def complete(
         self, *, file: str | None = None, duration: float | None = None, data: Mapping[str, Any] | None = None
     ) -> EndReturn:
-        """The job ended well: what it made (a name or URL), and its duration in seconds. Sent before it returns.
+        """End the job well: `file` is what it made (a name or URL), `duration` is in seconds. Sent before it returns.
 
         `data` are the job's last, as for `progress`; those of its progress are not kept. Returns the event's `seq`, or
         None if it was refused or could not be sent yet. Raises `ValueError` for a result or data that do not fit.
@@ -183,7 +183,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         result = checked(Result, file=file, duration=duration)
 
         def end_of(state: JobState) -> JobComplete:
-            if state is not self._state:  # what was made is the job's, not that of its open sentences
+            if state is not self._state:  # the result is the job's, not that of its open sentences
                 return checked(JobComplete, **state.identity)
             return copied(checked(JobComplete, **state.identity, result=result, data=data))
 
@@ -196,12 +196,12 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         reason: Reason | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> EndReturn:
-        """The job ended badly: a sentence for the person who waits, or an exception to make one from.
+        """End the job badly. `error` is a sentence for viewers, or an exception. Returns as `complete`.
 
         `reason` is `error`, `cancelled`, `timed_out` or `lost`. Without it viewers take it as `error`, but a
         cancellation and a `TimeoutError` tell their own. `data` as for `complete`.
         """
-        # What is neither is refused by the model, which names the field.
+        # Anything else is refused by the model, which names the field.
         text: Any = (describe(error) or "Failed") if isinstance(error, str | BaseException) else error
         reason = reason_for(error) if reason is None else reason
 
@@ -212,10 +212,10 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         return self._finish(end_of)
 
     def _leave(self, error: BaseException | None) -> EndReturn | None:
-        """The block was left: complete what is open, or say why it failed.
+        """The block was left: complete the job, or report why it failed.
 
-        A forked child that leaves it does not end the job, which is its parent's. An interpreter that is being taken
-        down, and closes what generators and coroutines hold, has no threads any more, and would wait for one.
+        A forked child does not end the job, which is its parent's. An interpreter that exits closes generators and
+        coroutines when it has no threads any more; waiting for one would never end.
         """
         if self.is_ended or os.getpid() != self._pid or sys.is_finalizing():
             return None
@@ -234,7 +234,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
             return self._will_retry
         try:
             return self._will_retry(error)
-        except Exception:  # somebody's function; the job's own error is what the caller has to see
+        except Exception:  # the caller must see the job's own error, not that of its function
             logger.exception("will_retry of job %r failed", self.job_id)
             return False
 
@@ -289,7 +289,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
 
 
 class BaseTrackJob(Generic[Tracked]):
-    """What `track_job` is told: the identity of a job, of which a decorator fills in what a call brings."""
+    """The arguments of `track_job`: the ids and options of a job. A decorator fills in the arguments of a call."""
 
     def __init__(
         self,
@@ -315,10 +315,10 @@ class BaseTrackJob(Generic[Tracked]):
         self._per_second = per_second
         self._will_retry = will_retry
         self._data = data
-        self._entered: list[Tracked] = []  # the same object may be entered again, also within itself
+        self._entered: list[Tracked] = []  # a stack: the same object may be entered again within itself
 
     def _state(self, arguments: Mapping[str, Any] | None = None) -> JobState:
-        """The state of a job that begins; `{name}` in its ids is replaced by that argument of the call."""
+        """The state of a new job. `{name}` in its ids is replaced by that argument of the call."""
         identity = self._identity
         if arguments is not None:
             identity = {
@@ -333,7 +333,7 @@ class BaseTrackJob(Generic[Tracked]):
         return state
 
     def _arguments_of(self, function: Callable[..., Any]) -> Callable[..., Mapping[str, Any]]:
-        """A function that gives the arguments of a call by name, defaults included.
+        """Return a function that maps the arguments of a call by name, defaults included.
 
         Raises `ValueError` for a `{name}` that is no parameter.
         """

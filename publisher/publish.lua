@@ -35,28 +35,33 @@ local SMALL = 838
 -- The largest number that an attempt may have, and above every seq of a clock.
 local MAX = 9007199254740991
 
--- An attempt that this script wrote, or nil: others may have written anything.
-local function attempt_of(value)
-  local number = tonumber(value)
-  return number and number >= 0 and number <= MAX and number % 1 == 0 and number or nil
-end
+-- What reads events and headers. A function that is made costs as much as it saves: few events need them.
+local function readers()
+  -- An attempt that this script wrote, or nil: others may have written anything.
+  local function attempt_of(value)
+    local number = tonumber(value)
+    return number and number >= 0 and number <= MAX and number % 1 == 0 and number or nil
+  end
 
--- A part's last event, or nil if it cannot be read.
-local function decoded(text)
-  local readable, event = pcall(cjson.decode, text)
-  return readable and type(event) == 'table' and event or nil
-end
+  -- A part's last event, or nil if it cannot be read.
+  local function decoded(text)
+    local readable, event = pcall(cjson.decode, text)
+    return readable and type(event) == 'table' and event or nil
+  end
 
--- A job's attempt and its sentences, or nil.
-local function read_header(text)
-  local digits, count = match(text or '', '^(%d*):(%d+)$')
-  local number = attempt_of(digits)
-  if not count or #count > 9 or (digits ~= '' and not number) then return nil end
-  return number, tonumber(count)
-end
+  -- A job's attempt and its sentences, or nil.
+  local function read_header(text)
+    local digits, count = match(text or '', '^(%d*):(%d+)$')
+    local number = attempt_of(digits)
+    if not count or #count > 9 or (digits ~= '' and not number) then return nil end
+    return number, tonumber(count)
+  end
 
-local function header_of(number, sentences)
-  return (number and string.format('%.0f', number) or '') .. ':' .. sentences
+  local function header_of(number, sentences)
+    return (number and string.format('%.0f', number) or '') .. ':' .. sentences
+  end
+
+  return attempt_of, decoded, read_header, header_of
 end
 
 -- What is known: of the project, of the part, and only where that does not decide, of the job.
@@ -101,6 +106,7 @@ local new_header, has_others
 -- Without an attempt arrival decides. A progress of 0 of the job itself begins it anew, if it had begun; and its number
 -- must not be forgotten with the event that carried it.
 if (is_numbered and not reached) or (not is_numbered and last and (is_zero or find(last, ',"attempt":', 1, true))) then
+  local attempt_of, decoded, read_header, header_of = readers()
   local number, sentences, event
   if not job then
     job = sub(field, 1, find(field, '\n', 1, true) - 1)
@@ -227,6 +233,7 @@ end
 if not is_numbered and not is_own then
   if known_seq then is_new_part = added > 0 end
   if is_new_part then
+    local attempt_of, decoded, read_header, header_of = readers()
     local id = sub(field, 1, find(field, '\n', 1, true) - 1)
     local texts = call('HMGET', key, '\t' .. id, id .. '\n')
     local number, sentences = read_header(texts[1])
@@ -249,6 +256,7 @@ if is_new_part or #event > SMALL then
   if #event > SMALL then use('left_bytes', #event) end
 end
 if is_due then
+  local _, decoded = readers()
   local jobs, list, parts, bytes = {}, {}, 0, 0
   local all = call('HGETALL', key)
   for i = 1, #all, 2 do

@@ -43,32 +43,34 @@ class TrackedJob(BaseJob[None, int | None]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with contextlib.suppress(ValueError):  # a generator that is closed in another context than it was begun in
+        with contextlib.suppress(ValueError):  # a generator was closed in another context
             _current.reset(self._tokens.pop())
         self._leave(error)
 
 
 class track_job(BaseTrackJob[TrackedJob]):  # noqa: N801 - reads as the verb it is
-    """Tell how one job goes, from its begin to its end.
+    """Publish the progress of one job, from its begin to its end.
 
         with track_job("project_1", "job_7", "audio") as job:
             job.progress(40, "voice 2 of 5")
             job.complete(file="a.mp3", duration=3.5)
 
-    Leaving the block quietly completes the job; an exception is `job_failed`, and raised on. The block is the job's
-    next attempt, numbered by Redis from 0, so work that runs again under its id is always seen, and a worker whose job
-    was begun again elsewhere is warned and no longer shown. With `attempt=n` the number is at least n. `data` are the
-    author's own, as for `progress`. With `sentence_id` the block is one part of a job, which begins no attempt: give
-    the job's `attempt`, if it has one. With `will_retry` an exception is no end: viewers are told that it
-    will be tried again. It is True, or a class of exceptions (or several), or a function that is given the exception
-    and says whether another try follows. Every `heartbeat` seconds without news the last progress is renewed, with a
-    promise (`nextWithin`) by which viewers notice that a worker was killed; None switches that off.
+    Leaving the block completes the job. An exception sends `job_failed` and is raised on. The block is the job's next
+    attempt, numbered by Redis from 0: work that runs again under its id is always shown, and a worker whose job was
+    begun again elsewhere is warned and no longer shown. With `attempt=n` the number is at least n. `data` are for pages
+    to show, as in `progress`. With `sentence_id` the block is one part of a job, which begins no attempt: give the
+    job's `attempt`, if it has one.
 
-    Also a decorator, which fills the call's arguments in: `@track_job("{project_id}", "{job_id}", "audio")`; the
-    function finds its job by `current_job()`.
+    With `will_retry` an exception does not end the job: viewers read that it will be tried again. It is True, a class
+    of exceptions (or several), or a function that takes the exception and returns whether another try follows. After
+    `heartbeat` seconds without news the last progress is sent again, with a promise (`nextWithin`) by which viewers
+    notice that a worker was killed; None switches that off.
 
-    Raises `ValueError` for a bad id, before anything is sent. Redis away never breaks or delays the job, but for one
-    delay of 5 seconds at most; an end that could not be sent goes on being tried while the process lives.
+    Also a decorator, which fills in the call's arguments: `@track_job("{project_id}", "{job_id}", "audio")`. The
+    function gets its job from `current_job()`.
+
+    Raises `ValueError` for a bad id, before anything is sent. A Redis that is away never breaks the job, and delays it
+    once, by at most 5 seconds. An end that could not be sent is tried again while the process lives.
     """
 
     def __enter__(self) -> TrackedJob:
@@ -119,8 +121,8 @@ def track(
 ) -> Iterator[Item]:
     """Work through items as one job: `for page in track(pages, "project_1", "job_7", "script"): ...`
 
-    Says after each item how many are done, and completes the job after the last. Leaving the loop before fails it: what
-    broke the loop is not known here, so use `with track_job(...) as job` and `job.track(items)` where that matters.
+    Reports after each item how many are done, and completes the job after the last. Leaving the loop early fails the
+    job, but the reason is not known here: use `with track_job(...) as job` and `job.track(items)` if it matters.
     `options` are those of `track_job`.
     """
     with track_job(project_id, job_id, job_type, **options) as job:

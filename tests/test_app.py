@@ -127,7 +127,7 @@ def test_all_three_kinds_of_event_are_seen_in_order(stage: Stage, project: str) 
         events = viewer.until("job_failed")
     assert [event["type"] for event in events] == ["progress", "job_complete", "job_failed"]
     assert events[1]["result"] == {"file": "f"}
-    assert events[2]["error"] == "é"
+    assert events[2]["error"] == "é "
 
 
 def test_a_plain_publish_is_seen_too(stage: Stage, redis_server: RedisServer, project: str) -> None:

@@ -1,7 +1,8 @@
 /** The page's address. It names the projects, so a link opens them and the browser's back button works. */
 
+import { PROJECT_ID } from "../src/client.js";
+
 const DEFAULT_PROJECT = "demo";
-const PROJECT_ID = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/;
 
 export const isProjectId = (text: string): boolean => PROJECT_ID.test(text);
 

@@ -7,7 +7,7 @@ const POLL_MS = 5_000;
 const TIMEOUT_MS = 4_000;
 
 /** What /readyz answers, with 200 or 503. */
-export interface Readiness {
+interface Readiness {
   readonly ready: boolean;
   readonly draining: boolean;
   /** The state of the feed: one of `FEED_TEXTS`, or a new one. */

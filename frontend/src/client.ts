@@ -22,7 +22,8 @@ const STABLE_MS = 5_000; // a link that worked this long resets the back-off; on
 const LINGER_MS = 1_000; // a StrictMode remount, or the next page of an app, finds its project still subscribed
 const RESUBSCRIBE_ODDS = 0.3; // the chance, each second, that a refused project is subscribed again
 const WAKE_ANSWER_MS = 3_000; // how long a link may take to answer the `ping` of a wake
-const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
+/** The rule for project ids, as in the gateway. */
+export const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
 
 /** One project. All stores of a project share its subscription. */
 export interface ProjectStore {

@@ -14,7 +14,7 @@ import { type ClientOptions, createProgressClient, type ProgressClient } from ".
 
 export const P = "project_1";
 export const Q = "project_2";
-export const URL_OF_GATEWAY = "ws://gateway.test/ws";
+const URL_OF_GATEWAY = "ws://gateway.test/ws";
 
 // Time
 
@@ -196,7 +196,7 @@ export class ScriptedSocket {
   }
 }
 
-export interface Scripted {
+interface Scripted {
   readonly client: ProgressClient;
   /** All sockets so far, the oldest first. */
   readonly sockets: ScriptedSocket[];

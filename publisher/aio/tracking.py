@@ -102,7 +102,7 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with contextlib.suppress(ValueError):  # a generator that is closed in another context than it was begun in
+        with contextlib.suppress(ValueError):  # a generator was closed in another context
             _current.reset(self._tokens.pop())
         self._leave(error)
         # A coroutine that is thrown away cannot wait. In a forked child, the parent sends the end.
@@ -111,7 +111,7 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
 
 
 class track_job(BaseTrackJob[AsyncTrackedJob]):  # noqa: N801 - reads as the verb it is
-    """Tell how one job goes, from its begin to its end: `async with track_job("project_1", "job_7", "audio") as job`.
+    """Publish the progress of one job: `async with track_job("project_1", "job_7", "audio") as job`.
 
     See `publisher.track_job`. As a decorator it is for `async` functions.
     """

@@ -1,4 +1,4 @@
-"""What a publisher does while Redis is away: how long it tries, when it stops asking, and what it says about it."""
+"""While Redis is away: how long a publisher tries, when it stops asking, and what it logs."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ logger = logging.getLogger("publisher")
 
 GIVE_UP_SECONDS = 5.0  # for one publication, all its tries together
 RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
-MOST_REDIRECTIONS = 3  # that are followed at once; nodes that know of each other's slots differently take a while
+MOST_REDIRECTIONS = 3  # followed at once. Nodes may disagree about a slot for a while
 PROBE_PAUSE_SECONDS = 0.1
 MOST_PROBE_PAUSE_SECONDS = 0.5
 # While the circuit is open, an event may wait GRACE_SECONDS for a probe that is about to succeed, but only one event in
@@ -42,22 +42,22 @@ MOST_TOLD = 200  # characters of an answer that makes no sense
 SEND_ERRORS = (RedisError, AttributeError, IndexError, TypeError)
 
 
-# Of errors that have no class of their own in redis-py, or not in older ones.
+# Errors without a class of their own in redis-py, or in older versions of it.
 _PASSING_CODES = ("NOREPLICAS ", "MISCONF ", "BUSY ", "TRYAGAIN ", "CLUSTERDOWN ", "MASTERDOWN ")
 
 
 def is_worth_retrying(error: Exception) -> bool:
-    """True for a Redis that is away, restarting, busy or failing over; false for one that says no."""
+    """Whether the same request may succeed later: Redis is away, restarting, busy or failing over."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return False
-    # MASTERDOWN is a kind of CLUSTERDOWN to redis-py.
+    # In redis-py, MASTERDOWN is a subclass of CLUSTERDOWN.
     if isinstance(error, ConnectionError | TimeoutError | ReadOnlyError | ClusterDownError | TryAgainError):
         return True
     return isinstance(error, RedisError) and str(error).startswith(_PASSING_CODES)
 
 
 def unreadable(answer: object) -> ConnectionError:
-    """The error for an answer that makes no sense. `ValueError` is what a job's own mistakes raise, never Redis'."""
+    """The error for an answer that makes no sense. Not `ValueError`: that means a mistake in the job."""
     return ConnectionError(f"an answer cannot be read: {str(answer)[:MOST_TOLD]}")
 
 
@@ -91,7 +91,7 @@ class Circuit:
 
     def open(self, probe: Callable[[], object], then: Callable[[], object] | None = None) -> None:
         """Stop asking Redis. A thread calls `probe` until it raises no error, then closes this and calls `then`."""
-        with self._opening:  # of several threads that give up at once, one starts the probe
+        with self._opening:  # if several threads give up at once, one starts the probe
             if self.is_open:
                 return
             self._closed.clear()
@@ -128,7 +128,7 @@ class Circuit:
 
 
 circuits: dict[str, Circuit] = {}  # by URL; each node of a Cluster has its own
-# The thread that asks does not survive a fork, so a child finds out for itself.
+# A fork does not copy the probing thread, so a child finds out for itself.
 os.register_at_fork(after_in_child=circuits.clear)
 
 
@@ -152,8 +152,7 @@ class Patience:
         self._most_seconds = GIVE_UP_SECONDS if seconds is None else seconds
         self._began = self._try_began = time.monotonic()
         self._longest_try = 0.0
-        self._delays = iter(RETRY_DELAYS_SECONDS)
-        self._delay = 0.0
+        self._tries = 0  # that failed, without redirections
         self._redirections = 0
 
     def delay_after(self, error: Exception) -> float | None:
@@ -168,9 +167,10 @@ class Patience:
             self._redirections += 1
             delay = 0.0
         else:
-            self._delay = next(self._delays, self._delay)
-            delay = self._delay * random.uniform(0.5, 1)  # noqa: S311
-        # Where another thread has given this Redis up meanwhile, so does this one.
+            most = RETRY_DELAYS_SECONDS[min(self._tries, len(RETRY_DELAYS_SECONDS) - 1)]
+            delay = most * random.uniform(0.5, 1)  # noqa: S311
+            self._tries += 1
+        # Another thread may have given this Redis up meanwhile.
         is_last = self.circuit.is_open or now - self._began + delay + self._longest_try > self._most_seconds
         if is_last or not is_worth_retrying(error):
             return None
@@ -193,13 +193,13 @@ class Unsent:
 
     def __init__(self) -> None:
         self.count = 0
-        self._counted = 0  # how many of them the log knows of
+        self._counted = 0  # how many of them the log has reported
         self._logged_at = float("-inf")
 
     def report(
         self, first: Publication, events: int, settings: PublisherSettings, error: Exception, seconds: float
     ) -> None:
-        """Count events that were given up after so many seconds, of which `first` is named."""
+        """Count events that were given up after so many seconds; the log line names `first`."""
         self.count += events
         if time.monotonic() - self._logged_at < LOG_PAUSE_SECONDS:
             return
@@ -231,7 +231,7 @@ class Unremembered:
             return
         self._logged_at = time.monotonic()
         logger.error(
-            "Sent, but not remembered for who comes later: %s (%d so far). Redis at %s: %s",
+            "Sent, but not remembered for later viewers: %s (%d so far). Redis at %s: %s",
             publication.summary, self.count, redacted_redis_url(settings.redis_url), with_advice(reason),
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What redis-py is told of a connection, in each of the versions that this package works with: 5.0.1 to 8.x."""
+"""Options of redis-py's clients, in each version that this package works with: 5.0.1 to 8.x."""
 
 import inspect
 from typing import Any

@@ -15,7 +15,7 @@ from typing import Any
 from redis.exceptions import AskError, ClusterDownError, ConnectionError, MovedError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
-from publisher.publication import Answer
+from publisher.publication import Answer, Publication
 from publisher.redaction import redacted_redis_url
 from publisher.settings import PublisherSettings
 from publisher.transport.circuit import (
@@ -73,9 +73,9 @@ class Routes:
         """The URL of the server that has the key; '' if it is not known."""
         return self.url.url
 
-    def group(self, keys: Sequence[str]) -> dict[str, Sequence[int]]:
-        """The indexes of keys by the URL of the server that has them."""
-        return {self.node_of(""): range(len(keys))}
+    def group(self, batch: Sequence[Publication]) -> dict[str, Sequence[int]]:
+        """The indexes of events by the URL of the server that has their projects."""
+        return {self.node_of(""): range(len(batch))}
 
     def circuit_for(self, key: str) -> Circuit:
         """The circuit of the server that has the key."""
@@ -151,10 +151,10 @@ class ClusterRoutes(Routes):
     def node_of(self, key: str) -> str:
         return self._slots.get(slot_of(key), "")
 
-    def group(self, keys: Sequence[str]) -> dict[str, Sequence[int]]:
+    def group(self, batch: Sequence[Publication]) -> dict[str, Sequence[int]]:
         groups: dict[str, list[int]] = {}
-        for index, key in enumerate(keys):
-            groups.setdefault(self.node_of(key), []).append(index)
+        for index, publication in enumerate(batch):
+            groups.setdefault(self.node_of(publication.key), []).append(index)
         return {**groups}
 
     def circuit_for(self, key: str) -> Circuit:

@@ -75,7 +75,7 @@ class Sending:
         """The events to send next; empty when all were sent or given up."""
         self._settings = settings
         self._publications = publications
-        self._waiting = list(range(len(publications)))  # the indexes of the batch, and of the events behind it
+        self._waiting: Sequence[int] = range(len(publications))  # the indexes of the batch, and of the events behind it
         self._away: list[Publication] = []  # events whose server failed in the last try
         self._strict = strict
         self._seconds = seconds
@@ -128,7 +128,7 @@ class Sending:
         if self._seconds is None:  # Redis answered, so the next batch has the whole time again
             self._patience = Patience(self)
 
-    def _wait_for(self, indexes: list[int]) -> None:
+    def _wait_for(self, indexes: Sequence[int]) -> None:
         self._waiting = indexes
         self.batch = [self._publications[index] for index in indexes[:BATCH]] if indexes else ()
 
@@ -177,7 +177,7 @@ def send_batch(routes: Routes, batch: Sequence[Publication], replay: bool, until
         except SEND_ERRORS as failure:  # what was known may still be right
             error = failure
     answers: list[Answer] = [None] * len(batch)
-    groups = routes.group([publication.key for publication in batch])
+    groups = routes.group(batch)
     for index in groups.pop("", ()):
         answers[index] = error or nobody()
         routes.is_stale = True

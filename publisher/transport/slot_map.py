@@ -9,11 +9,11 @@ from publisher.transport.url import is_address
 
 SLOTS = 16_384
 MOST_DIGITS = 20  # of an epoch, which has 64 bits
-NOWHERE = "?"  # the host of a node that has no name yet, where nodes are known by names
+NOWHERE = "?"  # the host of a node without a name yet, in a Cluster that uses names
 
 
 class Span(NamedTuple):
-    """Slots in a row, and the primary that owns them."""
+    """A range of slots, and the primary that owns them."""
 
     first: int
     last: int
@@ -66,5 +66,5 @@ def read_epoch(answer: Any) -> int:
 
 
 def decoded(word: Any) -> str:
-    """A word of an answer of Redis as text; empty for null."""
+    """A string of Redis' answer as text; empty for null."""
     return word.decode(errors="replace") if isinstance(word, bytes) else str(word or "")

@@ -82,8 +82,13 @@ def execute(app: inngest.Inngest, function: inngest.Function[Any], event: dict[s
     return asyncio.run(run())
 
 
-def three_steps(app: inngest.Inngest, *, fails: dict[str, int], end: Exception | None = None) -> inngest.Function[Any]:
-    """An `async` function of three steps, some of which fail a few times; then it returns, or raises."""
+def three_steps(
+    app: inngest.Inngest, *, fails: dict[str, int], end: Exception | None = None, within: float = 10.0
+) -> inngest.Function[Any]:
+    """An `async` function of three steps, some of which fail a few times; then it returns, or raises.
+
+    It waits until each word was sent, for at most `within` seconds: the latest would win.
+    """
     left = dict(fails)
 
     @app.create_function(fn_id="render", trigger=EVENT, retries=3)
@@ -95,9 +100,9 @@ def three_steps(app: inngest.Inngest, *, fails: dict[str, int], end: Exception |
                 if left.get(name, 0) > 0:
                     left[name] -= 1
                     raise ValueError(f"{name} broke")
-                await asyncio.to_thread(sender.flush, 10)  # the latest would win
+                await asyncio.to_thread(sender.flush, within)
                 job.progress(percent, name)
-                await asyncio.to_thread(sender.flush, 10)
+                await asyncio.to_thread(sender.flush, within)
                 return name
 
             return work
@@ -446,7 +451,7 @@ def test_redis_away_breaks_no_function(app: inngest.Inngest, monkeypatch: pytest
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
     monkeypatch.setattr("publisher.transport.circuit.GIVE_UP_SECONDS", 0.2)
     event = {"projectId": "p", "jobType": "video"}
-    assert execute(app, three_steps(app, fails={"two": 1}), event)[0] == "completed"
+    assert execute(app, three_steps(app, fails={"two": 1}, within=0.05), event)[0] == "completed"
 
 
 def test_redis_away_at_the_beginning_of_a_request_loses_no_end(

@@ -12,13 +12,13 @@ export interface PanelProps {
   url?: string;
 }
 
-export interface JobProps {
+interface JobProps {
   name: string;
   projectId: string;
   jobId: string;
 }
 
-export interface HandProps {
+interface HandProps {
   name: string;
   url: string;
   projectId: string;

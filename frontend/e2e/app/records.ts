@@ -25,14 +25,14 @@ export interface PanelRecord {
 }
 
 /** The record of useJob or useConnectionStatus. */
-export interface ValueRecord {
+interface ValueRecord {
   value: unknown;
   commits: number;
   log: unknown[];
 }
 
 /** The record of a control that uses a plain WebSocket. */
-export interface HandRecord {
+interface HandRecord {
   sockets: number;
   isOpen: boolean;
   messages: { type: string; jobId?: string; seq?: number }[];

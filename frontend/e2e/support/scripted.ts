@@ -10,7 +10,7 @@ import { type Ended, type Published, portOf } from "./processes.js";
 type Sequenced = Published & { projectId: string; seq: number };
 
 /** What happens on a connection once it is open. */
-export type Script = (connection: ScriptedConnection) => void;
+type Script = (connection: ScriptedConnection) => void;
 /** What answers an upgrade instead of the WebSocket handshake. */
 export type Refusal = (socket: Duplex) => unknown;
 
