@@ -21,7 +21,7 @@ from publisher.aio import track_job
 async def write_script(ctx: dict[str, Any], project_id: str, chapters: list[str]) -> None:
     retried = (ConnectionError,) if ctx["job_try"] < WorkerSettings.max_tries else ()
     try:
-        async with track_job(project_id, ctx["job_id"], "script", attempt=ctx["job_try"], will_retry=retried) as job:
+        async with track_job(project_id, ctx["job_id"], "script", will_retry=retried) as job:
             for chapter in job.track(chapters, "{n} of {total} chapters"):
                 await write(chapter)
             await job.complete(file=f"{ctx['job_id']}.txt")

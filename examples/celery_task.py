@@ -21,7 +21,7 @@ app = Celery("examples.celery_task", broker=os.environ.get("REDIS_URL", "redis:/
 def make_audio(self: Task, project_id: str, voices: list[str]) -> None:
     task = self.request
     retried = self.autoretry_for if task.retries < self.max_retries else ()
-    with track_job(project_id, task.id, "audio", attempt=task.retries, will_retry=retried) as job:
+    with track_job(project_id, task.id, "audio", will_retry=retried) as job:
         for voice in job.track(voices, "{n} of {total} voices"):
             speak(voice)
         job.complete(file=f"{task.id}.mp3")

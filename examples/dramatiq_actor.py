@@ -27,8 +27,8 @@ RETRIES = 3
 def make_image(project_id: str, layers: list[str]) -> None:
     message = CurrentMessage.get_current_message()
     assert message is not None
-    attempt = message.options.get("retries", 0)
-    with track_job(project_id, message.message_id, "image", attempt=attempt, will_retry=attempt < RETRIES) as job:
+    is_retried = message.options.get("retries", 0) < RETRIES
+    with track_job(project_id, message.message_id, "image", will_retry=is_retried) as job:
         for layer in job.track(layers, "{n} of {total} layers"):
             draw(layer)
         job.complete(file=f"{message.message_id}.png")

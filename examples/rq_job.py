@@ -21,8 +21,7 @@ RETRIES = 3
 def make_video(project_id: str, scenes: list[str]) -> None:
     rq_job = get_current_job()
     assert rq_job is not None
-    attempt = RETRIES - (rq_job.retries_left or 0)
-    with track_job(project_id, rq_job.id, "video", attempt=attempt, will_retry=rq_job.should_retry) as job:
+    with track_job(project_id, rq_job.id, "video", will_retry=rq_job.should_retry) as job:
         for scene in job.track(scenes, "{n} of {total} scenes"):
             render(scene)
         job.complete(file=f"{rq_job.id}.mp4")

@@ -199,11 +199,12 @@ class JobState:
     def say(self, progress: Progress) -> None:
         """Take a newer progress. A bar never goes backward; text and data stay until the next ones."""
         last = self.last
-        if progress.progress < last.progress or progress.message is None or progress.data is None:
+        is_lower, has_text = progress.progress < last.progress, progress.message is not None
+        if is_lower or not has_text or (progress.data is None and last.data is not None):
             progress = progress.model_copy(
                 update={
                     "progress": max(progress.progress, last.progress),
-                    "message": last.message if progress.message is None else progress.message,
+                    "message": progress.message if has_text else last.message,
                     "data": last.data if progress.data is None else progress.data,
                 }
             )

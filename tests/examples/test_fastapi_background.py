@@ -33,10 +33,10 @@ async def post(example: ModuleType, project: str) -> httpx.Response:
 async def test_success(example: ModuleType, audience: Audience) -> None:
     response = await post(example, audience.project)
     assert (response.status_code, response.json()) == (202, {"jobId": audience.events[-1]["jobId"]})
-    assert audience.story() == TRIES.success(None)
+    assert audience.story() == TRIES.success(0)
 
 
 async def test_failure(example: ModuleType, audience: Audience, work: Work) -> None:
     work.failures = 1
     await post(example, audience.project)
-    assert audience.story() == TRIES.failure(None)
+    assert audience.story() == TRIES.failure(0)

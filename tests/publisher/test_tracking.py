@@ -337,6 +337,156 @@ def test_what_a_late_attempt_says_is_heard_by_nobody(run: Run, listener: Listene
     assert (0, "job_failed") not in told
 
 
+def test_each_run_of_a_job_is_the_next_attempt_and_its_end_is_seen(run: Run, listener: Listener, project: str) -> None:
+    """What was redelivered, requeued or started again after its end: Redis numbers it, and nothing is refused."""
+
+    def fail(job: Any) -> Iterator[Condition]:
+        assert job.attempt is None
+        yield lambda: job.attempt is not None
+        job.sentence("s1").progress(70)
+        yield listener.has(70, "s1")
+        job.fail("no voice")
+
+    def succeed(job: Any) -> Iterator[Condition]:
+        job.progress(30)
+        yield listener.has(30)
+
+    run(fail, project)
+    run(succeed, project)
+    run(nothing, project, attempt=5)  # at least 5
+    run(nothing, project, attempt=1)  # a library's own count sends no job back
+    told = [(event["attempt"], event["type"]) for event in listener.of() if event["type"] != "progress"]
+    assert told == [(0, "job_failed"), (1, "job_complete"), (5, "job_complete"), (6, "job_complete")]
+    known = last_event(project, "j")
+    assert known is not None
+    assert (known.type, known.attempt) == ("job_complete", 6)
+    assert last_event(project, "j", "s1") is None, "the later attempts dropped it"
+
+
+def test_a_worker_whose_job_was_begun_again_elsewhere_is_warned_once(
+    run: Run, listener: Listener, project: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def zombie(job: Any) -> Iterator[Condition]:
+        part = job.sentence("s1")
+        part.progress(20)
+        yield listener.has(20, "s1")
+        publisher.broadcast_to_project(
+            project, {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 1, "attempt": "next"}
+        )
+        part.progress(30)
+        yield lambda: job.is_ended
+        assert part.is_ended
+        job.progress(40)
+        part.complete()
+        job.sentence("s2").progress(1)
+        job.complete()
+
+    with caplog.at_level("WARNING", "publisher"):
+        run(zombie, project, heartbeat=0.05)
+    said = f"job 'j' of project '{project}' was begun again elsewhere, as attempt 1; this attempt is no longer shown"
+    assert [record.getMessage() for record in caplog.records] == [said]
+    assert listener.of()[-1]["attempt"] == 1
+    assert (listener.bars("s1")[-1], listener.of("s2")) == (20, [])
+
+
+def test_an_end_that_is_refused_because_of_a_later_attempt_gives_no_seq(listener: Listener, project: str) -> None:
+    with track_job(project, "j", "audio", heartbeat=None) as job:
+        wait_for(lambda: job.attempt == 0, "the number")
+        with track_job(project, "j", "audio"):
+            assert job.complete() is None
+    assert listener.of()[-1]["attempt"] == 1
+
+
+def test_with_replay_off_there_are_no_numbers_but_those_that_were_given(
+    run: Run, listener: Listener, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROGRESS_REPLAY", "off")
+
+    def body(job: Any) -> Iterator[Condition]:
+        yield listener.has(0)
+        job.sentence("s1")
+
+    run(body, project)
+    assert all("attempt" not in event for event in [*listener.until("job_complete"), *listener.of("s1")])
+    run(body, project, attempt=3)
+    assert listener.until("job_complete")[-1]["attempt"] == 3
+
+
+def test_one_sentence_of_a_job_begins_no_attempt(run: Run, listener: Listener, project: str) -> None:
+    """Workers that share a job each track a sentence: none of them may replace the others."""
+    run(nothing, project, sentence_id="s1")
+    run(nothing, project, sentence_id="s2")
+    assert all("attempt" not in event for event in listener.of("s1") + listener.of("s2"))
+    assert last_event(project, "j", "s1") is not None
+    run(nothing, project, attempt=2)
+    run(nothing, project, sentence_id="s3", attempt=2)
+    assert last_event(project, "j", "s1") is None
+    assert {event["attempt"] for event in listener.of("s3")} == {2}
+
+
+def test_data_and_reasons(run: Run, listener: Listener, project: str) -> None:
+    def body(job: Any) -> Iterator[Condition]:
+        yield listener.has(0)
+        assert listener.of()[-1]["data"] == {"voices": 5}
+        job.progress(40, data={"voice": 2})
+        yield listener.has(40)
+        job.progress(50)
+        yield listener.has(50)
+        job.complete(file="a.mp3", data={"made": ["a"]})
+
+    run(body, project, data={"voices": 5})
+    *_, progress, end = listener.of()
+    assert (progress["data"], end["data"]) == ({"voice": 2}, {"made": ["a"]})
+
+    def stopped(job: Any) -> Iterator[Condition]:
+        job.sentence("s1")
+        job.fail("Stopped by Ann", reason="cancelled", data={"by": "Ann"})
+        yield from ()
+
+    run(stopped, project)
+    end, part = listener.of()[-1], listener.of("s1")[-1]
+    assert (end["error"], end["reason"], end["data"]) == ("Stopped by Ann", "cancelled", {"by": "Ann"})
+    assert (part["reason"], "data" in part) == ("cancelled", False)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (asyncio.CancelledError(), "cancelled"),
+        (TimeoutError(), "timed_out"),
+        (TimeoutError(110, "Connection timed out"), None),  # of a socket
+        (ValueError("x"), None),
+    ],
+)
+def test_an_exception_tells_its_reason_where_that_is_sure(
+    listener: Listener, project: str, error: BaseException, reason: str | None
+) -> None:
+    with pytest.raises(type(error)), track_job(project, "j", "audio"):
+        raise error
+    assert listener.until("job_failed")[-1].get("reason") == reason
+
+
+@pytest.mark.parametrize(
+    ("say", "field"),
+    [
+        (lambda job: job.progress(1, data={"x": object()}), "data"),
+        (lambda job: job.progress(1, data={"x": "x" * 8_200}), "data"),
+        (lambda job: job.complete(data=[1]), "data"),
+        (lambda job: job.fail("x", reason="sad"), "reason"),
+    ],
+)
+def test_bad_data_and_reasons_are_refused_and_the_job_goes_on(
+    run: Run, listener: Listener, project: str, say: Callable[[Any], object], field: str
+) -> None:
+    def body(job: Any) -> Iterator[Condition]:
+        with pytest.raises(ValueError, match=field):
+            say(job)
+        yield from ()
+
+    run(body, project)
+    assert listener.until("job_complete")[-1]["attempt"] == 0
+
+
 def test_an_exception_is_no_end_where_the_job_is_tried_again(run: Run, listener: Listener, project: str) -> None:
     def body(job: Any) -> Iterator[Condition]:
         job.progress(40)
@@ -568,3 +718,25 @@ def test_an_end_that_could_not_be_sent_is_sent_when_redis_is_back(
     own_redis.start()
     wait_for(lambda: isinstance(last_event(project, "j"), JobComplete), "the end")
     wait_for(lambda: isinstance(last_event(project, "j", "s1"), JobComplete), "the sentence's end")
+
+
+def test_a_job_that_began_while_redis_was_away_is_numbered_when_it_is_back(
+    run: Run, hurried: None, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
+) -> None:
+    """Nothing overtakes its begin, which would drop the sentence. The end arrives though nobody waits any more."""
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    own_redis.kill()
+
+    def body(job: Any) -> Iterator[Condition]:
+        job.progress(40)
+        job.sentence("s1").complete(file="s1.mp3")
+        yield for_seconds(0.3)
+        assert job.attempt is None
+
+    run(body, project)
+    own_redis.start()
+    wait_for(lambda: not outage.circuit_of(own_redis.url).is_open, "the circuit to close")
+    for sentence in (None, "s1"):
+        wait_for(lambda sentence=sentence: isinstance(last_event(project, "j", sentence), JobComplete), "the end")  # type: ignore[misc]
+    known = [last_event(project, "j"), last_event(project, "j", "s1")]
+    assert [event.attempt for event in known if event is not None] == [0, 0]
