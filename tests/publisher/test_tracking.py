@@ -355,6 +355,7 @@ def test_each_run_of_a_job_is_the_next_attempt_and_its_end_is_seen(run: Run, lis
     run(succeed, project)
     run(nothing, project, attempt=5)  # at least 5
     run(nothing, project, attempt=1)  # a library's own count sends no job back
+    wait_for(lambda: listener.bars().count("job_complete") == 3, "three ends")
     told = [(event["attempt"], event["type"]) for event in listener.of() if event["type"] != "progress"]
     assert told == [(0, "job_failed"), (1, "job_complete"), (5, "job_complete"), (6, "job_complete")]
     known = last_event(project, "j")
@@ -385,7 +386,7 @@ def test_a_worker_whose_job_was_begun_again_elsewhere_is_warned_once(
         run(zombie, project, heartbeat=0.05)
     said = f"job 'j' of project '{project}' was begun again elsewhere, as attempt 1; this attempt is no longer shown"
     assert [record.getMessage() for record in caplog.records] == [said]
-    assert listener.of()[-1]["attempt"] == 1
+    wait_for(lambda: listener.of()[-1]["attempt"] == 1, "the later attempt")
     assert (listener.bars("s1")[-1], listener.of("s2")) == (20, [])
 
 
@@ -394,7 +395,7 @@ def test_an_end_that_is_refused_because_of_a_later_attempt_gives_no_seq(listener
         wait_for(lambda: job.attempt == 0, "the number")
         with track_job(project, "j", "audio"):
             assert job.complete() is None
-    assert listener.of()[-1]["attempt"] == 1
+    assert {event["attempt"] for event in listener.until("job_complete") if event["type"] == "job_complete"} == {1}
 
 
 def test_with_replay_off_there_are_no_numbers_but_those_that_were_given(
@@ -416,12 +417,12 @@ def test_one_sentence_of_a_job_begins_no_attempt(run: Run, listener: Listener, p
     """Workers that share a job each track a sentence: none of them may replace the others."""
     run(nothing, project, sentence_id="s1")
     run(nothing, project, sentence_id="s2")
-    assert all("attempt" not in event for event in listener.of("s1") + listener.of("s2"))
+    assert all("attempt" not in event for event in listener.of("s1") + listener.until("job_complete", "s2"))
     assert last_event(project, "j", "s1") is not None
     run(nothing, project, attempt=2)
     run(nothing, project, sentence_id="s3", attempt=2)
     assert last_event(project, "j", "s1") is None
-    assert {event["attempt"] for event in listener.of("s3")} == {2}
+    assert {event["attempt"] for event in listener.until("job_complete", "s3")} == {2}
 
 
 def test_data_and_reasons(run: Run, listener: Listener, project: str) -> None:
@@ -435,7 +436,7 @@ def test_data_and_reasons(run: Run, listener: Listener, project: str) -> None:
         job.complete(file="a.mp3", data={"made": ["a"]})
 
     run(body, project, data={"voices": 5})
-    *_, progress, end = listener.of()
+    *_, progress, end = listener.until("job_complete")
     assert (progress["data"], end["data"]) == ({"voice": 2}, {"made": ["a"]})
 
     def stopped(job: Any) -> Iterator[Condition]:
@@ -444,7 +445,7 @@ def test_data_and_reasons(run: Run, listener: Listener, project: str) -> None:
         yield from ()
 
     run(stopped, project)
-    end, part = listener.of()[-1], listener.of("s1")[-1]
+    end, part = listener.until("job_failed")[-1], listener.of("s1")[-1]
     assert (end["error"], end["reason"], end["data"]) == ("Stopped by Ann", "cancelled", {"by": "Ann"})
     assert (part["reason"], "data" in part) == ("cancelled", False)
 
