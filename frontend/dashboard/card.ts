@@ -18,9 +18,9 @@ export function icon({ status, jobType }: Pick<Job, "status" | "jobType">): stri
 }
 
 /** The details behind the mark "silent for 12 s"; empty for a job that is not silent. */
-export function silenceDetails({ isSilent, updatedAt, nextWithin }: Job, now: number): string {
+export function silenceDetails({ isSilent, publishedAt, nextWithin }: Job, now: number): string {
   if (!isSilent) return "";
-  const last = `Last event at ${time(updatedAt, now)}`;
+  const last = publishedAt === null ? "Last event at an unknown time" : `Last event at ${time(publishedAt, now)}`;
   return nextWithin == null ? last : `${last}; the next one was promised within ${nextWithin} s`;
 }
 

@@ -1,6 +1,6 @@
 /** The sentences of a job: a smaller bar for each. They are folded when the job has ended. */
 
-import type { Job, JobState } from "../src/core.js";
+import { type Job, type JobState, valuesOf } from "../src/core.js";
 import { clone, find, place, setAttribute, setBar, setText } from "./dom.js";
 import { outcome, percent, plural, retry } from "./words.js";
 
@@ -13,7 +13,7 @@ export const inOrder = (ids: readonly string[]): string[] => [...ids].sort(compa
 
 /** "4 of 6 sentences, 1 failed" */
 export function tally(sentences: Job["sentences"]): string {
-  const all = Object.values(sentences);
+  const all = valuesOf(sentences);
   const count = (wanted: JobState["status"]): number => all.filter(({ status }) => status === wanted).length;
   const failed = count("failed");
   return `${count("complete")} of ${plural(all.length, "sentence")}${failed ? `, ${failed} failed` : ""}`;

@@ -1,6 +1,6 @@
 /** The order of a project's jobs on the page: running jobs keep their place, ended ones stand below. Pure. */
 
-import type { Job, Snapshot } from "../src/core.js";
+import { type Job, type Snapshot, valuesOf } from "../src/core.js";
 
 /** The ids of all jobs, in two lists. */
 export interface Shelves {
@@ -17,7 +17,7 @@ export const FOLD = 24;
 
 /** Order by arrival of the last event. Replayed events arrive in the same millisecond, so `seq` decides among them. */
 function byArrival(a: Job, b: Job): number {
-  return a.updatedAt - b.updatedAt || (a.seq ?? 0) - (b.seq ?? 0);
+  return (a.publishedAt ?? 0) - (b.publishedAt ?? 0) || (a.seq ?? 0) - (b.seq ?? 0);
 }
 
 /** Are both lists equal? */
@@ -35,7 +35,7 @@ export function arrange(before: Shelves, jobs: Snapshot["jobs"], held: ReadonlyS
   const isOnTop = (job: Job): boolean => !job.isTerminal || held.has(job.jobId);
   const stayed = before.running.filter((id) => Object.hasOwn(jobs, id) && isOnTop(jobs[id]!));
   const known = new Set(stayed);
-  const all = Object.values(jobs);
+  const all = valuesOf(jobs);
   const came = all.filter((job) => isOnTop(job) && !known.has(job.jobId)).sort(byArrival);
   const running = [...stayed, ...came.map((job) => job.jobId)];
   const ended = all
@@ -55,9 +55,9 @@ export function shown(ended: readonly string[], isUnfolded: boolean): readonly s
 
 /** The jobs that changed: the core keeps the object of an unchanged job. */
 export function changed(before: Snapshot["jobs"], jobs: Snapshot["jobs"]): readonly Job[] {
-  return before === jobs ? [] : Object.values(jobs).filter((job) => before[job.jobId] !== job);
+  return before === jobs ? [] : valuesOf(jobs).filter((job) => before[job.jobId] !== job);
 }
 
 export function countRunning(jobs: Snapshot["jobs"]): number {
-  return Object.values(jobs).filter(({ isTerminal }) => !isTerminal).length;
+  return valuesOf(jobs).filter(({ isTerminal }) => !isTerminal).length;
 }

@@ -1,6 +1,6 @@
 /** The texts of the page. Pure. */
 
-import type { GatewayError, Job, JobState, Snapshot } from "../src/core.js";
+import { type GatewayError, type Job, type JobState, type Snapshot, valuesOf } from "../src/core.js";
 
 /** The state of a project's connection on the page. `stale`: connected, but the data may be out of date. */
 export type ConnectionState = Snapshot["status"] | "stale";
@@ -66,7 +66,7 @@ export function outcome({ status, message, result, error }: JobState): string {
 
 /** The text of a whole job. It does not repeat what stands beside the bar of a sentence. */
 export function story(job: Job): string {
-  const sentences = Object.values(job.sentences);
+  const sentences = valuesOf(job.sentences);
   if (job.status === "running") {
     return sentences.some(({ message }) => message === job.message) ? "" : outcome(job);
   }
@@ -77,10 +77,10 @@ export function story(job: Job): string {
 
 /** Seconds since the next event of a silent job was due; null if it is not known when it was due. */
 export function overdue(job: Job, now: number): number | null {
-  const sentences = Object.values(job.sentences).filter(({ isSilent }) => isSilent);
+  const sentences = valuesOf(job.sentences).filter(({ isSilent }) => isSilent);
   const due = (sentences.length ? sentences : [job])
-    .filter(({ nextWithin }) => nextWithin != null)
-    .map(({ updatedAt, nextWithin }) => updatedAt + nextWithin! * 1000);
+    .filter(({ publishedAt, nextWithin }) => publishedAt !== null && nextWithin != null)
+    .map(({ publishedAt, nextWithin }) => publishedAt! + nextWithin! * 1000);
   return due.length ? Math.max(0, Math.floor((now - Math.min(...due)) / 1000)) : null;
 }
 

@@ -14,13 +14,13 @@ describe("shelves", () => {
   test("jobs that run stay where they are, also those with numbers for ids", () => {
     const one = arrange(EMPTY, jobs(job("b", { seq: 1 }), job("a", { seq: 2 }), job("7", { seq: 3 })));
     expect(one.running).toEqual(["b", "a", "7"]);
-    const two = arrange(one, jobs(job("a", { updatedAt: NOW + 9 }), job("7"), job("b"), job("1")));
+    const two = arrange(one, jobs(job("a", { publishedAt: NOW + 9 }), job("7"), job("b"), job("1")));
     expect(two.running).toEqual(["b", "a", "7", "1"]);
   });
 
   test("those that ended are below, the newest first", () => {
     const end = (jobId: string, ms: number, seq = 0): Job =>
-      job(jobId, { status: "complete", updatedAt: NOW + ms, seq });
+      job(jobId, { status: "complete", publishedAt: NOW + ms, seq });
     const { running, ended } = arrange(
       { running: ["x", "r"], ended: [] },
       jobs(end("1", 0, 5), end("x", 0, 7), end("late", 9), job("r"), end("3", 0, 6)),

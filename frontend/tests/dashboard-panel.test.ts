@@ -19,9 +19,9 @@ describe("a project", () => {
     $("#projects").append(panel.element);
     await advance();
   };
-  const progress = (jobId: string, percent = 40, more = {}): number =>
+  const progress = (jobId: string, percent = 40, more = {}): number | null =>
     gateway.publish("p", { type: "progress", jobId, jobType: "audio", progress: percent, ...more });
-  const complete = (jobId: string, more = {}): number =>
+  const complete = (jobId: string, more = {}): number | null =>
     gateway.publish("p", { type: "job_complete", jobId, jobType: "audio", result: {}, ...more });
 
   beforeEach(() => {

@@ -77,9 +77,9 @@ describe("words", () => {
     expect(silence(job("a", { isSilent: true }), NOW + 9_000)).toBe("silent");
     expect(overdue(job("a", { isSilent: true, nextWithin: 5 }), NOW + 1_000)).toBe(0); // a clock that was put back
     const sentences = {
-      s1: sentence({ isSilent: true, nextWithin: 2, updatedAt: NOW - 8_000 }),
-      s2: sentence({ isSilent: true, nextWithin: 2, updatedAt: NOW }),
-      s3: sentence({ nextWithin: 0, updatedAt: 0 }),
+      s1: sentence({ isSilent: true, nextWithin: 2, publishedAt: NOW - 8_000 }),
+      s2: sentence({ isSilent: true, nextWithin: 2, publishedAt: NOW }),
+      s3: sentence({ nextWithin: 0, publishedAt: 0 }),
     };
     expect(overdue(job("a", { isSilent: true, sentences }), NOW)).toBe(6);
   });
