@@ -66,12 +66,19 @@ async function measure(browser, parts, fieldsOf) {
   await cdp.send("Performance.enable");
   const metrics = async () =>
     Object.fromEntries((await cdp.send("Performance.getMetrics")).metrics.map(({ name, value }) => [name, value]));
-  const opened = now();
-  await page.goto(`http://127.0.0.1:${server.address().port}/?project=p`);
   const isOfSentences = "sentenceId" in fieldsOf(0);
   const bar = isOfSentences ? ".sentences li .fill" : ".running .card > .bar > .fill";
-  await page.waitForSelector(bar, { timeout: 120_000, state: "attached" });
-  const filled = now() - opened;
+  await page.addInitScript((bar) => {
+    const observer = new MutationObserver(() => {
+      if (!document.querySelector(bar)) return;
+      observer.disconnect();
+      requestAnimationFrame(() => setTimeout(() => (globalThis.firstBar = performance.now())));
+    });
+    observer.observe(document, { childList: true, subtree: true });
+  }, bar);
+  await page.goto(`http://127.0.0.1:${server.address().port}/?project=p`);
+  while (!(await page.evaluate(() => globalThis.firstBar))) await sleep(100);
+  const filled = await page.evaluate(() => globalThis.firstBar);
   await page.evaluate((bar) => {
     const probe = { frames: 0, worst: 0, seen: [] };
     globalThis.probe = probe;

@@ -134,7 +134,8 @@ export class Sentences {
       this.#list.addEventListener(type, () => (this.#isFollowing = false), { passive: true });
     }
     details.addEventListener("toggle", () => {
-      [this.#top, this.#followed] = [this.#list.scrollTop, -1];
+      // Each new card gets this event. To ask all of a thousand where they are scrolled takes 15 s: each lays out anew.
+      if (this.#size > MOST_WHOLE) [this.#top, this.#followed] = [this.#list.scrollTop, -1];
       this.#drawRows();
       onFold();
     });

@@ -298,9 +298,11 @@ describe("sentences", () => {
     card.draw(job("a", { status: "complete", sentences: { s1: sentence() } }), NOW);
     expect(card.element.querySelectorAll("li")).toHaveLength(0);
     const details = card.element.querySelector<HTMLDetailsElement>(".sentences")!;
+    const scrolled = vi.spyOn(details.querySelector("ul")!, "scrollTop", "get");
     details.open = true;
     details.dispatchEvent(new Event("toggle"));
     expect(card.element.querySelectorAll("li")).toHaveLength(1);
+    expect(scrolled).not.toHaveBeenCalled(); // it would lay out the page, once for each card
   });
 
   test("that scroll can be reached by keyboard", () => {
