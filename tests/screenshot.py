@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "dashboard.png"
 PUBLISH = [sys.executable, "-m", "gateway", "publish", PROJECT_ID]
 FAILED = ["--job", "export_3", "--type", "export", "--fail", "No space left on the disk"]
-FAIL_AFTER_SECONDS = 8.0  # the failed job is then among the first of those that ended
+CANCELLED = ["--job", "image_7", "--type", "image", "--fail", "cancelled by the editor", "--reason", "cancelled"]
+FAIL_AFTER_SECONDS = 8.0  # these two are then among the first of those that ended
 
 
 def main() -> None:
@@ -25,7 +26,8 @@ def main() -> None:
             words = ["node", "scripts/screenshot.mjs", f"{replica.http}/?project={PROJECT_ID}", str(PICTURE)]
             with subprocess.Popen(words, cwd=ROOT / "frontend") as browser:
                 time.sleep(FAIL_AFTER_SECONDS)
-                subprocess.run([*PUBLISH, *FAILED], env=environment(server.url), check=True, capture_output=True)
+                for end in (FAILED, CANCELLED):
+                    subprocess.run([*PUBLISH, *end], env=environment(server.url), check=True, capture_output=True)
             assert browser.returncode == 0
         finally:
             replica.end()

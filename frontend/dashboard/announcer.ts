@@ -2,7 +2,7 @@
 
 import type { Job } from "../src/core.js";
 import { setText } from "./dom.js";
-import { type ConnectionState, plural } from "./words.js";
+import { type ConnectionState, endWord, plural } from "./words.js";
 
 const SETTLE_MS = 2_000; // news within this time is said together, and a loss that ends within it is not said
 const PAUSE_MS = 10_000; // the shortest time between two announcements
@@ -16,15 +16,17 @@ const TEXTS: Record<Exclude<ConnectionState, "connecting">, string> = {
 };
 type AnnouncedState = keyof typeof TEXTS;
 
-/** "image image_1 complete"; for more than two jobs "3 jobs complete, 1 failed". */
-export function endsText(jobs: readonly Pick<Job, "jobId" | "jobType" | "status">[]): string {
-  if (jobs.length <= MOST_NAMED) {
-    return jobs.map(({ jobType, jobId, status }) => `${jobType} ${jobId} ${status}`).join(", ");
-  }
-  const failed = jobs.filter(({ status }) => status === "failed").length;
-  const complete = jobs.length - failed;
-  if (!complete) return `${plural(failed, "job")} failed`;
-  return `${plural(complete, "job")} complete${failed ? `, ${failed} failed` : ""}`;
+type End = Pick<Job, "jobId" | "jobType" | "status" | "reason">;
+
+/** "image image_1 complete"; for more than two jobs "3 jobs complete, 1 failed, 1 cancelled". */
+export function endsText(jobs: readonly End[]): string {
+  if (jobs.length <= MOST_NAMED) return jobs.map((job) => `${job.jobType} ${job.jobId} ${endWord(job)}`).join(", ");
+  const words = jobs.map((job) => (job.reason === "cancelled" ? "cancelled" : job.status));
+  const texts = ["complete", "failed", "cancelled"].flatMap((word) => {
+    const count = words.filter((other) => other === word).length;
+    return count ? [{ word, count }] : [];
+  });
+  return texts.map(({ word, count }, index) => `${index ? count : plural(count, "job")} ${word}`).join(", ");
 }
 
 /** Speaks through one polite live region. Lives as long as the page. */

@@ -4,8 +4,8 @@ import type { Job, JobEvent, ProgressClient, ProjectStore, Snapshot } from "../s
 import type { Announcer } from "./announcer.js";
 import { Card } from "./card.js";
 import { clone, find, keepFocus, place, setAttribute, setHidden, setText } from "./dom.js";
-import { arrange, changed, countRunning, EMPTY, FOLD, type Shelves, shown } from "./shelves.js";
-import { connectionState, notice, statusText } from "./words.js";
+import { arrange, changed, EMPTY, FOLD, type Shelves, shown } from "./shelves.js";
+import { connectionState, count, notice, statusText } from "./words.js";
 
 const CELEBRATION_MS = 1_600; // how long a job that just ended stays among the running ones
 const CROWD = 100; // from this many cards on, the stylesheet does not draw those out of sight
@@ -44,6 +44,8 @@ export class Panel {
   #shelves: Shelves = EMPTY;
   /** The cards on the page, by job id. */
   #cards = new Map<string, Card>();
+  /** The last events of the sentences that changed since then, by job id; "all" where it is not known which did. */
+  #changes = new Map<string, Map<string, JobEvent> | "all">();
   /** The jobs that are celebrated, and until when, in ms since the epoch. */
   #held = new Map<string, number>();
   /** The timer that ends the celebrations. */
@@ -66,6 +68,8 @@ export class Panel {
   #empty = find(this.element, ".empty");
   #running = find(this.element, ".running");
   #ended = find(this.element, ".ended");
+  #runningCount = find(this.#running, ".count");
+  #endedCount = find(this.#ended, ".count");
   #all = find(this.element, ".all");
 
   constructor(project: string, owner: PanelOwner) {
@@ -82,7 +86,8 @@ export class Panel {
     this.#dismiss.addEventListener("click", () => this.#dismissGap());
     this.#all.addEventListener("click", () => this.#unfold());
     this.#unsubscribe = this.#store.subscribe(() => this.#draw(), {
-      onTerminal: (job, event) => this.#onTerminal(job, event),
+      onEvent: (event) => this.#onEvent(event),
+      onTerminal: (job, event, what) => what === "job" && this.#onTerminal(job, event),
     });
     this.#draw();
   }
@@ -119,13 +124,31 @@ export class Panel {
     const snapshot = this.#store.getSnapshot();
     const moved = changed(this.#jobs, snapshot.jobs);
     if (this.#jobs !== snapshot.jobs) {
+      const isAsMany = Object.keys(this.#jobs).length === Object.keys(snapshot.jobs).length;
       this.#jobs = snapshot.jobs;
-      for (const job of moved) this.#cards.get(job.jobId)?.draw(job, now);
-      this.#shelve(now);
-      this.running = countRunning(snapshot.jobs);
-      this.#owner.onCount();
+      for (const job of moved) this.#drawCard(job, now);
+      const isInPlace = (job: Job): boolean => !job.isTerminal && !!this.#cards.get(job.jobId)?.isOn("running");
+      if (!isAsMany || !moved.every(isInPlace)) {
+        this.#shelve(now);
+      }
     }
+    this.#changes.clear();
+    this.#drawCounts(snapshot.jobCounts);
     this.#drawHead(snapshot, now);
+  }
+
+  #drawCard(job: Job, now: number): void {
+    this.#cards.get(job.jobId)?.draw(job, now, this.#changes.get(job.jobId));
+  }
+
+  /** Note what the next frame has to draw. An event without a sentence may begin the job anew. */
+  #onEvent(event: JobEvent): void {
+    const { jobId, sentenceId, isReplay } = event;
+    const changes = this.#changes.get(jobId) ?? new Map<string, JobEvent>();
+    const isBegin = sentenceId === undefined && event.type === "progress" && event.progress === 0;
+    if (isReplay || isBegin || changes === "all") this.#changes.set(jobId, "all");
+    else if (sentenceId !== undefined) this.#changes.set(jobId, changes.set(sentenceId, event));
+    else this.#changes.set(jobId, changes);
   }
 
   // The head
@@ -175,20 +198,30 @@ export class Panel {
         this.#cards.set(id, card);
         return card.element;
       });
-    this.#fill(this.#running, cards(running, "running"), running.length);
-    this.#fill(this.#ended, cards(shown(ended, this.#isUnfolded), "ended"), ended.length);
+    this.#fill(this.#running, cards(running, "running"));
+    this.#fill(this.#ended, cards(shown(ended, this.#isUnfolded), "ended"));
+    this.#drawCounts(this.#store.getSnapshot().jobCounts);
     setHidden(this.#all, ended.length <= FOLD, this.#name);
-    setText(this.#all, this.#isUnfolded ? "Show fewer" : `Show all ${ended.length}`);
+    setText(this.#all, this.#isUnfolded ? "Show fewer" : `Show all ${count(ended.length)}`);
     this.#all.setAttribute("aria-expanded", String(this.#isUnfolded));
     keepFocus(focused);
   }
 
-  #fill(shelf: HTMLElement, cards: readonly Element[], count: number): void {
+  #fill(shelf: HTMLElement, cards: readonly Element[]): void {
     const list = find(shelf, "ul");
     place(list, cards);
     list.classList.toggle("crowd", cards.length >= CROWD);
-    setHidden(shelf, !count);
-    setText(find(shelf, ".count"), String(count));
+    setHidden(shelf, !cards.length);
+  }
+
+  /** "1,000 of 1,500" where not all are known. Those that are celebrated still stand among the running ones. */
+  #drawCounts({ running, leftOut }: Snapshot["jobCounts"]): void {
+    const { length } = this.#shelves.running;
+    setText(this.#runningCount, leftOut ? `${count(length)} of ${count(length + leftOut)}` : count(length));
+    setText(this.#endedCount, count(this.#shelves.ended.length));
+    if (running + leftOut === this.running) return;
+    this.running = running + leftOut;
+    this.#owner.onCount();
   }
 
   #unfold(): void {
@@ -199,7 +232,7 @@ export class Panel {
   // News
 
   #onTerminal(job: Job, event: JobEvent): void {
-    if (event.isReplay || !job.isTerminal) return; // an old end, or that of one sentence
+    if (event.isReplay) return; // an old end
     this.#owner.announcer.onEnd(job);
     const isShown = this.#shelves.running.includes(job.jobId);
     if (!isShown || this.#held.size >= MOST_CELEBRATED) return;

@@ -1,6 +1,6 @@
 /** The order of a project's jobs on the page: running jobs keep their place, ended ones stand below. Pure. */
 
-import type { Job, Snapshot } from "../src/core.js";
+import { type Job, type Snapshot, valuesOf } from "../src/core.js";
 
 /** The ids of all jobs, in two lists. */
 export interface Shelves {
@@ -15,9 +15,9 @@ export const EMPTY: Shelves = { running: [], ended: [] };
 /** The number of ended jobs that are shown before "Show all". */
 export const FOLD = 24;
 
-/** Order by arrival of the last event. Replayed events arrive in the same millisecond, so `seq` decides among them. */
-function byArrival(a: Job, b: Job): number {
-  return a.updatedAt - b.updatedAt || (a.seq ?? 0) - (b.seq ?? 0);
+/** Order by the last event. One without a seq came live, so it is newer than what was replayed. */
+function bySeq(a: Job, b: Job): number {
+  return a.seq === b.seq ? 0 : (a.seq ?? Infinity) - (b.seq ?? Infinity);
 }
 
 /** Are both lists equal? */
@@ -32,15 +32,15 @@ function isSame(a: readonly string[], b: readonly string[]): boolean {
  * The order of `jobs` itself cannot be used: JavaScript puts keys like "7" first.
  */
 export function arrange(before: Shelves, jobs: Snapshot["jobs"], held: ReadonlySet<string> = new Set()): Shelves {
-  const isOnTop = (job: Job): boolean => !job.isTerminal || held.has(job.jobId);
-  const stayed = before.running.filter((id) => Object.hasOwn(jobs, id) && isOnTop(jobs[id]!));
+  const isOnTop = (job: Job | undefined): boolean => !!job && (!job.isTerminal || held.has(job.jobId));
+  const stayed = before.running.filter((id) => Object.hasOwn(jobs, id) && isOnTop(jobs[id]));
   const known = new Set(stayed);
-  const all = Object.values(jobs);
-  const came = all.filter((job) => isOnTop(job) && !known.has(job.jobId)).sort(byArrival);
+  const all = valuesOf(jobs);
+  const came = all.filter((job) => isOnTop(job) && !known.has(job.jobId)).sort(bySeq);
   const running = [...stayed, ...came.map((job) => job.jobId)];
   const ended = all
     .filter((job) => !isOnTop(job))
-    .sort((a, b) => byArrival(b, a))
+    .sort((a, b) => bySeq(b, a))
     .map((job) => job.jobId);
   const isRunningSame = isSame(before.running, running);
   const isEndedSame = isSame(before.ended, ended);
@@ -55,9 +55,5 @@ export function shown(ended: readonly string[], isUnfolded: boolean): readonly s
 
 /** The jobs that changed: the core keeps the object of an unchanged job. */
 export function changed(before: Snapshot["jobs"], jobs: Snapshot["jobs"]): readonly Job[] {
-  return before === jobs ? [] : Object.values(jobs).filter((job) => before[job.jobId] !== job);
-}
-
-export function countRunning(jobs: Snapshot["jobs"]): number {
-  return Object.values(jobs).filter(({ isTerminal }) => !isTerminal).length;
+  return before === jobs ? [] : valuesOf(jobs).filter((job) => before[job.jobId] !== job);
 }

@@ -47,49 +47,56 @@ export function duration(seconds: number): string {
   return parts.map((part, index) => (index ? String(part).padStart(2, "0") : part)).join(":");
 }
 
-/** Rounded down: only a complete job shows 100 %. */
-export const percent = ({ percent, status }: JobState): string =>
-  status === "failed" ? "failed" : `${Math.floor(percent)}\u00a0%`;
+/** How a job failed, in words, by its reason. A cancelled job is no failure: somebody wanted it so. */
+const ENDS = { error: "failed", cancelled: "cancelled", timed_out: "timed out", lost: "worker lost" } as const;
 
-export const plural = (count: number, one: string): string => `${count} ${one}${count === 1 ? "" : "s"}`;
+/** "complete", "cancelled", "timed out" and so on: how a job or a sentence ended. */
+export const endWord = ({ status, reason }: Pick<JobState, "status" | "reason">): string =>
+  status === "failed" ? ENDS[reason ?? "error"] : status;
+
+/** What a job or a sentence looks like: its status, but a cancelled one does not look failed. */
+export const look = ({ status, reason }: Pick<JobState, "status" | "reason">): string =>
+  status === "failed" && reason === "cancelled" ? "cancelled" : status;
+
+/** Rounded down: only a complete job shows 100 %. */
+export const percent = (state: JobState): string =>
+  state.status === "failed" ? endWord(state) : `${Math.floor(state.percent)}\u00a0%`;
+
+const number = new Intl.NumberFormat("en");
+
+/** "5,000" */
+export const count = (value: number): string => number.format(value);
+
+export const plural = (value: number, one: string): string => `${count(value)} ${one}${value === 1 ? "" : "s"}`;
 
 /** "retry 2"; empty for the first attempt, which has the number 0. */
 export const retry = ({ attempt }: JobState): string => (attempt && attempt > 0 ? `retry ${attempt}` : "");
 
 /** What a job or a sentence does now, or how it ended. */
-export function outcome({ status, message, result, error }: JobState): string {
+export function outcome({ status, message, result, error, reason }: JobState): string {
   if (status === "running") return message ?? "";
-  if (status === "failed") return error || "No reason was given";
+  if (status === "failed") return error || (reason && reason !== "error" ? "" : "No reason was given");
   const seconds = result?.duration;
   return [result?.file, seconds == null ? undefined : duration(seconds)].filter((word) => word != null).join(" · ");
 }
 
 /** The text of a whole job. It does not repeat what stands beside the bar of a sentence. */
-export function story(job: Job): string {
-  const sentences = Object.values(job.sentences);
-  if (job.status === "running") {
-    return sentences.some(({ message }) => message === job.message) ? "" : outcome(job);
+export function story(job: Job, sentences: Iterable<JobState>): string {
+  let all = 0;
+  let failed = 0;
+  let isTheirs = false;
+  for (const { status, message, error } of sentences) {
+    all++;
+    if (status === "failed") failed++;
+    isTheirs ||= job.status === "running" ? message === job.message : status === "failed" && error === job.error;
   }
-  const failed = sentences.filter(({ status }) => status === "failed");
-  const isTheirs = job.status === "failed" && failed.some(({ error }) => error === job.error);
-  return isTheirs ? `${failed.length} of ${sentences.length} failed: ${outcome(job)}` : outcome(job);
+  if (job.status === "running") return isTheirs ? "" : outcome(job);
+  return job.status === "failed" && isTheirs ? `${failed} of ${all} failed: ${outcome(job)}` : outcome(job);
 }
 
-/** Seconds since the next event of a silent job was due; null if it is not known when it was due. */
-export function overdue(job: Job, now: number): number | null {
-  const sentences = Object.values(job.sentences).filter(({ isSilent }) => isSilent);
-  const due = (sentences.length ? sentences : [job])
-    .filter(({ nextWithin }) => nextWithin != null)
-    .map(({ updatedAt, nextWithin }) => updatedAt + nextWithin! * 1000);
-  return due.length ? Math.max(0, Math.floor((now - Math.min(...due)) / 1000)) : null;
-}
-
-/** "silent for 12 s"; empty for a job that is not silent. */
-export function silence(job: Job, now: number): string {
-  if (!job.isSilent) return "";
-  const seconds = overdue(job, now);
-  return seconds === null ? "silent" : `silent for ${duration(seconds)}`;
-}
+/** "silent for 12 s"; empty for a job that is not silent. `since` is when its next event was due. */
+export const silence = (job: Job, since: number, now: number): string =>
+  job.isSilent ? `silent for ${duration(Math.max(0, Math.floor((now - since) / 1000)))}` : "";
 
 export function connectionState({ status, isStale }: Snapshot): ConnectionState {
   return status === "connected" && isStale ? "stale" : status;

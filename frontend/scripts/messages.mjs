@@ -13,6 +13,15 @@ const banner = `/**
  */
 `;
 
+/** A type of its own, so that editors complete the well-known types although any text passes. */
+const jobType = `/** The kind of a job. Any text of 1 to 64 characters passes; pages know icons for the well-known ones. */
+export type JobType = "script" | "audio" | "image" | "video" | "export" | (string & {});
+
+/** An event of a job. */
+export type EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage;
+
+`;
+
 /** The schema in the words of json-schema-to-typescript, which knows an earlier draft. */
 function asEarlierDraft(_key, value) {
   if (typeof value !== "object" || value === null) return value;
@@ -36,6 +45,9 @@ export async function messageTypes() {
     .replace(/( *\*\n)? *\* @(min|max)Items \d+\n/g, "")
     .replace(/\/\*\*\n *\* ([^\n]*)\n *\*\//g, "/** $1 */")
     .replace(/export interface Root {[^}]*}\n/, "")
+    .replace(/ jobType: string;/g, " jobType: JobType;")
+    .replace(/ data\?: {\n *\[k: string\]: unknown;\n *};/g, " data?: Record<string, unknown>;")
+    .replace("export type ClientMessage", `${jobType}export type ClientMessage`)
     .replace(/([;}])\n(\/\*\*|export)/g, "$1\n\n$2");
 }
 

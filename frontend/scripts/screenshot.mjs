@@ -15,7 +15,13 @@ try {
       const count = (selector) => document.querySelectorAll(selector).length;
       const percents = [...document.querySelectorAll(".running .card > .bar")].map((bar) => Number(bar.ariaValueNow));
       const isMoving = percents.filter((percent) => percent > 15 && percent < 95).length >= 4;
-      return isMoving && count('.ended [data-state="complete"]') >= 4 && count('.ended [data-state="failed"]') >= 1;
+      const hasOwnType = count('.running [data-type="subtitles"][data-state="running"]') >= 1;
+      return (
+        isMoving &&
+        hasOwnType &&
+        count('.ended [data-state="complete"]') >= 4 &&
+        count('.ended [data-state="failed"]') >= 1
+      );
     },
     undefined,
     { timeout: 120_000 },

@@ -1,15 +1,16 @@
 /** The client of a page: one connection to the gateway, shared by all projects that the page watches. */
 
 import { backoff, between } from "./backoff.js";
-import { own, STATUS } from "./jobs.js";
 import { Link, type LinkOwner } from "./link.js";
 import type { ErrorMessage, GoingAway, ServerMessage, Subscribed } from "./messages.js";
-import { type ClientOptions, openSocket } from "./options.js";
+import { type ClientOptions, isMistake, openSocket } from "./options.js";
 import { type PageOwner, watchPage } from "./page.js";
 import {
   CONNECTING,
   type ConnectionStatus,
   type GatewayError,
+  guard,
+  type Handlers,
   type Listener,
   notify,
   Project,
@@ -17,39 +18,48 @@ import {
   type Snapshot,
 } from "./project.js";
 import { readMessage } from "./read.js";
+import { STATUS } from "./rules.js";
+import { type JobData, own } from "./state.js";
 
 const STABLE_MS = 5_000; // a link that worked this long resets the back-off; one that flaps does not
 const LINGER_MS = 1_000; // a StrictMode remount, or the next page of an app, finds its project still subscribed
-const RESUBSCRIBE_ODDS = 0.3; // the chance, each second, that a refused project is subscribed again
+const QUICK_MOVES = 2; // in a row, without back-off: the next replica may drain as well
+const ANSWER_MS = 30_000; // after this long without an answer, a refused project is subscribed again
 const WAKE_ANSWER_MS = 3_000; // how long a link may take to answer the `ping` of a wake
 /** The rule for project ids, as in the gateway. */
 export const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
 
 /** One project. All stores of a project share its subscription. */
-export interface ProjectStore {
+export interface ProjectStore<Data = JobData> {
   /**
-   * Call `onChange` when the snapshot changes, at most once a frame; `Listener` has the other callbacks. The project
-   * stays subscribed until the returned function is called, unless `isPassive` is set.
+   * Call `onChange` when the snapshot changes, at most once a frame; `others` has more callbacks, which are looked up
+   * at each call. The project stays subscribed until the returned function is called, unless `isPassive` is set.
    */
-  subscribe(onChange: () => void, others?: Omit<Listener, "onChange">): () => void;
+  subscribe(onChange: () => void, others?: Handlers<Data> & { isPassive?: boolean | undefined }): () => void;
   /** The same object until something changes. */
-  getSnapshot(): Snapshot;
+  getSnapshot(): Snapshot<Data>;
 }
 
-/** One connection. Its functions need no `this`. */
-export interface ProgressClient {
-  project(projectId: string): ProjectStore;
+/** One connection. Its functions need no `this`. `Data` is the type of the `data` of all events. */
+export interface ProgressClient<Data = JobData> {
+  project<ProjectData = Data>(projectId: string): ProjectStore<ProjectData>;
   /** Call `onChange` when the status of the connection changes. Returns the function that ends this. */
   readonly subscribe: (onChange: () => void) => () => void;
   /** The status of the connection itself, whether or not a project is subscribed on it yet. */
   readonly getStatus: () => ConnectionStatus;
-  /** Open a new connection now, also after the client gave up. A connection that works stays until the new one has
-   * taken over. */
+  /** Open a new connection now, also after `close`, or after the client gave up. A connection that works stays until
+   * the new one has taken over. */
   readonly reconnect: () => void;
+  /** Check the connection now, and retry now. Browsers tell the client when a page is shown again; call it where
+   * nothing does, as when an app of React Native becomes active. */
+  readonly probe: () => void;
+  /** Disconnect, until `reconnect` is called or all projects have been left. What is shown stays, as stale. */
+  readonly close: () => void;
 }
 
 /** Make a client. It connects when the first project is watched, and disconnects when none is watched any more. */
-export const createProgressClient = (options: ClientOptions = {}): ProgressClient => new Client(options);
+export const createProgressClient = <Data = JobData>(options: ClientOptions = {}): ProgressClient<Data> =>
+  new Client(options) as ProgressClient<Data>;
 
 const isOnline = (): boolean => globalThis.navigator?.onLine !== false;
 
@@ -57,6 +67,8 @@ const isOnline = (): boolean => globalThis.navigator?.onLine !== false;
 class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   /** How many of the last events a snapshot holds. */
   readonly historyLimit: number;
+  /** How many jobs of a project are kept. */
+  readonly jobLimit: number;
   /** Where to connect, and how. */
   #options: ClientOptions;
   /** The status that `#listeners` were last told. */
@@ -88,20 +100,26 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   #retryAt: number | null = null;
   /** The number of losses since a link was last stable. */
   #failures = 0;
+  /** The number of `going_away` in a row on links that were not stable yet. */
+  #moves = 0;
+  /** No attempt is made until `reconnect`: the gateway said so, the next one would fail like the last one, or the page
+   * called `close`. */
+  #hasGivenUp = false;
 
   constructor(options: ClientOptions) {
     this.#options = options;
     this.historyLimit = options.historyLimit || 100;
+    this.jobLimit = options.jobLimit || 1_000;
   }
 
   // What pages call
 
-  project(projectId: string): ProjectStore {
-    return {
-      subscribe: (onChange, others) => {
+  project<Data>(projectId: string): ProjectStore<Data> {
+    const store: ProjectStore = {
+      subscribe: (onChange, others = {}) => {
         const project = this.#projects.get(projectId) ?? new Project(projectId, this);
         this.#projects.set(projectId, project);
-        const listener = { ...others, onChange };
+        const listener: Listener = Object.create(others, { onChange: { value: onChange } });
         project.listeners.add(listener);
         if (listener.isPassive) project.changed();
         else this.#watch(project);
@@ -111,6 +129,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
       },
       getSnapshot: () => this.#projects.get(projectId)?.snapshot ?? CONNECTING,
     };
+    return store as unknown as ProjectStore<Data>;
   }
 
   subscribe = (onChange: () => void): (() => void) => {
@@ -123,7 +142,18 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
 
   reconnect = (): void => {
     this.#error = null;
+    this.#hasGivenUp = false;
     if (this.#watched.size && !this.#next) this.#connect();
+  };
+
+  probe = (): void => this.onWake();
+
+  close = (): void => {
+    this.#hasGivenUp = true;
+    this.#error = null;
+    this.#closeAll();
+    for (const project of this.#watched) project.leave();
+    this.#changed();
   };
 
   #watch(project: Project): void {
@@ -156,6 +186,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   #rest(): void {
     this.#closeAll();
     this.#error = null;
+    this.#hasGivenUp = false;
     this.#unwatchPage!();
     this.#changed();
   }
@@ -182,8 +213,9 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   #connect(): void {
     this.#cancelTimer();
     const link = (this.#next = new Link(this));
-    const open = (token?: string): void => link.open(() => openSocket(this.#options, token));
-    const { getToken } = this.#options;
+    const options = this.#options;
+    const { getToken } = options;
+    const open = (token?: string): void => link.open(() => openSocket(options, token), isMistake(options));
     if (!getToken) open();
     else
       Promise.resolve()
@@ -228,9 +260,10 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     this.#changed();
   }
 
-  onEnd(link: Link, code: number | string, reason: string): void {
-    if (Date.now() - link.workingSince! >= STABLE_MS) this.#failures = 0;
-    this.#error = { code, message: reason };
+  onEnd(link: Link, code: number | string, reason: string, isFinal: boolean): void {
+    if (this.#isStable(link)) this.#failures = 0;
+    this.#hasGivenUp = isFinal || (Number(code) >= 4000 && Number(code) < 4500);
+    this.#setError({ code, message: reason });
     const wasNext = link === this.#next;
     if (wasNext) this.#next = undefined;
     else this.#link = undefined;
@@ -253,10 +286,15 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     }
   }
 
-  /** The last close code told the client not to reconnect. */
-  get #hasGivenUp(): boolean {
-    const code = Number(this.#error?.code);
-    return code >= 4000 && code < 4500;
+  #isStable(link: Link): boolean {
+    return Date.now() - link.workingSince! >= STABLE_MS;
+  }
+
+  #setError(error: GatewayError, project?: Project): void {
+    if (project) project.error = error;
+    else this.#error = error;
+    const { onError } = this.#options;
+    if (onError) guard(() => onError(error, project?.id));
   }
 
   /** Move to `#next` once every watched project is subscribed on it, or on neither link because it was refused. */
@@ -285,12 +323,13 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
         return this.#onGoingAway(link, message);
       case "error":
         return this.#onError(message);
+      case "pong":
+        return link.onPong();
       case "connected":
       case "unsubscribed":
-      case "pong":
         return;
       default: // from a newer gateway
-        this.#error = { code: "unknown_type", message: "" };
+        this.#setError({ code: "unknown_type", message: "" });
         this.#changed();
     }
   }
@@ -307,16 +346,19 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   }
 
   #onGoingAway(link: Link, { reconnectIn: [from, to] }: GoingAway): void {
-    if (link === this.#next)
-      link.end("going_away"); // the new replica drains too: try another one
-    else if (!this.#next) this.#connectIn(between(from, to));
+    if (link === this.#next) return link.end("going_away"); // the new replica drains too: try another one
+    if (this.#next) return;
+    if (this.#isStable(link)) this.#moves = 0;
+    // Each new connection may say it too: then this must not become a loop.
+    const least = this.#moves < QUICK_MOVES ? 0 : backoff(this.#moves);
+    this.#moves++;
+    this.#connectIn(Math.max(between(from, to), least));
   }
 
   #onError({ code, message, projectId = "" }: ErrorMessage): void {
     const project = this.#projects.get(projectId);
-    const error = { code, message };
-    if (project) project.error = error;
-    else this.#error = error;
+    this.#setError({ code, message }, project);
+    if (project) project.retryAt = Date.now() + backoff(2 + project.refusals++);
     this.#finishMove();
     this.#changed();
   }
@@ -337,12 +379,20 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   }
 
   onTick(hasSlept: boolean): void {
-    const link = this.#links.find(({ isOpen }) => isOpen);
     for (const project of this.#watched) {
       if (hasSlept) project.resetSilence();
       else project.onTick();
-      if (project.error && Math.random() < RESUBSCRIBE_ODDS) project.subscribe(link);
     }
+    this.#askAgain();
+  }
+
+  /** Subscribe the refused project again that is due longest: one a second, if a connection has no place for fifty. */
+  #askAgain(): void {
+    const now = Date.now();
+    const [due] = [...this.#watched].filter(({ error }) => error).sort((a, b) => a.retryAt - b.retryAt);
+    if (!due || due.retryAt > now) return;
+    due.retryAt = now + ANSWER_MS;
+    due.subscribe(this.#links.find(({ isOpen }) => isOpen));
   }
 
   /** The connection or an error changed: projects and listeners show it. */

@@ -2,16 +2,28 @@
 
 export { createProgressClient, type ProgressClient, type ProjectStore } from "./client.js";
 export { CloseCode } from "./codes.js";
-export type { Job, JobEvent, JobState, JobStatus } from "./jobs.js";
+export type { JobCounts } from "./jobs.js";
 export type { Socket, SocketType } from "./link.js";
 export type {
   ClientMessage,
   ErrorCode,
   JobCompleteMessage,
   JobFailedMessage,
+  JobType,
   ProgressMessage,
   Result,
   ServerMessage,
 } from "./messages.js";
 export type { ClientOptions } from "./options.js";
 export type { ConnectionStatus, GatewayError, Handlers, Listener, Snapshot } from "./project.js";
+export type { JobStatus } from "./rules.js";
+export {
+  type ById,
+  type Ended,
+  type Job,
+  type JobData,
+  type JobEvent,
+  type JobState,
+  type Reason,
+  valuesOf,
+} from "./state.js";

@@ -1,150 +1,172 @@
-/** The state of a project's jobs, computed from their events. Pure: no connection, page or clock. */
+/** The jobs of a project, within bounds, by the rules of rules.ts. Pure: no connection, page or clock. */
 
-import type { JobCompleteMessage, JobFailedMessage, ProgressMessage, Result } from "./messages.js";
+import { type Change, Entry } from "./job.js";
+import { type ById, type Ended, endOf, type Job, type JobEvent, type Part } from "./state.js";
 
-/** An event of a job, as it arrived. */
-export type JobEvent = (ProgressMessage | JobCompleteMessage | JobFailedMessage) & {
-  /** True: the event was published before this client subscribed, and was sent again. False: it is news. */
-  readonly isReplay: boolean;
-};
+const MOST_PARTS = 10_000; // the gateway remembers as many of a project
+const MOST_LEFT_OUT = 10_000; // of which only the ids are kept
 
-export type JobStatus = "running" | "complete" | "failed";
-
-/** The state of a job or of one of its sentences. */
-export interface JobState {
-  readonly jobId: string;
-  readonly jobType: JobEvent["jobType"];
-  readonly status: JobStatus;
-  /** 0 to 100; never goes down within an attempt. */
-  readonly percent: number;
-  /** What the job does now, for people. */
-  readonly message?: string | undefined;
-  /** The output of a complete job. */
-  readonly result?: Result | undefined;
-  /** Why a job failed, for people. */
-  readonly error?: string | undefined;
-  readonly attempt?: number | undefined;
-  readonly seq?: number | undefined;
-  /** Seconds within which the job promised its next event. */
-  readonly nextWithin?: number | undefined;
-  /** When its last event arrived, in milliseconds since the epoch. */
-  readonly updatedAt: number;
-  /** True once it is complete or failed. */
-  readonly isTerminal: boolean;
-  /** It runs, but its next event is overdue (`nextWithin`): its worker may be dead. */
-  readonly isSilent: boolean;
+/** How many jobs there are. `running` and `ended` are those of `jobs`. */
+export interface JobCounts {
+  readonly running: number;
+  readonly ended: number;
+  /** Running jobs that are not in `jobs`, because there are more than are kept. */
+  readonly leftOut: number;
 }
 
-/** A job: the state that its own events give it or, if it has none, the sum of its sentences. */
-export interface Job extends JobState {
-  /** The sentences by their ids. */
-  readonly sentences: Readonly<Record<string, JobState>>;
+/** Something to report: an event or, with `ended`, the end that it was. */
+export interface News {
+  readonly event: JobEvent;
+  readonly ended?: Ended;
+  /** The job that it belongs to, as it is at this moment. */
+  readonly entry: Entry;
 }
 
-/** What is kept of one job. Immutable: an event makes a new one. */
-export interface Entry {
-  /** The job as pages see it. */
-  readonly job: Job;
-  /** The state of each sentence by its id; under "" that of the job's own events. */
-  readonly parts: Readonly<Record<string, JobState>>;
+/** Lives as long as its project. A live event costs the same, however many jobs and sentences there are. */
+export class Jobs {
+  /** The most jobs that are kept. */
+  readonly #limit: number;
+  /** The jobs, by their ids. */
+  #entries = new Map<string, Entry>();
+  /** The jobs of `#entries` that have ended; the one that ended longest ago comes first. */
+  #ended = new Set<Entry>();
+  /** The running jobs that were left out. They stay out until a whole replay: what is known of them is not all. */
+  #leftOut = new Set<string>();
+  /** The number of parts of all entries. */
+  #size = 0;
+  /** The parts that may have ended in a gap. */
+  readonly doubtful = new Set<Part>();
+  /** The value of `byId`; undefined after a change, until it is asked for. */
+  #byId: ById<Job> | undefined;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** What pages see; the same object until something changes. */
+  get byId(): ById<Job> {
+    this.#byId ??= Object.fromEntries([...this.#entries].map(([id, { job }]) => [id, job]));
+    return this.#byId;
+  }
+
+  get counts(): JobCounts {
+    const ended = this.#ended.size;
+    return { running: this.#entries.size - ended, ended, leftOut: this.#leftOut.size };
+  }
+
+  /** Whether a replay of the whole project could bring jobs that were left out. */
+  get hasRoom(): boolean {
+    if (!this.#leftOut.size) return false;
+    return this.counts.running < this.#limit && (this.#size < MOST_PARTS || this.#ended.size > 0);
+  }
+
+  // Events
+
+  /** Take an event as it happens. Returns what to report: nothing if the event is refused. */
+  apply(event: JobEvent, now: number): News[] {
+    const { jobId } = event;
+    const isKnown = this.#entries.has(jobId);
+    const news = this.#update(jobId, (entry) => entry.apply(event, now));
+    this.#forget(isKnown ? [] : [jobId]);
+    return news;
+  }
+
+  /**
+   * Take a replay: last events that the gateway remembers, all together. Redis has judged them, and has deleted what an
+   * attempt replaced. `isWhole`: it is everything that is remembered, not only what is newer than a cursor.
+   */
+  merge(events: readonly JobEvent[], now: number, isWhole: boolean): News[] {
+    if (isWhole) this.#leftOut.clear();
+    const byJob = new Map<string, JobEvent[]>();
+    for (const event of events) {
+      const its = byJob.get(event.jobId) ?? [];
+      its.push(event);
+      byJob.delete(event.jobId); // so that the job with the newest event comes last, as in `#ended`
+      byJob.set(event.jobId, its);
+    }
+    const fresh = [...byJob.keys()].filter((id) => !this.#entries.has(id));
+    const news = [...byJob].flatMap(([id, its]) => this.#update(id, (entry) => entry.merge(its, now)));
+    this.#forget(fresh);
+    const isEvent = ({ ended }: News): boolean => !ended;
+    const inOrder = news.filter(isEvent).sort((a, b) => a.event.seq! - b.event.seq!);
+    return [...inOrder, ...news.filter((one) => !isEvent(one))];
+  }
+
+  /** Change a job by events, and keep the sums. Returns what to report: the events, then the ends. */
+  #update(id: string, take: (entry: Entry) => Change[]): News[] {
+    const isLeftOut = this.#leftOut.has(id);
+    const entry = this.#entries.get(id) ?? new Entry(id, this.doubtful);
+    const before = entry.size;
+    const changes = take(entry);
+    const ends = endsOf(entry, changes);
+    const news: News[] = changes.map(([{ event }]) => ({ event, entry }));
+    if (isLeftOut) {
+      // Nothing is kept of it, and only its own end can be known.
+      const own = entry.own && ends.filter(({ ended }) => ended === "job");
+      if (own?.length) this.#leftOut.delete(id);
+      return [...news, ...(own ?? [])];
+    }
+    if (!entry.size) return [];
+    this.#size += entry.size - before;
+    this.#entries.set(id, entry);
+    if (entry.status === "running") this.#ended.delete(entry);
+    else this.#ended.add(entry);
+    this.#byId = undefined;
+    return [...news, ...ends];
+  }
+
+  // Time
+
+  /** Mark the parts whose next event is overdue: see `Entry`. Returns whether there are any. */
+  markSilent(since: number, now: number): boolean {
+    const marked = [...this.#entries.values()].filter((entry) => entry.markSilent(since, now));
+    if (marked.length) this.#byId = undefined;
+    return marked.length > 0;
+  }
+
+  /** Mark the running parts that may have ended in a gap: all, or those whose last event the gateway does not replay. */
+  doubtRunning(isAll: boolean): void {
+    for (const { runningParts } of this.#entries.values()) {
+      for (const part of runningParts) if (isAll || part.event.seq === undefined) this.doubtful.add(part);
+    }
+  }
+
+  // Bounds
+
+  /**
+   * Forget whole jobs until the bounds are kept: the one that ended longest ago. If all run, leave one out: one whose
+   * promised event is overdue, or one of those that are `fresh`. So a job that is shown does not make room for another
+   * that runs: with more running jobs than are kept, each event would replace a job.
+   */
+  #forget(fresh: readonly string[]): void {
+    while (this.#entries.size > this.#limit || this.#size > MOST_PARTS) {
+      const [ended] = this.#ended;
+      const entry = ended ?? this.#longestSilent(fresh);
+      this.#size -= entry.size;
+      this.#entries.delete(entry.id);
+      this.#ended.delete(entry);
+      for (const part of entry.parts) this.doubtful.delete(part);
+      this.#byId = undefined;
+      if (!ended && this.#leftOut.size < MOST_LEFT_OUT) this.#leftOut.add(entry.id);
+    }
+  }
+
+  #longestSilent(fresh: readonly string[]): Entry {
+    const all = [...this.#entries.values()];
+    const ranked = fresh.flatMap((id) => this.#entries.get(id) ?? []);
+    const choices = [all.filter(({ isSilent }) => isSilent), ranked, all].find(({ length }) => length)!;
+    return choices.reduce((first, entry) => (entry.newest.heardAt < first.newest.heardAt ? entry : first));
+  }
 }
 
-/** An event of any type, with the fields of all three. */
-type AnyEvent = JobEvent & Partial<Pick<ProgressMessage, "progress" | "message">>;
-
-/** The status that an event gives its job or sentence. */
-export const STATUS: Record<JobEvent["type"], JobStatus> = {
-  progress: "running",
-  job_complete: "complete",
-  job_failed: "failed",
-};
-
-/** The record's own value. A plain look-up would find `Object.prototype.constructor` for a job called "constructor". */
-export const own = <T>(record: Readonly<Record<string, T>> | undefined, key: string): T | undefined =>
-  record && Object.hasOwn(record, key) ? record[key] : undefined;
-
-/** Does `event` replace `state`? */
-function isNewer(state: JobState, event: JobEvent): boolean {
-  const { attempt = NaN, seq = Infinity } = event;
-  const before = state.attempt ?? NaN; // every comparison with NaN is false
-  if (attempt > before) return true;
-  if (attempt < before) return false;
-  // An end replaces a running state even with a lower seq: after a failover, the clock of the new Redis may be behind.
-  if (seq <= (state.seq ?? -1)) return !state.isTerminal && event.type !== "progress";
-  if (!state.isTerminal) return true;
-  // An end is final within its attempt. Without attempt numbers, a progress of 0 starts the job anew.
-  return attempt !== before && (event.type !== "progress" || event.progress === 0);
-}
-
-/** Does `event` continue the run of `state`? Within a run the percentage never goes down. */
-const isSameRun = (state: JobState, event: Pick<JobState, "attempt">): boolean =>
-  !state.isTerminal && !(event.attempt! > state.attempt!);
-
-/** The state after an event that is newer than `state`. */
-function advance(state: JobState | undefined, event: AnyEvent, now: number): JobState {
-  const before = state && isSameRun(state, event) ? state : undefined;
-  const status = STATUS[event.type];
-  return {
-    ...event,
-    status,
-    percent: status === "complete" ? 100 : Math.max(before?.percent ?? 0, event.progress ?? 0),
-    message: event.message ?? before?.message,
-    updatedAt: now,
-    isTerminal: status !== "running",
-    isSilent: false,
-  };
-}
-
-/** The state of a job without events of its own, after one of its sentences became `state`. */
-function sumOf(sentences: JobState[], before: Job | undefined, state: JobState): JobState {
-  const isTerminal = sentences.every((sentence) => sentence.isTerminal);
-  const failed = sentences.find((sentence) => sentence.status === "failed");
-  return {
-    ...state,
-    result: undefined,
-    error: isTerminal ? failed?.error : undefined,
-    status: isTerminal ? (failed ?? state).status : "running",
-    percent: sentences.reduce((total, { percent }) => total + percent, 0) / sentences.length,
-    attempt: before && state.attempt! < before.attempt! ? before.attempt : state.attempt,
-    isTerminal,
-  };
-}
-
-/** The entry after its part `id` became `state`. */
-function withPart(entry: Entry | undefined, id: string, state: JobState): Entry {
-  const parts = { ...entry?.parts, [id]: state };
-  const { "": main, ...sentences } = parts;
-  const all = Object.values(parts);
-  const { seq, updatedAt } = state;
-  const before = entry?.job;
-  const job = main ?? sumOf(all, before, state);
-  const percent = before && isSameRun(before, state) ? Math.max(before.percent, job.percent) : job.percent;
-  const isSilent = !job.isTerminal && all.some((part) => part.isSilent);
-  return { job: { ...job, percent, sentences, seq, updatedAt, isSilent }, parts };
-}
-
-/** The entry after an event; undefined if the event is older than what is known. */
-export function apply(entry: Entry | undefined, event: JobEvent, now: number): Entry | undefined {
-  const id = event.sentenceId ?? "";
-  const before = own(entry?.parts, id);
-  return before && !isNewer(before, event) ? undefined : withPart(entry, id, advance(before, event, now));
-}
-
-/** The parts of a job that still run, with their ids; none once the job itself has ended. */
-export const runningParts = ({ job, parts }: Entry): [string, JobState][] =>
-  job.isTerminal ? [] : Object.entries(parts).filter(([, part]) => !part.isTerminal);
-
-/**
- * The entry with those parts marked as silent whose next event is overdue. Events before `since` may not have reached
- * this client, so a promise counts from there at the earliest. The same entry if nothing changed.
- */
-export function markSilent(entry: Entry, since: number, now: number): Entry {
-  const overdue = runningParts(entry).filter(
-    ([, { isSilent, updatedAt, nextWithin }]) => !isSilent && Math.max(updatedAt, since) + nextWithin! * 1000 <= now,
-  ); // without nextWithin the sum is NaN, and the comparison false
-  if (!overdue.length) return entry;
-  const silent = overdue.map(([id, part]) => [id, { ...part, isSilent: true }]);
-  const parts = { ...entry.parts, ...Object.fromEntries(silent) };
-  const { "": _, ...sentences } = parts;
-  return { job: { ...entry.job, sentences, isSilent: true }, parts };
+/** The ends to report after a change of these parts, each with the one that it replaced: those of sentences first. */
+function endsOf(entry: Entry, changes: readonly Change[]): News[] {
+  const news: News[] = changes
+    .filter(([part, before]) => part.id && part.end && part.end !== before?.end)
+    .map(([{ event }]) => ({ event, entry, ended: "sentence" }));
+  const end = endOf(entry.status, entry.attempt);
+  if (end && end !== entry.end && changes.length)
+    news.push({ event: (entry.own ?? entry.newest).event, entry, ended: "job" });
+  entry.end = end;
+  return news;
 }

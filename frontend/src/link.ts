@@ -6,6 +6,8 @@ const CONNECT_MS = 10_000; // for the token, TCP, TLS and the upgrade together
 const SILENCE_MS = 25_000; // after this long without a message the link sends a `ping` ...
 const ANSWER_MS = 5_000; // ... and ends if nothing arrives within this time
 
+const BLOCKED = "Blocked: is the URL in `connect-src` of the page's Content-Security-Policy?";
+
 /** The part of a WebSocket that is used here. */
 export interface Socket {
   // biome-ignore-start lint/suspicious/noExplicitAny: the types of these events differ between browsers and `ws`
@@ -24,7 +26,7 @@ export interface LinkOwner {
   onOpen(link: Link): void;
   onText(link: Link, text: unknown): void;
   /** Called exactly once, but not if the owner closed the link itself. */
-  onEnd(link: Link, code: number | string, reason: string): void;
+  onEnd(link: Link, code: number | string, reason: string, isFinal: boolean): void;
 }
 
 /** Lives from the decision to connect to the end of the connection, and is not used again. */
@@ -45,6 +47,8 @@ export class Link {
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** When the link ends unless a message arrives; Infinity while no answer is due. */
   #deadline = Infinity;
+  /** What each `ping` that has no answer yet calls then, the oldest first. */
+  #pings: (() => void)[] = [];
   /** The link has ended. Sockets may still call back after `close()`; such calls are ignored. */
   #isEnded = false;
 
@@ -53,8 +57,8 @@ export class Link {
     this.#expectAnswer(CONNECT_MS);
   }
 
-  /** Open the socket that `connect` returns. */
-  open(connect: () => Socket): void {
+  /** Open the socket that `connect` returns. `isMistake`: an exception of it would come again. */
+  open(connect: () => Socket, isMistake: boolean): void {
     if (this.#isEnded) return; // the token came after CONNECT_MS
     try {
       const socket = (this.#socket = connect());
@@ -70,9 +74,12 @@ export class Link {
         this.#owner.onText(this, data);
       };
       socket.onclose = ({ code, reason }) => this.end(code, reason);
-      socket.onerror = () => {}; // `close` follows; without a handler Node's `ws` throws
+      socket.onerror = () => {
+        // `close` follows in the same task. Not so in Chromium where the page's Content-Security-Policy forbids the URL.
+        if (!this.isOpen) setTimeout(() => this.end("cannot_connect", BLOCKED));
+      };
     } catch (error) {
-      this.end("cannot_connect", String(error));
+      this.end("cannot_connect", String(error), isMistake);
     }
   }
 
@@ -81,15 +88,25 @@ export class Link {
     if (this.isOpen) this.#socket!.send(JSON.stringify(message));
   }
 
-  /** Send a `ping`, and end the link if nothing arrives within `ms`: a socket that looks open may be long dead. */
-  probe(ms = ANSWER_MS): void {
+  /**
+   * Send a `ping`, and end the link if nothing arrives within `ms`: a socket that looks open may be long dead. The
+   * gateway answers in order, so at `onPong` everything has arrived that it had sent before.
+   */
+  probe(ms = ANSWER_MS, onPong = (): void => {}): void {
+    if (!this.isOpen) return;
     this.send({ type: "ping" });
-    if (this.isOpen && Date.now() + ms < this.#deadline) this.#expectAnswer(ms);
+    this.#pings.push(onPong);
+    if (Date.now() + ms < this.#deadline) this.#expectAnswer(ms);
   }
 
-  /** End the link and tell its owner why. */
-  end(code: number | string, reason = ""): void {
-    if (this.close()) this.#owner.onEnd(this, code, reason);
+  /** The gateway answered the oldest `ping`. */
+  onPong(): void {
+    this.#pings.shift()?.();
+  }
+
+  /** End the link and tell its owner why. `isFinal`: it would be the same again. */
+  end(code: number | string, reason = "", isFinal = false): void {
+    if (this.close()) this.#owner.onEnd(this, code, reason, isFinal);
   }
 
   /** End the link without a call to its owner. Returns false if it had ended before. */

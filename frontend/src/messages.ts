@@ -15,6 +15,12 @@ export type ErrorCode =
   | "too_many_projects"
   | "unavailable";
 
+/** The kind of a job. Any text of 1 to 64 characters passes; pages know icons for the well-known ones. */
+export type JobType = "script" | "audio" | "image" | "video" | "export" | (string & {});
+
+/** An event of a job. */
+export type EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage;
+
 export type ClientMessage = Subscribe | Unsubscribe | Ping;
 
 export type ServerMessage =
@@ -66,21 +72,23 @@ export interface JobCompleteMessage {
   seq?: number;
   /** The job, within its project: 1 to 128 printable characters. */
   jobId: string;
-  /** The kind of thing that the job makes. */
-  jobType: "script" | "audio" | "image" | "video" | "export";
+  /** The kind of job: 1 to 64 of A-Z a-z 0-9 _ - . : that begin with a letter. Pages know icons for script, audio, image, video and export. */
+  jobType: JobType;
   /** The sentence that this event is about, of a job that works by sentences: 1 to 128 printable characters. */
   sentenceId?: string;
-  /** Which try this is, counted from 0. After an event of a later attempt, those of an earlier one are refused. */
+  /** Which try of the job this is, counted from 0. A later attempt replaces an earlier one, an end too. */
   attempt?: number;
   /** What the job made; may be empty. */
   result: Result;
+  /** The author's own: a JSON object of at most 8 KiB and 16 levels, shown and never interpreted. */
+  data?: Record<string, unknown>;
   /** The project of the job. */
   projectId: string;
 }
 
 /** What a job made. */
 export interface Result {
-  /** The name or URL of the file, at most 8,192 characters. */
+  /** The name or URL of the file, at most 8,192 bytes in UTF-8. */
   file?: string;
   /** The duration of what was made, in seconds: 0 or more. */
   duration?: number;
@@ -94,14 +102,18 @@ export interface JobFailedMessage {
   seq?: number;
   /** The job, within its project: 1 to 128 printable characters. */
   jobId: string;
-  /** The kind of thing that the job makes. */
-  jobType: "script" | "audio" | "image" | "video" | "export";
+  /** The kind of job: 1 to 64 of A-Z a-z 0-9 _ - . : that begin with a letter. Pages know icons for script, audio, image, video and export. */
+  jobType: JobType;
   /** The sentence that this event is about, of a job that works by sentences: 1 to 128 printable characters. */
   sentenceId?: string;
-  /** Which try this is, counted from 0. After an event of a later attempt, those of an earlier one are refused. */
+  /** Which try of the job this is, counted from 0. A later attempt replaces an earlier one, an end too. */
   attempt?: number;
-  /** Why it failed, for people. Cut to 2,000 characters; control characters are removed. */
+  /** Why it failed, for people: one line, cut to 2,000 characters. */
   error: string;
+  /** What kind of end it is: an error (also where this is absent), cancelled, timed out, or lost with its worker. */
+  reason?: "error" | "cancelled" | "timed_out" | "lost";
+  /** The author's own: a JSON object of at most 8 KiB and 16 levels, shown and never interpreted. */
+  data?: Record<string, unknown>;
   /** The project of the job. */
   projectId: string;
 }
@@ -132,18 +144,20 @@ export interface ProgressMessage {
   seq?: number;
   /** The job, within its project: 1 to 128 printable characters. */
   jobId: string;
-  /** The kind of thing that the job makes. */
-  jobType: "script" | "audio" | "image" | "video" | "export";
+  /** The kind of job: 1 to 64 of A-Z a-z 0-9 _ - . : that begin with a letter. Pages know icons for script, audio, image, video and export. */
+  jobType: JobType;
   /** The sentence that this event is about, of a job that works by sentences: 1 to 128 printable characters. */
   sentenceId?: string;
-  /** Which try this is, counted from 0. After an event of a later attempt, those of an earlier one are refused. */
+  /** Which try of the job this is, counted from 0. A later attempt replaces an earlier one, an end too. */
   attempt?: number;
   /** How much is done, in percent: 0 to 100. */
   progress: number;
-  /** What the job does now, for people. Cut to 2,000 characters; control characters are removed. */
+  /** What the job does now, for people: one line, cut to 2,000 characters. */
   message?: string;
   /** The job promises its next event within so many seconds, at most 86,400. After that its worker may be dead. */
   nextWithin?: number;
+  /** The author's own: a JSON object of at most 8 KiB and 16 levels, shown and never interpreted. */
+  data?: Record<string, unknown>;
   /** The project of the job. */
   projectId: string;
 }

@@ -1,11 +1,13 @@
 /** One project, as a page sees it: its jobs, its last events, and whether they are current. */
 
 import { onNextFrame } from "./frame.js";
-import { apply, type Entry, type Job, type JobEvent, markSilent, own, runningParts, STATUS } from "./jobs.js";
+import { type JobCounts, Jobs, type News } from "./jobs.js";
 import type { Link } from "./link.js";
-import type { Subscribed } from "./messages.js";
+import type { EventMessage, Subscribed } from "./messages.js";
+import { type ById, type Ended, type Job, type JobData, type JobEvent, publishedAt } from "./state.js";
 
-const MOST_JOBS = 1_000; // the gateway remembers as many of a project
+const REPLAY_MS = 100; // most replays end by themselves within this time; of others, a `pong` tells the end
+const WHOLE_MS = 10_000; // the shortest time between two requests for a whole replay
 
 /** `connected`: the project is subscribed. `disconnected`: waiting to retry, offline, disabled, or given up. */
 export type ConnectionStatus = "connecting" | "connected" | "disconnected";
@@ -23,15 +25,18 @@ export interface GatewayError {
 }
 
 /** The state of a project at one moment. Immutable; a job that did not change is the same object as before. */
-export interface Snapshot {
+export interface Snapshot<Data = JobData> {
   readonly status: ConnectionStatus;
   /** The last event that arrived, replayed or not. */
-  readonly lastEvent: JobEvent | null;
+  readonly lastEvent: JobEvent<Data> | null;
   /** The last events that arrived, the newest last. */
-  readonly events: readonly JobEvent[];
+  readonly events: readonly JobEvent<Data>[];
   /** The jobs by their ids. */
-  readonly jobs: Readonly<Record<string, Job>>;
-  /** The snapshot may be out of date: not connected, the gateway lost Redis, or events were missed for good. */
+  readonly jobs: ById<Job<Data>>;
+  /** How many jobs there are, also those that are not in `jobs` because there are too many. */
+  readonly jobCounts: JobCounts;
+  /** The snapshot may be out of date: not connected, the gateway lost Redis, a replay is under way, or events were
+   * missed for good. */
   readonly isStale: boolean;
   /** When the snapshot was last known to be current, in milliseconds since the epoch; null while it is, or if it never
    * was. */
@@ -49,6 +54,7 @@ export const CONNECTING: Snapshot = Object.freeze({
   lastEvent: null,
   events: Object.freeze([]),
   jobs: Object.freeze({}),
+  jobCounts: { running: 0, ended: 0, leftOut: 0 },
   isStale: true,
   staleSince: null,
   recovered: true,
@@ -62,15 +68,19 @@ export const IDLE: Snapshot = /* @__PURE__ */ Object.freeze({ ...CONNECTING, sta
 /** What a project needs from its client. */
 export interface ProjectOwner {
   readonly historyLimit: number;
+  readonly jobLimit: number;
   statusOf(project: Project): Pick<Snapshot, "status" | "error" | "retryAt">;
 }
 
-/** Callbacks for the events of a project. */
-export interface Handlers {
+/** Callbacks for the events of a project. While a replay arrives they wait for its end. */
+export interface Handlers<Data = JobData> {
   /** Called at once with every event; `event.isReplay` marks those from before this client subscribed. */
-  onEvent?: ((event: JobEvent) => void) | undefined;
-  /** Called once for each end of a job, or of a sentence of it. */
-  onTerminal?: ((job: Job, event: JobEvent) => void) | undefined;
+  onEvent?: ((event: JobEvent<Data>) => void) | undefined;
+  /**
+   * Called once for each end: `what` is the job or one of its sentences. A job without events of its own ends with its
+   * last sentence; then both are reported, the sentence first.
+   */
+  onTerminal?: ((job: Job<Data>, event: JobEvent<Data>, what: Ended) => void) | undefined;
 }
 
 export interface Listener extends Handlers {
@@ -79,24 +89,21 @@ export interface Listener extends Handlers {
   isPassive?: boolean | undefined;
 }
 
-/**
- * Call every listener, by default its `onChange`. An exception of one is reported as uncaught; it must not stop the
- * client or the other listeners.
- */
-export function notify(listeners: Iterable<Listener>, call = ({ onChange }: Listener): void => onChange()): void {
-  for (const listener of [...listeners]) {
-    try {
-      call(listener);
-    } catch (error) {
-      setTimeout(() => {
-        throw error;
-      });
-    }
+/** Run a function of the page. An exception is reported as uncaught; it must not stop the client. */
+export function guard(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    setTimeout(() => {
+      throw error;
+    });
   }
 }
 
-/** Names a part of a job; `\n` cannot stand in an id. */
-const partKey = (jobId: string, sentenceId = ""): string => `${jobId}\n${sentenceId}`;
+/** Call every listener, by default its `onChange`. */
+export function notify(listeners: Iterable<Listener>, call = (listener: Listener): void => listener.onChange()): void {
+  for (const listener of [...listeners]) guard(() => call(listener));
+}
 
 /** Lives from its first listener to a moment after its last. Events change it at once, its snapshot once a frame. */
 export class Project {
@@ -115,12 +122,26 @@ export class Project {
   link: Link | undefined;
   /** Why the gateway refused to subscribe it. */
   error: GatewayError | null = null;
+  /** How often in a row it was refused. */
+  refusals = 0;
+  /** When it is subscribed again after a refusal, in ms since the epoch. */
+  retryAt = 0;
   /** The seq of the event that arrived last. Not the highest seq: after a failover of Redis it may fall back. */
   cursor: number | undefined;
   /** Its client. */
   #owner: ProjectOwner;
   /** `seq` of the last `subscribed`: events up to it are a replay, those above it are news. */
   #head = 0;
+  /** The events of a replay that has not ended; undefined while there is none. */
+  #replay: JobEvent[] | undefined;
+  /** The timer of the `ping` whose answer ends `#replay`. */
+  #replayTimer: ReturnType<typeof setTimeout> | undefined;
+  /** `since` of the last subscribe; 0 asks for everything. */
+  #since = 0;
+  /** Events up to this seq were reported before a whole replay was asked for. */
+  #reportedUpTo = 0;
+  /** When a whole replay was last asked for, in ms since the epoch. */
+  #wholeAskedAt = 0;
   /** `recovered` of the last `subscribed`. */
   #recovered = true;
   /** When it last began to receive events (subscribed, live again, awake), in ms since the epoch. */
@@ -128,44 +149,46 @@ export class Project {
 
   // Its jobs
 
-  /** What is known of each job, by its id. */
-  #entries = new Map<string, Entry>();
-  /** The parts of jobs that ran before a gap, and had no event since: they may have ended unseen. */
-  #doubtful = new Set<string>();
+  #jobs: Jobs;
   /** The last events, the newest last. */
-  #events = CONNECTING.events;
+  #events: JobEvent[] = [];
 
   // Its snapshot
 
   /** What pages see; replaced once a frame after a change. */
   snapshot = CONNECTING;
-  /** `snapshot.jobs`; undefined after a change, until it is built again. */
-  #jobs: Snapshot["jobs"] | undefined = CONNECTING.jobs;
   /** Whether all that is shown is known to be current. */
   #isCurrent = false;
   /** `snapshot.staleSince`. */
   #staleSince: number | null = null;
+  /** Events arrived since `snapshot` was built. */
+  #hasNewEvents = false;
   /** The next frame builds a snapshot. */
   #isScheduled = false;
 
   constructor(id: string, owner: ProjectOwner) {
     this.id = id;
     this.#owner = owner;
+    this.#jobs = new Jobs(owner.jobLimit);
   }
 
   // The subscription
 
   /** Ask to be subscribed on this link, with a replay of what was missed. */
-  subscribe(link: Link | undefined): void {
-    link?.send({ type: "subscribe", projectId: this.id, since: this.cursor! }); // JSON leaves undefined out
+  subscribe(link: Link | undefined, since = this.cursor): void {
+    this.#since = since ?? 0;
+    link?.send({ type: "subscribe", projectId: this.id, since: since! }); // JSON leaves undefined out
   }
 
   onSubscribed(link: Link, { seq: head, recovered }: Subscribed): void {
-    if (!recovered || link !== this.link) this.#doubtRunning(recovered);
+    if (!recovered || link !== this.link) this.#jobs.doubtRunning(!recovered || this.cursor === undefined);
     this.link = link;
     this.error = null;
+    this.refusals = 0;
     this.#head = head;
-    this.#recovered = recovered;
+    if (!this.#reportedUpTo) this.#recovered = recovered;
+    // A cursor that the gateway does not know is answered by a whole replay.
+    if (head && head !== this.#since) this.#beginReplay(link);
     this.resetSilence();
   }
 
@@ -173,6 +196,8 @@ export class Project {
   leave(): void {
     const heardAt = this.link?.heardAt;
     this.link = undefined;
+    this.#reportedUpTo = 0;
+    this.#stopReplay(); // half a replay says nothing; the next one begins at the same cursor
     this.changed(heardAt);
   }
 
@@ -180,49 +205,79 @@ export class Project {
     return !!this.link && !this.link.isStale;
   }
 
-  /** Mark the running parts that may have ended in a gap. */
-  #doubtRunning(recovered: boolean): void {
-    for (const entry of this.#entries.values()) {
-      for (const [id, { jobId, seq }] of runningParts(entry)) {
-        // The gateway does not replay an event without seq, so the one after it may have been missed.
-        if (!recovered || this.cursor === undefined || seq === undefined) this.#doubtful.add(partKey(jobId, id));
-      }
-    }
+  // Replays. The events of one arrive one by one, and are taken in one step: on the way the jobs are a mixture of old
+  // and new. It has ended with the event `#head`. That one may be gone (a later attempt replaced it), so the gateway is
+  // asked for a `pong` too: it answers in order.
+
+  #beginReplay(link: Link): void {
+    const replay = (this.#replay ??= []);
+    const end = (): void => {
+      if (replay === this.#replay) this.#endReplay();
+    };
+    clearTimeout(this.#replayTimer);
+    this.#replayTimer = setTimeout(() => link.probe(undefined, end), REPLAY_MS);
   }
 
-  // Jobs
-
-  onEvent(link: Link, message: Omit<JobEvent, "isReplay">): void {
-    if (link !== this.link) return;
-    this.cursor = message.seq ?? this.cursor;
-    const event = { ...message, isReplay: message.seq! <= this.#head } as JobEvent;
-    const before = this.#entries.get(event.jobId);
-    const entry = apply(before, event, Date.now());
-    if (entry) {
-      this.#doubtful.delete(partKey(event.jobId, event.sentenceId));
-      this.#entries.set(event.jobId, entry);
-      this.#jobs = undefined;
-      if (this.#entries.size > MOST_JOBS) this.#forgetOne();
-      this.#events = [...this.#events, event].slice(-this.#owner.historyLimit);
-      this.#report(before, entry.job, event);
-    }
+  #endReplay(): void {
+    const events = this.#replay!;
+    this.#stopReplay();
+    // The cursor may fall back: after a failover, the clock of the new Redis may be behind.
+    if (events.length || !(this.cursor! > this.#head)) this.cursor = this.#head;
+    const replayed = events.filter(({ seq }) => seq !== undefined);
+    const news = this.#jobs.merge(replayed, Date.now(), !this.#since);
+    this.#report(news.filter(({ event }) => event.seq! > this.#reportedUpTo));
+    this.#reportedUpTo = 0;
+    for (const event of events) if (event.seq === undefined) this.#take(event);
     this.changed();
   }
 
-  /** Tell the listeners of an event, and of the end that it may be. */
-  #report(before: Entry | undefined, job: Job, event: JobEvent): void {
-    notify(this.listeners, ({ onEvent }) => onEvent?.(event));
-    const known = own(before?.parts, event.sentenceId ?? "");
-    const isNews = known?.status !== STATUS[event.type] || event.attempt! > known.attempt!;
-    if (event.type !== "progress" && isNews) notify(this.listeners, ({ onTerminal }) => onTerminal?.(job, event));
+  #stopReplay(): void {
+    this.#replay = undefined;
+    clearTimeout(this.#replayTimer);
   }
 
-  /** Forget the oldest job that has ended or, if all run, the oldest job. */
-  #forgetOne(): void {
-    const ended = [...this.#entries.values()].find(({ job }) => job.isTerminal);
-    const [id] = ended ? [ended.job.jobId] : this.#entries.keys();
-    this.#entries.delete(id!);
-    for (const part of this.#doubtful) if (part.startsWith(partKey(id!))) this.#doubtful.delete(part);
+  /** Ask for a whole replay, if there is room again for jobs that were left out. */
+  #askForWhole(): void {
+    const now = Date.now();
+    if (this.#replay || now - this.#wholeAskedAt < WHOLE_MS || !this.#jobs.hasRoom) return;
+    this.#wholeAskedAt = now;
+    this.#reportedUpTo = this.cursor ?? 0;
+    this.subscribe(this.link, 0);
+  }
+
+  // Events
+
+  onEvent(link: Link, message: EventMessage): void {
+    if (link !== this.link) return;
+    const { seq } = message;
+    const event: JobEvent = { ...message, isReplay: seq! <= this.#head, publishedAt: publishedAt(seq) };
+    if (this.#replay && seq! > this.#head) this.#endReplay();
+    if (!this.#replay) {
+      this.cursor = seq ?? this.cursor;
+      this.#take(event);
+      return this.changed();
+    }
+    this.#replay.push(event);
+    if (seq === this.#head) this.#endReplay();
+  }
+
+  #take(event: JobEvent): void {
+    this.#report(this.#jobs.apply(event, Date.now()));
+  }
+
+  /** Tell the listeners of events, and of the ends that they are. */
+  #report(news: readonly News[]): void {
+    const { historyLimit } = this.#owner;
+    for (const { event, entry, ended } of news) {
+      if (ended) {
+        notify(this.listeners, (listener) => listener.onTerminal?.(entry.job, event, ended));
+        continue;
+      }
+      this.#events.push(event);
+      if (this.#events.length > historyLimit) this.#events.shift();
+      this.#hasNewEvents = true;
+      notify(this.listeners, (listener) => listener.onEvent?.(event));
+    }
   }
 
   /** Count the silence of its jobs from now on: before, their events could not arrive. */
@@ -234,20 +289,16 @@ export class Project {
   /** Called every second: mark jobs whose next event is overdue. */
   onTick(): void {
     if (!this.#isReceiving) return;
-    for (const [id, entry] of this.#entries) {
-      const marked = markSilent(entry, this.#receivingSince, Date.now());
-      if (marked === entry) continue;
-      this.#entries.set(id, marked);
-      this.#jobs = undefined;
-      this.changed();
-    }
+    if (this.#jobs.markSilent(this.#receivingSince, Date.now())) this.changed();
+    this.#askForWhole();
   }
 
   // The snapshot
 
   /** Something changed: build a new snapshot at the next frame. `currentUntil`: when the old one was surely current. */
   changed(currentUntil = Date.now()): void {
-    const isCurrent = this.#isReceiving && !this.#doubtful.size;
+    // What was current stays so in a replay: it comes from another replica, or looks for jobs that were left out.
+    const isCurrent = this.#isReceiving && (!this.#replay || this.#isCurrent) && !this.#jobs.doubtful.size;
     if (isCurrent) this.#staleSince = null;
     else if (this.#isCurrent) this.#staleSince = currentUntil;
     this.#isCurrent = isCurrent;
@@ -258,12 +309,15 @@ export class Project {
 
   #draw(): void {
     this.#isScheduled = false;
-    this.#jobs ??= Object.fromEntries([...this.#entries].map(([id, { job }]) => [id, job]));
+    const before = this.snapshot;
+    const events = this.#hasNewEvents ? [...this.#events] : before.events;
+    this.#hasNewEvents = false;
     this.snapshot = {
       ...this.#owner.statusOf(this),
-      lastEvent: this.#events.at(-1) ?? null,
-      events: this.#events,
-      jobs: this.#jobs,
+      lastEvent: events.at(-1) ?? null,
+      events,
+      jobs: this.#jobs.byId,
+      jobCounts: this.#jobs.counts,
       isStale: !this.#isCurrent,
       staleSince: this.#staleSince,
       recovered: this.#recovered,

@@ -1,17 +1,23 @@
 /** Checks the messages of a gateway. */
 
-import { own } from "./jobs.js";
 import type { ServerMessage } from "./messages.js";
+import { own } from "./state.js";
 
 const NUMBERS = ["seq", "progress", "attempt", "nextWithin"];
-const TEXTS = ["type", "jobId", "sentenceId", "message", "error", "code"];
+const TEXTS = ["type", "jobId", "jobType", "sentenceId", "message", "error", "reason", "code"];
+const OBJECTS = ["result", "data"];
 /** The field without which a message of this type is useless. */
 const REQUIRED: Record<string, string> = {
   progress: "progress",
   job_complete: "result",
   job_failed: "error",
   subscribed: "seq",
+  going_away: "reconnectIn",
 };
+
+const isText = (value: unknown): boolean => typeof (value ?? "") === "string";
+const isNumber = (value: unknown): boolean => Number.isFinite(value ?? 0);
+const isObject = (value: unknown): boolean => typeof (value ?? {}) === "object" && !Array.isArray(value);
 
 /**
  * Parse one message; throws if it is not JSON, or if a field that the client uses is missing or has the wrong type. An
@@ -19,10 +25,16 @@ const REQUIRED: Record<string, string> = {
  */
 export function readMessage(text: unknown): ServerMessage {
   const message = JSON.parse(text as string);
+  const { type, result, reconnectIn = [0, 0] } = message;
   const isValid =
-    TEXTS.every((name) => typeof (message[name] ?? "") === "string") &&
-    NUMBERS.every((name) => Number.isFinite(message[name] ?? 0)) &&
-    message[own(REQUIRED, message.type) ?? "type"] != null;
+    TEXTS.every((name) => isText(message[name])) &&
+    NUMBERS.every((name) => isNumber(message[name])) &&
+    OBJECTS.every((name) => isObject(message[name])) &&
+    isText(result?.file) &&
+    isNumber(result?.duration) &&
+    reconnectIn.length === 2 &&
+    reconnectIn.every(Number.isFinite) &&
+    message[own(REQUIRED, type) ?? "type"] != null;
   if (!isValid) throw message;
   return message;
 }

@@ -1,29 +1,30 @@
 /** For the tests of your own pages: a gateway in memory that speaks the protocol and does what the test tells it to. */
 
 import { createProgressClient, type ProgressClient } from "./client.js";
-import type {
-  ClientMessage,
-  JobCompleteMessage,
-  JobFailedMessage,
-  ProgressMessage,
-  ServerMessage,
-  Subscribe,
-} from "./messages.js";
+import type { ClientMessage, EventMessage, ProgressMessage, ServerMessage, Subscribe } from "./messages.js";
 import type { ClientOptions } from "./options.js";
+import { judge } from "./rules.js";
 
-type EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage;
 type Published<E> = E extends EventMessage ? Omit<E, "projectId" | "seq"> : never;
 
-/** An event as a job publishes it. */
-export type PublishedEvent = Published<EventMessage>;
+/** An event as a job publishes it. A progress whose attempt is "next" begins the job's next attempt. */
+export type PublishedEvent =
+  | Published<EventMessage>
+  | (Omit<ProgressMessage, "projectId" | "seq" | "attempt"> & { attempt: "next" });
+
+interface JobMemory {
+  /** The highest attempt that any of its events carried. */
+  attempt: number | undefined;
+  /** The last event of the job itself, under "", and of each of its sentences. */
+  events: Map<string, EventMessage>;
+}
 
 interface ProjectMemory {
   /** The seq of the last event; 0 before the first one. */
   seq: number;
   /** The seq of the first event that is remembered; a client that saw it has missed nothing. */
   from: number;
-  /** The last event of each job and of each sentence, the oldest first. */
-  events: Map<string, EventMessage>;
+  jobs: Map<string, JobMemory>;
 }
 
 /** The gateway's side of one socket. */
@@ -40,8 +41,8 @@ export interface FakeConnection {
 }
 
 /**
- * A gateway in memory. Like a real one it remembers the last event of each job, gives every event its seq, and replays
- * from a cursor. Its answers arrive in a later microtask, so wait for what the page shows.
+ * A gateway in memory. Like a real one it numbers the events and refuses those of replaced attempts, remembers the last
+ * event of each job and sentence, and replays from a cursor. Its answers arrive in a later microtask, so wait for what the page shows.
  *
  *     const gateway = new FakeGateway();
  *     render(<ProgressProvider client={gateway.client()}><MyPage /></ProgressProvider>);
@@ -99,17 +100,26 @@ export class FakeGateway {
     return [...this.#connections];
   }
 
-  /** Publish an event, as a job does; returns its seq. */
-  publish(projectId: string, event: PublishedEvent): number {
+  /**
+   * Publish an event, as a job does. Returns its seq, or null if it is refused: a later attempt of the job has begun,
+   * or in this attempt it has ended or was further.
+   */
+  publish(projectId: string, event: PublishedEvent): number | null {
     const memory = this.#memoryOf(projectId);
+    const job = memory.jobs.get(event.jobId) ?? { attempt: undefined, events: new Map() };
+    const next = job.attempt === undefined ? 0 : job.attempt + 1;
     const seq = Math.max(this.#seq + 1, Date.now() * 1000);
-    this.#seq = seq;
-    const message = { ...event, projectId, seq } as EventMessage;
-    memory.seq = seq;
+    const attempt = event.attempt === "next" ? next : event.attempt;
+    const message = { ...event, projectId, seq, ...(attempt === undefined ? undefined : { attempt }) } as EventMessage;
+    const part = event.sentenceId ?? "";
+    const verdict = judge(job.attempt, job.events.get(part), message);
+    if (verdict === "refused") return null;
+    if (verdict === "begins") job.events.clear();
+    job.attempt = attempt ?? job.attempt;
+    job.events.set(part, message);
+    memory.jobs.set(event.jobId, job);
+    this.#seq = memory.seq = seq;
     memory.from ||= seq;
-    const part = JSON.stringify([event.jobId, event.sentenceId]);
-    memory.events.delete(part); // so that it becomes the newest
-    memory.events.set(part, message);
     for (const connection of this.#connections) if (connection.projects.has(projectId)) connection.send(message);
     return seq;
   }
@@ -140,7 +150,7 @@ export class FakeGateway {
   }
 
   #memoryOf(projectId: string): ProjectMemory {
-    const known = this.#projects.get(projectId) ?? { seq: 0, from: 0, events: new Map() };
+    const known = this.#projects.get(projectId) ?? { seq: 0, from: 0, jobs: new Map() };
     this.#projects.set(projectId, known);
     return known;
   }
@@ -176,11 +186,12 @@ export class FakeGateway {
   }
 
   #onSubscribe(connection: GatewayEnd, { projectId, since = 0 }: Subscribe): void {
-    const { seq, from, events } = this.#memoryOf(projectId);
+    const { seq, from, jobs } = this.#memoryOf(projectId);
+    const events = [...jobs.values()].flatMap((job) => [...job.events.values()]).sort((a, b) => a.seq! - b.seq!);
     const recovered = since === 0 || (from <= since && since <= seq);
     connection.projects.add(projectId);
     connection.send({ type: "subscribed", projectId, seq, recovered });
-    for (const event of events.values()) if (event.seq! > since || since > seq) connection.send(event);
+    for (const event of events) if (event.seq! > since || since > seq) connection.send(event);
   }
 
   /** @internal */

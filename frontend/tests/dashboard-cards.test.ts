@@ -3,9 +3,9 @@
 import { describe, expect, test, vi } from "vitest";
 import { Card, icon, silenceDetails } from "../dashboard/card.js";
 import { keepFocus, place, setHidden } from "../dashboard/dom.js";
-import { inOrder, tally } from "../dashboard/sentences.js";
-import { arrange, changed, countRunning, EMPTY, shown } from "../dashboard/shelves.js";
-import type { Job } from "../src/core.js";
+import { inOrder, Tally } from "../dashboard/sentences.js";
+import { arrange, changed, EMPTY, shown } from "../dashboard/shelves.js";
+import type { Job, JobEvent } from "../src/core.js";
 import { $, job, jobs, NOW, sentence, withPage } from "./dashboard-support.js";
 
 withPage();
@@ -14,19 +14,18 @@ describe("shelves", () => {
   test("jobs that run stay where they are, also those with numbers for ids", () => {
     const one = arrange(EMPTY, jobs(job("b", { seq: 1 }), job("a", { seq: 2 }), job("7", { seq: 3 })));
     expect(one.running).toEqual(["b", "a", "7"]);
-    const two = arrange(one, jobs(job("a", { updatedAt: NOW + 9 }), job("7"), job("b"), job("1")));
+    const two = arrange(one, jobs(job("a", { seq: 9 }), job("7"), job("b"), job("1")));
     expect(two.running).toEqual(["b", "a", "7", "1"]);
   });
 
   test("those that ended are below, the newest first", () => {
-    const end = (jobId: string, ms: number, seq = 0): Job =>
-      job(jobId, { status: "complete", updatedAt: NOW + ms, seq });
+    const end = (jobId: string, seq?: number): Job => job(jobId, { status: "complete", seq });
     const { running, ended } = arrange(
       { running: ["x", "r"], ended: [] },
-      jobs(end("1", 0, 5), end("x", 0, 7), end("late", 9), job("r"), end("3", 0, 6)),
+      jobs(end("1", 5), end("x", 7), end("live"), end("late", 9), job("r"), end("3", 6)),
     );
     expect(running).toEqual(["r"]);
-    expect(ended).toEqual(["late", "x", "3", "1"]);
+    expect(ended).toEqual(["live", "late", "x", "3", "1"]); // one without a seq came after all that was replayed
   });
 
   test("one that is celebrated stays for a moment, one that runs again comes back last", () => {
@@ -60,8 +59,6 @@ describe("shelves", () => {
     expect(shown(ids, false)).toEqual(ids.slice(0, 24));
     expect(shown(ids, true)).toBe(ids);
   });
-
-  test("how many run", () => expect(countRunning(jobs(job("a"), job("b", { status: "failed" })))).toBe(1));
 });
 
 describe("the page's elements", () => {
@@ -115,15 +112,18 @@ describe("a card", () => {
 
   test("counts the seconds for which its job is silent", () => {
     const card = new Card();
+    card.draw(job("a", { nextWithin: 5 }), NOW);
     card.draw(job("a", { isSilent: true, nextWithin: 5 }), NOW + 6_000);
     const mark = card.element.querySelector<HTMLElement>(".mark")!;
-    expect(mark.textContent).toBe("silent for 1 s");
+    expect(mark.textContent).toBe("silent for 0 s");
     expect(mark.title).toBe("Last event at 12:00:00; the next one was promised within 5 s");
-    card.tick(NOW + 8_000);
+    card.draw(job("a", { isSilent: true, nextWithin: 5, percent: 41 }), NOW + 7_000);
+    card.tick(NOW + 9_000);
     expect(mark.textContent).toBe("silent for 3 s");
     card.draw(job("a"), NOW);
     expect([mark.textContent, mark.title, card.element.hasAttribute("data-silent")]).toEqual(["", "", false]);
     expect(silenceDetails(job("a", { isSilent: true }), NOW)).toBe("Last event at 12:00:00");
+    expect(silenceDetails(job("a", { isSilent: true, publishedAt: null }), NOW)).toBe("");
   });
 
   test("offers the rest of what is too long", () => {
@@ -138,25 +138,142 @@ describe("a card", () => {
     expect(card.element.classList.contains("whole")).toBe(true);
   });
 
-  test("has an icon for each type, each end, and what a newer gateway sends", () => {
-    const kinds: [Job["status"], string][] = [
-      ["running", "video"],
-      ["running", "constructor"],
-      ["failed", "video"],
-      ["complete", "audio"],
+  test("tells when its job ended by the clock of Redis, and how", () => {
+    const card = new Card();
+    const drawn = (more: Partial<Job>): (string | null | undefined)[] => {
+      card.draw(job("a", { publishedAt: NOW - 3_000, ...more }), NOW);
+      return [".type", ".percent", ":scope > .text"].map((name) => card.element.querySelector(name)?.textContent);
+    };
+    expect(drawn({ status: "complete" })).toEqual(["audio · 11:59:57", "complete", ""]);
+    expect(drawn({ status: "failed", error: "no voice", publishedAt: null })).toEqual(["audio", "failed", "no voice"]);
+    expect(drawn({ status: "failed", reason: "timed_out", error: "" })).toEqual(["audio · 11:59:57", "timed out", ""]);
+    expect(drawn({ status: "failed", reason: "lost", error: "no sign of it" })[1]).toBe("worker lost");
+    expect(card.element.dataset["state"]).toBe("failed");
+    expect(drawn({ status: "failed", reason: "cancelled", error: "by Ann" })[1]).toBe("cancelled");
+    expect(card.element.dataset["state"]).toBe("cancelled");
+  });
+
+  test("unfolds the data of its author, and writes it out only then", () => {
+    const card = new Card();
+    const details = card.element.querySelector<HTMLDetailsElement>(".data")!;
+    const text = details.querySelector("pre")!;
+    card.draw(job("a"), NOW);
+    expect(details.hidden).toBe(true);
+    card.draw(job("a", { data: { voice: 2, html: "<img src=x>" } }), NOW);
+    expect([details.hidden, details.textContent?.trim(), text.textContent]).toEqual([false, "Data · 2 fields", ""]);
+    details.open = true;
+    details.dispatchEvent(new Event("toggle"));
+    expect(text.textContent).toBe('{\n  "voice": 2,\n  "html": "<img src=x>"\n}');
+    expect([details.querySelector("img"), card.element.dataset["height"]]).toEqual([null, "2"]);
+    card.draw(job("a", { data: { voice: 3 } }), NOW);
+    expect(JSON.parse(text.textContent!)).toEqual({ voice: 3 });
+    card.draw(job("a"), NOW);
+    expect(details.hidden).toBe(true);
+  });
+
+  test("has an icon for each well-known type, each end, and any other type", () => {
+    const kinds: Pick<Job, "status" | "jobType" | "reason">[] = [
+      { status: "running", jobType: "video" },
+      { status: "running", jobType: "constructor" },
+      { status: "failed", jobType: "video", reason: "lost" },
+      { status: "failed", jobType: "video", reason: "cancelled" },
+      { status: "complete", jobType: "audio" },
     ];
-    const icons = kinds.map(([status, jobType]) => icon({ status, jobType: jobType as Job["jobType"] }));
-    expect(icons).toEqual(["video", "job", "failed", "complete"]);
+    const icons = kinds.map(icon);
+    expect(icons).toEqual(["video", "job", "failed", "cancelled", "complete"]);
     for (const name of [...icons, "script", "audio", "image", "export"]) expect($(`#icon-${name}`)).toBeTruthy();
   });
 });
 
 describe("sentences", () => {
+  const tallyOf = (sentences: Job["sentences"]): string => {
+    const tally = new Tally();
+    for (const [id, state] of Object.entries(sentences)) tally.set(id, state!);
+    return tally.text;
+  };
+  const thousands = (count: number, stateOf = (_: number) => sentence()): Job["sentences"] =>
+    Object.fromEntries(Array.from({ length: count }, (_, index) => [`s${index + 1}`, stateOf(index)]));
+  const ids = (card: Card): (string | null)[] =>
+    [...card.element.querySelectorAll("ul .id")].map((id) => id.textContent);
+
+  test("of a job with thousands have rows only where they are in sight", async () => {
+    const card = new Card();
+    document.body.append(card.element);
+    card.draw(job("a", { sentences: thousands(5_000) }), NOW);
+    const list = card.element.querySelector("ul")!;
+    expect(ids(card)[0]).toBe("s1");
+    expect(ids(card).length).toBeLessThan(40);
+    list.dispatchEvent(new Event("wheel"));
+    list.scrollTop = 26 * 2_500;
+    list.dispatchEvent(new Event("scroll"));
+    expect(ids(card)).toContain("s2501");
+    expect(ids(card).length).toBeLessThan(40);
+    const row = list.querySelector("li")!;
+    expect([row.getAttribute("aria-setsize"), row.getAttribute("aria-posinset")]).toEqual(["5000", "2493"]);
+    const room = ["--above", "--below"].map((name) => Number.parseFloat(list.style.getPropertyValue(name)) / 1.625);
+    expect(room[0]! + room[1]! + ids(card).length).toBe(5_000);
+    list.scrollTop = 26 * 5_000;
+    list.dispatchEvent(new Event("scroll"));
+    expect(ids(card).at(-1)).toBe("s5000");
+  });
+
+  test("of a job with thousands follow the work until somebody scrolls", () => {
+    const card = new Card();
+    document.body.append(card.element);
+    const done = (count: number) => (index: number) => sentence(index < count ? { status: "complete" } : {});
+    card.draw(job("a", { sentences: thousands(500, done(300)) }), NOW);
+    const list = card.element.querySelector("ul")!;
+    expect(list.scrollTop).toBe(26 * 299);
+    expect(ids(card)).toContain("s301");
+    card.draw(job("a", { sentences: thousands(500, done(310)) }), NOW);
+    expect(list.scrollTop).toBe(26 * 309);
+    list.dispatchEvent(new Event("wheel"));
+    card.draw(job("a", { sentences: thousands(500, done(400)) }), NOW);
+    expect(list.scrollTop).toBe(26 * 309);
+  });
+
+  test("are drawn by their events alone, where it is known which changed", () => {
+    const card = new Card();
+    const all = thousands(200);
+    card.draw(job("a", { sentences: all }), NOW);
+    const event = { type: "progress", jobId: "a", jobType: "audio", sentenceId: "s2", progress: 70 };
+    const end = { ...event, type: "job_failed", sentenceId: "s201", error: "no" };
+    const changes = new Map([event, end].map((one) => [one.sentenceId, one as unknown as JobEvent]));
+    const sentences = vi.fn(() => all);
+    const next = Object.defineProperty(job("a"), "sentences", { get: sentences });
+    card.draw(next, NOW, changes);
+    expect(sentences).not.toHaveBeenCalled();
+    expect(card.element.querySelectorAll("ul .percent")[1]?.textContent).toBe("70\u00a0%");
+    expect(card.element.querySelector(".tally")?.textContent).toBe("0 of 201 sentences, 1 failed");
+    // A new attempt has other sentences, and a silent job may have other silent ones.
+    card.draw(job("a", { attempt: 1, sentences: thousands(3) }), NOW, changes);
+    expect(ids(card)).toEqual(["s1", "s2", "s3"]);
+    card.draw(job("a", { attempt: 1, isSilent: true, sentences: thousands(2) }), NOW, changes);
+    expect(ids(card)).toEqual(["s1", "s2"]);
+  });
+
+  test("show all of them at a glance, if there are many", () => {
+    const card = new Card();
+    const strip = card.element.querySelector<HTMLElement>(".strip")!;
+    card.draw(job("a", { sentences: thousands(11) }), NOW);
+    expect(strip.hidden).toBe(true);
+    const states = [
+      { status: "complete" },
+      { status: "failed" },
+      { status: "failed", reason: "cancelled" },
+      {},
+    ] as const;
+    card.draw(job("a", { sentences: thousands(20, (index) => sentence(states[index] ?? { percent: 0 })) }), NOW);
+    const ends = ["complete", "failed", "cancelled", "begun"].map((name) => strip.style.getPropertyValue(`--${name}`));
+    expect([strip.hidden, ...ends]).toEqual([false, "5.00%", "10.00%", "15.00%", "20.00%"]);
+  });
+
   test("stand in the order in which people count", () => {
     expect(inOrder(["s10", "s2", "s1", "intro"])).toEqual(["intro", "s1", "s2", "s10"]);
     const sentences = { a: sentence({ status: "complete" }), b: sentence({ status: "failed" }), c: sentence() };
-    expect(tally(sentences)).toBe("1 of 3 sentences, 1 failed");
-    expect(tally({ a: sentence() })).toBe("0 of 1 sentence");
+    expect(tallyOf(sentences)).toBe("1 of 3 sentences, 1 failed");
+    expect(tallyOf({ a: sentence() })).toBe("0 of 1 sentence");
+    expect(tallyOf({ a: sentence({ status: "failed", reason: "cancelled" }) })).toBe("0 of 1 sentence, 1 cancelled");
   });
 
   test("keep their rows, and draw only those that changed", () => {
@@ -180,10 +297,12 @@ describe("sentences", () => {
     card.shelve("ended");
     card.draw(job("a", { status: "complete", sentences: { s1: sentence() } }), NOW);
     expect(card.element.querySelectorAll("li")).toHaveLength(0);
-    const details = card.element.querySelector("details")!;
+    const details = card.element.querySelector<HTMLDetailsElement>(".sentences")!;
+    const scrolled = vi.spyOn(details.querySelector("ul")!, "scrollTop", "get");
     details.open = true;
     details.dispatchEvent(new Event("toggle"));
     expect(card.element.querySelectorAll("li")).toHaveLength(1);
+    expect(scrolled).not.toHaveBeenCalled(); // it would lay out the page, once for each card
   });
 
   test("that scroll can be reached by keyboard", () => {

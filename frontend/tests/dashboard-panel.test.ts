@@ -19,9 +19,9 @@ describe("a project", () => {
     $("#projects").append(panel.element);
     await advance();
   };
-  const progress = (jobId: string, percent = 40, more = {}): number =>
+  const progress = (jobId: string, percent = 40, more = {}): number | null =>
     gateway.publish("p", { type: "progress", jobId, jobType: "audio", progress: percent, ...more });
-  const complete = (jobId: string, more = {}): number =>
+  const complete = (jobId: string, more = {}): number | null =>
     gateway.publish("p", { type: "job_complete", jobId, jobType: "audio", result: {}, ...more });
 
   beforeEach(() => {
@@ -87,6 +87,41 @@ describe("a project", () => {
     await advance(2_000);
     expect(cardOf("b").closest(".ended")).toBe($(".ended"));
     expect(document.querySelector(".news")).toBeNull();
+  });
+
+  test("draws only the sentences of which an event came, and all of them when the job begins anew", async () => {
+    for (const id of ["s1", "s2", "s3"]) progress("a", 10, { sentenceId: id });
+    progress("a", 50);
+    await open();
+    const percents = (): string[] => texts(".sentences ul .percent").map((text) => text.replace("\u00a0", " "));
+    expect(percents()).toEqual(["10 %", "10 %", "10 %"]);
+    progress("a", 20, { sentenceId: "s2" });
+    progress("a", 30, { sentenceId: "s2" });
+    complete("a", { sentenceId: "s4" });
+    await advance();
+    expect([percents(), texts(".tally")]).toEqual([["10 %", "30 %", "10 %", "100 %"], ["1 of 4 sentences"]]);
+    progress("a", 0);
+    progress("a", 5, { sentenceId: "s9" });
+    await advance();
+    expect([percents(), texts(".tally")]).toEqual([["5 %"], ["0 of 1 sentence"]]);
+    progress("a", 7, { sentenceId: "s1", attempt: 2 });
+    await advance();
+    expect([percents(), texts(".type")]).toEqual([["7 %"], ["audio · retry 2"]]);
+  });
+
+  test("says how many run, also those that were left out", async () => {
+    for (let index = 0; index < 30; index++) progress(`job_${index}`);
+    await open("p", gateway.client({ jobLimit: 20 }));
+    expect([texts(".running .count"), panel.running, texts(".running .card").length]).toEqual([["20 of 30"], 30, 20]);
+  });
+
+  test("shows a cancelled job as cancelled, and one of a type of its own with its data", async () => {
+    progress("a", 40, { jobType: "thumbnails", data: { page: 3 } });
+    gateway.publish("p", { type: "job_failed", jobId: "b", jobType: "audio", error: "by Ann", reason: "cancelled" });
+    await open();
+    expect(cardOf("a").querySelector("use")?.getAttribute("href")).toBe("#icon-job");
+    expect(cardOf("a").querySelector<HTMLElement>(".data")?.hidden).toBe(false);
+    expect([cardOf("b").dataset["state"], texts(".ended .percent")]).toEqual(["cancelled", ["cancelled"]]);
   });
 
   test("shows 24 that ended, and all when asked", async () => {

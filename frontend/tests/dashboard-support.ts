@@ -17,7 +17,7 @@ export const job = (jobId: string, more: Partial<Job> = {}): Job => {
     jobType: "audio",
     status,
     percent: 40,
-    updatedAt: NOW,
+    publishedAt: NOW,
     isSilent: false,
     sentences: {},
   } as const;
@@ -30,6 +30,7 @@ export const snapshot = (more: Partial<Snapshot> = {}): Snapshot => ({
   lastEvent: null,
   events: [],
   jobs: {},
+  jobCounts: { running: 0, ended: 0, leftOut: 0 },
   isStale: false,
   staleSince: null,
   recovered: true,

@@ -5,9 +5,9 @@ import { isProjectId, readProjects, title, writeProjects } from "../dashboard/ad
 import {
   connectionState,
   duration,
+  endWord,
   notice,
   outcome,
-  overdue,
   percent,
   silence,
   statusText,
@@ -61,27 +61,25 @@ describe("words", () => {
     expect(outcome(sentence({ status: "complete", result: { duration: 0 } }))).toBe("0 s");
     expect(outcome(sentence({ status: "complete" }))).toBe("");
     expect(outcome(sentence({ status: "failed", error: "" }))).toBe("No reason was given");
+    expect(outcome(sentence({ status: "failed", error: "", reason: "error" }))).toBe("No reason was given");
+    expect(outcome(sentence({ status: "failed", error: "", reason: "cancelled" }))).toBe("");
+    const reasons = [undefined, "error", "cancelled", "timed_out", "lost"] as const;
+    const words = reasons.map((reason) => endWord(sentence({ status: "failed", reason })));
+    expect(words).toEqual(["failed", "failed", "cancelled", "timed out", "worker lost"]);
   });
 
   test("what a sentence says stands beside its bar only", () => {
-    const sentences = { s1: sentence({ message: "voice 1" }), s2: sentence({ status: "failed", error: "no voice" }) };
-    expect(story(job("a", { message: "voice 1", sentences }))).toBe("");
-    expect(story(job("a", { message: "mixing", sentences }))).toBe("mixing");
-    expect(story(job("a", { status: "failed", error: "no voice", sentences }))).toBe("1 of 2 failed: no voice");
-    expect(story(job("a", { status: "failed", error: "out of memory", sentences }))).toBe("out of memory");
+    const all = [sentence({ message: "voice 1" }), sentence({ status: "failed", error: "no voice" })];
+    expect(story(job("a", { message: "voice 1" }), all)).toBe("");
+    expect(story(job("a", { message: "mixing" }), all)).toBe("mixing");
+    expect(story(job("a", { status: "failed", error: "no voice" }), all)).toBe("1 of 2 failed: no voice");
+    expect(story(job("a", { status: "failed", error: "out of memory" }), all)).toBe("out of memory");
   });
 
-  test("for how long a job is silent, where that is known", () => {
-    expect(silence(job("a", { nextWithin: 5 }), NOW + 9_000)).toBe("");
-    expect(silence(job("a", { isSilent: true, nextWithin: 5 }), NOW + 9_000)).toBe("silent for 4 s");
-    expect(silence(job("a", { isSilent: true }), NOW + 9_000)).toBe("silent");
-    expect(overdue(job("a", { isSilent: true, nextWithin: 5 }), NOW + 1_000)).toBe(0); // a clock that was put back
-    const sentences = {
-      s1: sentence({ isSilent: true, nextWithin: 2, updatedAt: NOW - 8_000 }),
-      s2: sentence({ isSilent: true, nextWithin: 2, updatedAt: NOW }),
-      s3: sentence({ nextWithin: 0, updatedAt: 0 }),
-    };
-    expect(overdue(job("a", { isSilent: true, sentences }), NOW)).toBe(6);
+  test("for how long a job is silent", () => {
+    expect(silence(job("a"), 0, NOW)).toBe("");
+    expect(silence(job("a", { isSilent: true }), NOW - 4_200, NOW)).toBe("silent for 4 s");
+    expect(silence(job("a", { isSilent: true }), NOW + 1_000, NOW)).toBe("silent for 0 s"); // a clock that was put back
   });
 
   test("how a connection stands", () => {

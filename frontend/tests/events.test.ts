@@ -73,7 +73,11 @@ test("each end of a sentence, and of the job itself, is reported", async () => {
     complete("a", { seq: 2, sentenceId: "s2" }),
     complete("a", { seq: 3 }),
   );
-  expect(shown.ends.map(({ event }) => event.sentenceId)).toEqual(["s1", "s2", undefined]);
+  expect(shown.ends.map(({ event, what }) => [what, event.sentenceId])).toEqual([
+    ["sentence", "s1"],
+    ["job", "s1"], // all that was known of it had ended; and its own end says nothing else
+    ["sentence", "s2"],
+  ]);
 });
 
 test("progress is no end", async () => {
@@ -109,6 +113,7 @@ test("what is replayed after a reconnect is marked, and what comes then is news"
 test("an event without seq is never replayed, so it is news", async () => {
   const shown = await page(100);
   await shown.hear(progress("a", 10));
+  await shown.endReplay();
   expect(shown.events[0]!.isReplay).toBe(false);
 });
 
@@ -128,10 +133,19 @@ test("events carry everything that was sent, and an event is the same object eve
   const other = watch(shown.client);
   const sent = progress("a", 40, { seq: 1, message: "voice 2 of 5", sentenceId: "s1", attempt: 2, nextWithin: 9 });
   await shown.hear(sent);
-  expect(shown.events).toEqual([{ ...sent, isReplay: false }]);
+  expect(shown.events).toEqual([{ ...sent, isReplay: false, publishedAt: 0 }]);
   expect(other.events[0]).toBe(shown.events[0]);
   expect(shown.now.lastEvent).toBe(shown.events[0]);
   expect(shown.now.events).toEqual(shown.events);
+});
+
+test("when an event was published is what its seq says, not when the page heard of it", async () => {
+  const shown = await page();
+  await shown.hear(progress("a", 40, { seq: 1_767_268_800_123_456 }), progress("plain", 10));
+  await advance(5_000);
+  expect(shown.events.map(({ publishedAt }) => publishedAt)).toEqual([1_767_268_800_123, null]);
+  expect(shown.job("a").publishedAt).toBe(1_767_268_800_123);
+  expect(shown.job("plain").publishedAt).toBeNull();
 });
 
 test("events are reported at once, not at the next frame", async () => {

@@ -43,8 +43,9 @@ test("after a gap a page is connected, but stale until each job that ran has a n
 
 test("after a gap nothing is subscribed again: the gateway replays what it remembers", async () => {
   const shown = await withGap();
+  await shown.endReplay();
   await advance(20_000);
-  expect(shown.last.sent).toEqual([{ ...without, since: 3 }]);
+  expect(shown.last.sent).toEqual([{ ...without, since: 3 }, { type: "ping" }]);
   expect(shown.now).toMatchObject({ isStale: true, recovered: false });
 });
 
@@ -138,7 +139,7 @@ test("a connection that is lost in the middle of a gap leaves the doubts as they
   await shown.drop();
   await shown.join(500, true);
   expect(shown.now).toMatchObject({ isStale: true, staleSince: shown.heardAt });
-  await shown.hear(progress("b", 30, { seq: 500 }));
+  await shown.hear(progress("a", 30, { seq: 400 }), progress("b", 30, { seq: 500 }));
   expect(shown.now.isStale).toBe(false);
 });
 
@@ -168,8 +169,10 @@ test("a job without seq that had an event since is not doubted again by the repl
   const shown = await page();
   await shown.hear(progress("plain", 10), { type: "subscribed", projectId: P, seq: 9, recovered: false });
   await shown.hear(progress("plain", 20));
+  await shown.endReplay();
   expect(shown.now.isStale).toBe(false);
   await shown.hear({ type: "subscribed", projectId: P, seq: 9, recovered: true });
+  await shown.endReplay();
   expect(shown.now.isStale).toBe(false);
 });
 
@@ -223,16 +226,18 @@ test("a gap in which nothing ran makes nothing stale; only `recovered` reports i
   await shown.hear(complete("done", { seq: 1 }));
   await shown.drop();
   await shown.join(500, false);
+  await shown.endReplay();
   expect(shown.now).toMatchObject({ isStale: false, recovered: false });
 });
 
 test("jobs that were forgotten, because there were too many, are not waited for", async () => {
   const shown = await page();
-  await shown.hear(progress("first", 10, { seq: 1 }), progress("second", 10, { seq: 2 }));
+  await shown.hear(progress("first", 10, { seq: 1, nextWithin: 1 }), progress("second", 10, { seq: 2, nextWithin: 1 }));
+  await advance(3_000); // both are silent, so others come first
   await shown.drop();
   await shown.join(9_000, false);
   for (let i = 0; i < 1_005; i++) shown.last.say(progress(`job_${i}`, 10, { seq: 100 + i }));
-  await frame();
+  await shown.endReplay();
   expect(Object.keys(shown.now.jobs)).not.toContain("second");
   expect(shown.now.isStale).toBe(false);
 });

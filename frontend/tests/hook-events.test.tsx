@@ -13,7 +13,7 @@ test("each event of a burst of 2,000 reaches onEvent, in order, with few renders
   await advance();
   const before = frames.length;
   const published: number[] = [];
-  for (let n = 0; n < 2_000; n++) published.push(gateway.publish("project_1", progress(`job_${n % 20}`, n / 20)));
+  for (let n = 0; n < 2_000; n++) published.push(gateway.publish("project_1", progress(`job_${n % 20}`, n / 20))!);
   await advance(5_000);
   expect(seqs).toEqual(published);
   expect(frames.length - before).toBeLessThanOrEqual(2);
@@ -72,7 +72,7 @@ test("what was before the page is marked as a replay for onEvent, what comes is 
 });
 
 test("onTerminal is called once for a job, with the job and its event, whatever is sent again", async () => {
-  const ends: [Job, JobEvent][] = [];
+  const ends: [Job, JobEvent, "job" | "sentence"][] = [];
   const { gateway, last } = page("project_1", { onTerminal: (...end) => ends.push(end) });
   await advance();
   gateway.publish("project_1", progress("job_1", 10));

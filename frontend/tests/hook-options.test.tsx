@@ -164,11 +164,13 @@ test("options that are new in each render do not even listen anew", async () => 
     subscribe: shared.subscribe,
     getStatus: shared.getStatus,
     reconnect: shared.reconnect,
-    project: (id) => {
-      const store = shared.project(id);
+    probe: shared.probe,
+    close: shared.close,
+    project: <Data,>(id: string) => {
+      const store = shared.project<Data>(id);
       return {
         getSnapshot: store.getSnapshot,
-        subscribe: (...args) => {
+        subscribe: (...args: Parameters<typeof store.subscribe>) => {
           listened();
           return store.subscribe(...args);
         },

@@ -20,6 +20,7 @@ test("the result has one shape, from the first render on", async () => {
         "events",
         "id", // the test's own
         "isStale",
+        "jobCounts",
         "jobs",
         "lastEvent",
         "reconnect",

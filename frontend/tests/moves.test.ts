@@ -68,11 +68,11 @@ test("events published at any moment of a move arrive exactly once", async () =>
   const seqs: number[] = [];
   gateway.goAway([0, 10]);
   for (let i = 0; i < 40; i++) {
-    seqs.push(gateway.publish(P, { type: "progress", jobId: `job_${i}`, jobType: "audio", progress: i }));
+    seqs.push(gateway.publish(P, { type: "progress", jobId: `job_${i}`, jobType: "audio", progress: i })!);
     if (i % 3 === 0) await advance(1);
     else await Promise.resolve(); // in the midst of a handshake
   }
-  seqs.push(gateway.publish(P, { type: "job_complete", jobId: "job_0", jobType: "audio", result: {} }));
+  seqs.push(gateway.publish(P, { type: "job_complete", jobId: "job_0", jobType: "audio", result: {} })!);
   await advance(1_000);
   expect(gateway.attempts).toBe(2);
   expect(watcher.events.map(({ seq }) => seq).sort()).toEqual(seqs.sort());

@@ -8,6 +8,7 @@ import {
   ProgressProvider,
   type ProgressProviderProps,
   useWebSocket,
+  valuesOf,
   type WebSocketOptions,
   type WebSocketResult,
 } from "../src/index.js";
@@ -77,7 +78,7 @@ export function watcher() {
     frames.push({ ...result, id });
     return (
       <output>
-        {result.status} {Object.values(result.jobs).map(({ jobId, percent }) => `${jobId}: ${percent} %`)}
+        {result.status} {valuesOf(result.jobs).map(({ jobId, percent }) => `${jobId}: ${percent} %`)}
       </output>
     );
   };

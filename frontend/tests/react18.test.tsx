@@ -74,7 +74,7 @@ test("the hooks and the provider work with what React 18 has", async () => {
 });
 
 test("a context is provided in the way that React 18 knows", () => {
-  const source = readFileSync(join(import.meta.dirname, "../src/index.tsx"), "utf8");
+  const source = readFileSync(join(import.meta.dirname, "../src/hooks.tsx"), "utf8");
   expect(source).toMatch(/<\w*Context\.Provider/);
   expect(source, "<Context> as a provider is of React 19").not.toMatch(/<\w*Context[\s>]/);
   expect(source, "so is `ref` as a prop").not.toMatch(/\bref=\{/);

@@ -9,6 +9,7 @@ import { renderToPipeableStream, renderToString } from "react-dom/server";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { ProgressClient, WebSocketOptions, WebSocketResult } from "../src/index.js";
 import * as library from "../src/index.js";
+import { valuesOf } from "../src/state.js";
 import { advance, complete, LINGER_MS, noted, progress, subscribe, withClock } from "./react-support.js";
 
 const snapshots = vi.hoisted(() => ({ server: [] as (() => unknown)[] }));
@@ -56,7 +57,7 @@ const pageOf = ({ useConnectionStatus, useJob, useWebSocket }: Hooks) =>
         <p>{result.isStale ? "stale" : "current"}</p>
         <p>{job ? `${job.percent} %` : "unknown"}</p>
         <ul>
-          {Object.values(result.jobs).map(({ jobId, percent }) => (
+          {valuesOf(result.jobs).map(({ jobId, percent }) => (
             <li key={jobId}>{`${jobId} ${percent} %`}</li>
           ))}
         </ul>

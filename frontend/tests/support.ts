@@ -55,7 +55,7 @@ export function pseudoRandom(seed = 1): () => number {
 
 export interface Watcher {
   readonly events: JobEvent[];
-  readonly ends: { job: Job; event: JobEvent }[];
+  readonly ends: { job: Job; event: JobEvent; what: "job" | "sentence" }[];
   /** The snapshot at each change. */
   readonly snapshots: Snapshot[];
   /** The present snapshot. */
@@ -71,7 +71,7 @@ export function watch(client: ProgressClient, projectId = P, isPassive = false):
   const leave = store.subscribe(() => snapshots.push(store.getSnapshot()), {
     isPassive,
     onEvent: (event) => events.push(event),
-    onTerminal: (job, event) => ends.push({ job, event }),
+    onTerminal: (job, event, what) => ends.push({ job, event, what }),
   });
   leaves.add(leave);
   return {
@@ -141,6 +141,8 @@ export class ScriptedSocket {
   readonly sent: ClientMessage[] = [];
   /** The page closed it. */
   isLeft = false;
+  /** It answers each `ping`, in order: otherwise a test says `pong` itself, or has the link time out. */
+  isAnswering = false;
   readyState = 0;
   onopen: ((event: object) => void) | null = null;
   onmessage: ((event: { data: unknown }) => void) | null = null;
@@ -153,7 +155,10 @@ export class ScriptedSocket {
 
   send(text: string): void {
     if (this.readyState === 0) throw new DOMException("Still in CONNECTING state", "InvalidStateError");
-    if (this.readyState === 1) this.sent.push(JSON.parse(text) as ClientMessage);
+    if (this.readyState !== 1) return;
+    const message = JSON.parse(text) as ClientMessage;
+    this.sent.push(message);
+    if (this.isAnswering && message.type === "ping") queueMicrotask(() => this.say({ type: "pong" }));
   }
 
   close(): void {
@@ -230,7 +235,9 @@ export interface Page extends Scripted, Pick<Watcher, "events" | "ends" | "snaps
   hear(...messages: unknown[]): Promise<void>;
   /** The gateway accepts the newest socket and its subscribe, and the page is drawn. */
   join(seq?: number, recovered?: boolean): Promise<void>;
-  /** The connection is lost, and the next one is tried; it is not answered yet. */
+  /** The replay is over, although its last event does not come: the gateway answers the `ping`. */
+  endReplay(): Promise<void>;
+  /** The connection is lost, and the next one asked for; nobody answers it yet. */
   drop(): Promise<void>;
 }
 
@@ -256,6 +263,10 @@ export async function page(seq = 0, options: ClientOptions = {}): Promise<Page> 
       gateway.last.accept();
       gateway.last.subscribed(head, recovered);
       await frame();
+    },
+    async endReplay() {
+      await advance(100);
+      await made.hear({ type: "pong" });
     },
     async drop() {
       const before = gateway.sockets.length;

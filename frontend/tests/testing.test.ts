@@ -92,8 +92,8 @@ test("who comes back is replayed only what is newer than its cursor", async () =
 
 test("on the wire: a replay with a cursor brings what is newer, and all that is known if the cursor is unknown", async () => {
   const gateway = new FakeGateway();
-  const first = gateway.publish(P, going("a", 10));
-  const second = gateway.publish(P, going("b", 10));
+  const first = gateway.publish(P, going("a", 10))!;
+  const second = gateway.publish(P, going("b", 10))!;
   const said: unknown[] = [];
   const socket = new gateway.WebSocket("ws://any.test/ws");
   socket.onmessage = ({ data }) => {
@@ -130,7 +130,7 @@ test("after `forget` seq goes on rising, also while the test's clock stands stil
   const gateway = new FakeGateway();
   const watcher = watch(gateway.client());
   await frame();
-  const before = gateway.publish(P, going("a", 10));
+  const before = gateway.publish(P, going("a", 10))!;
   await frame();
   gateway.closeAll();
   await frame();

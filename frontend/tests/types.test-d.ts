@@ -4,6 +4,7 @@
 import type { ReactNode } from "react";
 import { expectTypeOf } from "vitest";
 import {
+  type ById,
   type ClientOptions,
   CloseCode,
   type ConnectionStatus,
@@ -12,6 +13,7 @@ import {
   type Job,
   type JobEvent,
   type JobState,
+  type JobType,
   type ProgressClient,
   ProgressProvider,
   type ProgressProviderProps,
@@ -19,7 +21,9 @@ import {
   type Snapshot,
   useConnectionStatus,
   useJob,
+  useSentence,
   useWebSocket,
+  valuesOf,
   type WebSocketOptions,
   type WebSocketResult,
 } from "../src/index.js";
@@ -35,6 +39,7 @@ export function ResultAndJob(): void {
     | "lastEvent"
     | "events"
     | "jobs"
+    | "jobCounts"
     | "isStale"
     | "staleSince"
     | "recovered"
@@ -45,8 +50,10 @@ export function ResultAndJob(): void {
   expectTypeOf(result.status).toEqualTypeOf<"connecting" | "connected" | "disconnected">();
   expectTypeOf(result.lastEvent).toEqualTypeOf<JobEvent | null>();
   expectTypeOf(result.events).toEqualTypeOf<readonly JobEvent[]>();
-  expectTypeOf(result.jobs).toEqualTypeOf<Readonly<Record<string, Job>>>();
-  expectTypeOf(result.jobs["job_1"]).toEqualTypeOf<Job | undefined>(); // with noUncheckedIndexedAccess
+  expectTypeOf(result.jobs).toEqualTypeOf<ById<Job>>();
+  expectTypeOf(valuesOf(result.jobs)).toEqualTypeOf<Job[]>();
+  expectTypeOf(result.jobs["job_1"]).toEqualTypeOf<Job | undefined>();
+  expectTypeOf<Snapshot["jobs"][string]>().toEqualTypeOf<Job | undefined>(); // also without noUncheckedIndexedAccess
   expectTypeOf(result.isStale).toEqualTypeOf<boolean>();
   expectTypeOf(result.staleSince).toEqualTypeOf<number | null>();
   expectTypeOf(result.recovered).toEqualTypeOf<boolean>();
@@ -80,12 +87,49 @@ export function ResultAndJob(): void {
   job.percent;
   expectTypeOf(job!.status).toEqualTypeOf<"running" | "complete" | "failed">();
   expectTypeOf(job!.percent).toEqualTypeOf<number>();
-  expectTypeOf(job!.jobType).toEqualTypeOf<"script" | "audio" | "image" | "video" | "export">();
+  expectTypeOf(job!.jobType).toEqualTypeOf<JobType>();
+  expectTypeOf<"whatever">().toExtend<JobType>();
+  expectTypeOf(job!.publishedAt).toEqualTypeOf<number | null>();
+  expectTypeOf(job!.reason).toEqualTypeOf<"error" | "cancelled" | "timed_out" | "lost" | undefined>();
+  expectTypeOf(job!.data).toEqualTypeOf<Record<string, unknown> | undefined>();
+  // @ts-expect-error: what is shown is when it was published, not when the page heard of it
+  job!.updatedAt;
+
+  // One sentence
+
+  expectTypeOf(useSentence("project_1", "job_1", "s1")).toEqualTypeOf<JobState | undefined>();
+  useSentence(null, "job_1", "s1", { url: "ws://gateway.test/ws" });
+  // @ts-expect-error: the id of the sentence is needed
+  useSentence("project_1", "job_1");
   expectTypeOf(job!.sentences["s1"]).toEqualTypeOf<JobState | undefined>();
   expectTypeOf(job!.isTerminal).toEqualTypeOf<boolean>();
   expectTypeOf(job!.isSilent).toEqualTypeOf<boolean>();
   // @ts-expect-error: a sentence has no sentences
   job!.sentences["s1"]!.sentences;
+}
+
+// The author's own data
+
+interface Preview {
+  url: string;
+  width?: number;
+}
+
+export function Previews(): void {
+  const result = useWebSocket<Preview>("project_1", {
+    onEvent: (event) => expectTypeOf(event).toEqualTypeOf<JobEvent<Preview>>(),
+    onTerminal: (ended) => expectTypeOf(ended.data).toEqualTypeOf<Preview | undefined>(),
+  });
+  expectTypeOf(result.jobs["job_1"]).toEqualTypeOf<Job<Preview> | undefined>();
+  expectTypeOf(result.lastEvent?.data).toEqualTypeOf<Preview | undefined>();
+  expectTypeOf(useJob<Preview>("project_1", "job_1")?.data?.url).toEqualTypeOf<string | undefined>();
+  expectTypeOf(useJob<Preview>("project_1", "job_1")?.sentences["s1"]?.data).toEqualTypeOf<Preview | undefined>();
+  expectTypeOf(useSentence<Preview>("project_1", "job_1", "s1")?.data).toEqualTypeOf<Preview | undefined>();
+  const client = createProgressClient<Preview>();
+  expectTypeOf(client.project("project_1")).toEqualTypeOf<ProjectStore<Preview>>();
+  expectTypeOf(client.project<{ other: 1 }>("project_1")).toEqualTypeOf<ProjectStore<{ other: 1 }>>();
+  // @ts-expect-error: no such field
+  result.lastEvent?.data?.height;
 }
 
 // An event is told apart by its type.
@@ -122,7 +166,8 @@ export function Asking(): void {
     url: "wss://gateway.example/ws",
     enabled: false,
     onEvent: (event) => expectTypeOf(event).toEqualTypeOf<JobEvent>(),
-    onTerminal: (ended, event) => {
+    onTerminal: (ended, event, what) => {
+      expectTypeOf(what).toEqualTypeOf<"job" | "sentence">();
       expectTypeOf(ended).toEqualTypeOf<Job>();
       expectTypeOf(event).toEqualTypeOf<JobEvent>();
     },

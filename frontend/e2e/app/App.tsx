@@ -2,7 +2,7 @@
 
 import { type ReactNode, useEffect, useLayoutEffect, useState } from "react";
 import { flushSync } from "react-dom";
-import { ProgressProvider, useConnectionStatus, useJob, useWebSocket } from "../../src/index.js";
+import { ProgressProvider, useConnectionStatus, useJob, useWebSocket, valuesOf } from "../../src/index.js";
 import { handRecord, panelRecord, valueRecord } from "./records.js";
 
 export interface PanelProps {
@@ -60,11 +60,11 @@ function Panel({ name, projectId, enabled, url }: PanelProps): ReactNode {
       isStale,
       recovered,
       error: error?.code ?? null,
-      jobs: Object.fromEntries(Object.values(jobs).map((job) => [job.jobId, job.percent])),
+      jobs: Object.fromEntries(valuesOf(jobs).map((job) => [job.jobId, job.percent])),
       lastSeq: lastEvent?.seq ?? null,
     });
   });
-  const rows = Object.values(result.jobs).map((job) => (
+  const rows = valuesOf(result.jobs).map((job) => (
     <li key={job.jobId}>
       <progress max={100} value={job.percent} /> {job.jobId} {job.status} {job.error ?? job.result?.file ?? job.message}
     </li>

@@ -1,9 +1,9 @@
-import { useWebSocket } from "@progress-gateway/react";
+import { useWebSocket, valuesOf } from "@progress-gateway/react";
 import { createRoot } from "react-dom/client";
 
 function Jobs({ projectId }: { projectId: string }) {
   const { status, isStale, jobs } = useWebSocket(projectId, { url: "ws://127.0.0.1:3001/ws" });
-  const bars = Object.values(jobs).map((job) => (
+  const bars = valuesOf(jobs).map((job) => (
     <li key={job.jobId}>
       <progress max={100} value={job.percent} /> {job.jobId}: {job.error ?? job.result?.file ?? job.message}
     </li>

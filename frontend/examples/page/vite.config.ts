@@ -4,6 +4,6 @@ import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 
 export default defineConfig({
-  resolve: { alias: { "@progress-gateway/react": fileURLToPath(new URL("../../src/index.tsx", import.meta.url)) } },
+  resolve: { alias: { "@progress-gateway/react": fileURLToPath(new URL("../../src/index.ts", import.meta.url)) } },
   server: { host: "127.0.0.1", port: 5173 },
 });
