@@ -44,7 +44,7 @@ async def make_video(ctx: inngest.Context) -> dict[str, str | float]:
     async def render() -> str:
         for percent in range(60, 100, 5):
             if random.random() < 0.05:
-                raise OSError("the renderer ran out of memory")  # Inngest retries: the next attempt of the job
+                raise OSError("the renderer ran out of memory")  # Inngest tries this step again
             job.progress(percent, "rendering")
             await asyncio.sleep(0.3)
         return "video.mp4"
