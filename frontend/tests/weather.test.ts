@@ -111,4 +111,4 @@ function expectOrder({ snapshots }: Watcher, jobId: string): void {
 
 test("whatever happens to the network, the gateway and the machine, in the end each page shows the truth", async () => {
   for (let seed = 1; seed <= 60; seed++) await storm(seed);
-});
+}, 60_000); // the storms take seconds of work: the usual bound would ask for a fast machine

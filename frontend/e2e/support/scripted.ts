@@ -69,7 +69,9 @@ export class ScriptedConnection {
       }
       this.projects.add(projectId);
       const missed = this.#server.since(projectId, message.since ?? 0);
-      this.send({ type: "subscribed", projectId, seq: this.#server.seq, recovered: true });
+      // Of a project without events a gateway says 0: then the page waits for no replay.
+      const seq = missed.at(-1)?.seq ?? message.since ?? 0;
+      this.send({ type: "subscribed", projectId, seq, recovered: true });
       this.#server.note(`${this.name} subscribed`);
       for (const event of missed) this.send(event);
     });
