@@ -3,7 +3,7 @@
 import { backoff, between } from "./backoff.js";
 import { Link, type LinkOwner } from "./link.js";
 import type { ErrorMessage, GoingAway, ServerMessage, Subscribed } from "./messages.js";
-import { type ClientOptions, isMistake, openSocket } from "./options.js";
+import { type ClientOptions, openSocket } from "./options.js";
 import { type PageOwner, watchPage } from "./page.js";
 import {
   CONNECTING,
@@ -146,13 +146,10 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     if (this.#watched.size && !this.#next) this.#connect();
   };
 
-  probe = (): void => this.onWake();
-
   close = (): void => {
     this.#hasGivenUp = true;
     this.#error = null;
     this.#closeAll();
-    for (const project of this.#watched) project.leave();
     this.#changed();
   };
 
@@ -215,7 +212,8 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     const link = (this.#next = new Link(this));
     const options = this.#options;
     const { getToken } = options;
-    const open = (token?: string): void => link.open(() => openSocket(options, token), isMistake(options));
+    const open = (token?: string): void =>
+      link.open(() => openSocket(options, token), typeof options.url === "function");
     if (!getToken) open();
     else
       Promise.resolve()
@@ -252,6 +250,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     this.#cancelTimer();
     for (const link of this.#links) link.close();
     this.#link = this.#next = undefined;
+    for (const project of this.#watched) project.leave();
   }
 
   onOpen(link: Link): void {
@@ -262,7 +261,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
 
   onEnd(link: Link, code: number | string, reason: string, isFinal: boolean): void {
     if (this.#isStable(link)) this.#failures = 0;
-    this.#hasGivenUp = isFinal || (Number(code) >= 4000 && Number(code) < 4500);
+    this.#hasGivenUp = isFinal || /^4[0-4]\d\d$/.test(String(code));
     this.#setError({ code, message: reason });
     const wasNext = link === this.#next;
     if (wasNext) this.#next = undefined;
@@ -271,7 +270,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     else if (!this.#link && this.#next?.isOpen) this.#moveTo(this.#next);
     else if (!this.#next) this.#retry();
     for (const project of this.#watched) {
-      if (project.link !== link && !this.#hasGivenUp) continue;
+      if (project.link !== link) continue;
       project.leave();
       if (wasNext) project.subscribe(this.#link); // back to the link that it moved away from
     }
@@ -352,7 +351,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     // Each new connection may say it too: then this must not become a loop.
     const least = this.#moves < QUICK_MOVES ? 0 : backoff(this.#moves);
     this.#moves++;
-    this.#connectIn(Math.max(between(from, to), least));
+    this.#connectIn(Math.max(between(from, to) || 0, least));
   }
 
   #onError({ code, message, projectId = "" }: ErrorMessage): void {
@@ -371,12 +370,12 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   }
 
   /** Retry at once, and probe each link: one that looks open may be dead. */
-  onWake(): void {
-    if (this.#hasGivenUp) return;
+  probe = (): void => {
+    if (this.#hasGivenUp || !this.#watched.size) return;
     for (const link of this.#links) link.probe(WAKE_ANSWER_MS);
     if (!this.#links.length) this.#connect();
     this.#changed();
-  }
+  };
 
   onTick(hasSlept: boolean): void {
     for (const project of this.#watched) {

@@ -5,32 +5,23 @@ import type { ClientOptions } from "./options.js";
 
 interface SharedOptions extends ClientOptions {
   /** A provider has a `getToken` when it is first rendered. */
-  hasToken?: boolean;
+  hasToken?: true | undefined;
 }
 
 /** Held weakly: a client that nothing watches or renders any more is let go. */
-interface Shared {
-  readonly options: SharedOptions;
-  readonly client: WeakRef<ProgressClient>;
-}
+const shared = new Map<SharedOptions, WeakRef<ProgressClient>>();
 
-let shared: Shared[] = [];
-
-/** Functions may be new in each render, so the first `getToken` and `onError` count for all. */
-const isSame = (a: SharedOptions, b: SharedOptions): boolean =>
-  a.url === b.url &&
-  a.webSocketImpl === b.webSocketImpl &&
-  a.historyLimit === b.historyLimit &&
-  a.jobLimit === b.jobLimit &&
-  !a.hasToken === !b.hasToken;
-
-/** The client of this URL. A `url` that is a function gets a client of its own. */
+/** The client of this URL, with the options that were given first. A `url` that is a function gets one of its own. */
 export function clientFor(options: SharedOptions): ProgressClient {
-  if (typeof options.url === "function") return createProgressClient(options);
-  shared = shared.filter(({ client }) => client.deref());
-  const known = shared.find((other) => isSame(other.options, options))?.client.deref();
-  if (known) return known;
-  const client = createProgressClient(options);
-  shared.push({ options, client: new WeakRef(client) });
-  return client;
+  const made = createProgressClient(options); // connects only if it is used
+  const { url, webSocketImpl, hasToken } = options;
+  if (typeof url === "function") return made;
+  for (const [other, ref] of shared) {
+    const client = ref.deref();
+    const isSame = other.url === url && other.webSocketImpl === webSocketImpl && other.hasToken === hasToken;
+    if (client && isSame) return client;
+    if (!client) shared.delete(other);
+  }
+  shared.set(options, new WeakRef(made));
+  return made;
 }

@@ -44,9 +44,8 @@ const ClientContext = createContext<Provided | undefined>(undefined);
 
 function useClient(url: string | undefined): ProgressClient {
   const provided = useContext(ClientContext);
-  const isProvided = provided && (url === undefined || url === provided.url);
-  const client = useMemo(() => (isProvided ? undefined : clientFor({ url })), [isProvided, url]);
-  return client ?? provided!.client;
+  const made = useMemo(() => clientFor({ url }), [url]); // connects only if it is used
+  return provided && (url === undefined || url === provided.url) ? provided.client : made;
 }
 
 /** The value of the latest render, for callbacks that outlive a render. A new callback then needs no new connection. */
@@ -69,7 +68,7 @@ export function ProgressProvider({ client, children, ...options }: ProgressProvi
   const made = useMemo(() => {
     const getUrl = () => (latest.current.url as () => string)();
     const getToken = () => latest.current.getToken?.();
-    const hasToken = !!options.getToken;
+    const hasToken = options.getToken && (true as const);
     const onError: ClientOptions["onError"] = (...args) => latest.current.onError?.(...args);
     const shared = { ...options, url: url === null ? getUrl : url, getToken, hasToken, onError };
     return { client: client ?? clientFor(shared), url };
@@ -101,16 +100,14 @@ export function useWebSocket<Data = JobData>(
   const latest = useLatest(options);
   const { subscribe, getSnapshot } = useMemo(() => {
     if (!store) return noStore as unknown as ProjectStore<Data>;
-    const handler = <Name extends keyof Handlers>(name: Name): WebSocketOptions<Data>[Name] =>
-      enabled ? latest.current[name] : undefined;
     // Looked up at each call: without a callback, the client makes nothing for it.
     const handlers = {
       isPassive: !enabled,
       get onEvent() {
-        return handler("onEvent");
+        return enabled ? latest.current.onEvent : undefined;
       },
       get onTerminal() {
-        return handler("onTerminal");
+        return enabled ? latest.current.onTerminal : undefined;
       },
     };
     return { ...store, subscribe: (onChange: () => void) => store.subscribe(onChange, handlers) };
@@ -129,10 +126,10 @@ export function useWebSocket<Data = JobData>(
 /** A part of a project's snapshot. Renders again only when `select` gives another object. */
 function useSelected<Data, T>(
   projectId: string | null | undefined,
-  { url }: Pick<WebSocketOptions, "url">,
+  options: Pick<WebSocketOptions, "url"> | undefined,
   select: (snapshot: Snapshot<Data>) => T | undefined,
 ): T | undefined {
-  const [, store] = useStore<Data>(projectId, url);
+  const [, store] = useStore<Data>(projectId, options?.url);
   const { subscribe, getSnapshot } = store ?? (noStore as unknown as ProjectStore<Data>);
   return useSyncExternalStore(
     subscribe,
@@ -145,7 +142,7 @@ function useSelected<Data, T>(
 export const useJob = <Data = JobData>(
   projectId: string | null | undefined,
   jobId: string,
-  options: Pick<WebSocketOptions, "url"> = {},
+  options?: Pick<WebSocketOptions, "url">,
 ): Job<Data> | undefined => useSelected(projectId, options, ({ jobs }: Snapshot<Data>) => own(jobs, jobId));
 
 /** One sentence of a job; undefined while no event of it is known. Renders again only when that sentence changes. */
@@ -153,12 +150,12 @@ export const useSentence = <Data = JobData>(
   projectId: string | null | undefined,
   jobId: string,
   sentenceId: string,
-  options: Pick<WebSocketOptions, "url"> = {},
+  options?: Pick<WebSocketOptions, "url">,
 ): JobState<Data> | undefined =>
   useSelected(projectId, options, ({ jobs }: Snapshot<Data>) => own(own(jobs, jobId)?.sentences, sentenceId));
 
 /** The status of the connection that all projects of a client share. */
-export function useConnectionStatus({ url }: Pick<WebSocketOptions, "url"> = {}): ConnectionStatus {
-  const client = useClient(url);
+export function useConnectionStatus(options?: Pick<WebSocketOptions, "url">): ConnectionStatus {
+  const client = useClient(options?.url);
   return useSyncExternalStore(client.subscribe, client.getStatus, () => "disconnected");
 }

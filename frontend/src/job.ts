@@ -9,8 +9,6 @@ export type Change = readonly [part: Part, before: Part | undefined];
 
 const UNIT = 10_000; // percents are added as whole numbers, so that a sum has no drift after a million events
 
-const unitsOf = ({ event }: Part): number => Math.round(percentOf(event) * UNIT);
-
 /** Did `a` come after `b`? By seq; an event without one arrived last. */
 const isAfter = (a: Part, b: Part): boolean => !(a.event.seq! < b.event.seq!);
 
@@ -24,6 +22,8 @@ export class Entry {
   attempt: number | undefined;
   /** The seq of the event that began the present run; what was published before it belongs to an earlier one. */
   #begunAt = 0;
+  /** A page was given it. */
+  isShown = false;
   /** The end that was reported last; undefined while the job runs. */
   end: string | undefined;
   #parts = new Parts();
@@ -101,14 +101,15 @@ export class Entry {
         !isSilent && event.type === "progress" && Math.max(heardAt, since) + event.nextWithin! * 1000 <= now,
     ); // without nextWithin the sum is NaN, and the comparison false
     for (const part of overdue) {
-      const silent = new Part(part.event, part.heardAt, true);
-      if (this.#doubtful.has(part)) this.#doubtful.add(silent);
-      this.put(silent);
+      const isDoubtful = this.#doubtful.has(part);
+      const [silent] = this.#put(part.event, part.heardAt, true);
+      if (isDoubtful) this.#doubtful.add(silent);
     }
     return overdue.length > 0;
   }
 
-  put(part: Part): void {
+  #put(event: JobEvent, heardAt: number, isSilent = false): Change {
+    const part = new Part(event, heardAt, isSilent);
     const before = this.part(part.id);
     const newest = this.size ? this.newest : undefined;
     this.#newest = !newest || isAfter(part, newest) ? part : newest === before ? undefined : newest;
@@ -116,21 +117,19 @@ export class Entry {
     this.#count(part, 1);
     this.#parts.set(part.id, part);
     this.#job = undefined;
-    this.#raise(part.event.attempt);
+    this.#raise(event.attempt);
+    return [part, before];
   }
 
   /** Take an event as it happens. Returns nothing if the event is refused. */
   apply(event: JobEvent, now: number): Change[] {
     const verdict = this.#judge(event);
     if (verdict === "refused") return [];
-    const part = new Part(event, now);
-    const before = this.part(part.id);
     if (verdict === "begins") {
       this.#clear();
       this.#begunAt = event.seq ?? 0;
     }
-    this.put(part);
-    return [[part, before]];
+    return [this.#put(event, now)];
   }
 
   /**
@@ -141,12 +140,7 @@ export class Entry {
     if (events.some((event) => this.#judge(event) === "begins")) this.#clear();
     for (const { attempt } of events) this.#raise(attempt);
     const news = events.filter((event) => !this.#isOld(event) && !(event.attempt! < this.attempt!));
-    return news.map((event) => {
-      const part = new Part(event, now);
-      const before = this.part(part.id);
-      this.put(part);
-      return [part, before];
-    });
+    return news.map((event) => this.#put(event, now));
   }
 
   #judge(event: JobEvent): Verdict {
@@ -179,7 +173,7 @@ export class Entry {
     if (part.isSilent) this.#silent += by;
     if (by < 0) this.#doubtful.delete(part);
     if (!part.id) return;
-    this.#units += by * unitsOf(part);
+    this.#units += by * Math.round(percentOf(part.event) * UNIT);
     if (!part.end) this.#running += by;
     if (part.event.type === "job_failed") this.#failed += by;
   }
@@ -187,6 +181,7 @@ export class Entry {
   /** What pages see; the same object until something changes. */
   get job(): Job {
     if (this.#job) return this.#job;
+    this.isShown = true;
     const { seq } = this.newest.event;
     const state = this.own?.state ?? this.#sum();
     const sentencesNow = this.#parts.freeze();

@@ -64,10 +64,8 @@ export class Jobs {
 
   /** Take an event as it happens. Returns what to report: nothing if the event is refused. */
   apply(event: JobEvent, now: number): News[] {
-    const { jobId } = event;
-    const isKnown = this.#entries.has(jobId);
-    const news = this.#update(jobId, (entry) => entry.apply(event, now));
-    this.#forget(isKnown ? [] : [jobId]);
+    const news = this.#update(event.jobId, (entry) => entry.apply(event, now));
+    this.#forget();
     return news;
   }
 
@@ -84,29 +82,25 @@ export class Jobs {
       byJob.delete(event.jobId); // so that the job with the newest event comes last, as in `#ended`
       byJob.set(event.jobId, its);
     }
-    const fresh = [...byJob.keys()].filter((id) => !this.#entries.has(id));
     const news = [...byJob].flatMap(([id, its]) => this.#update(id, (entry) => entry.merge(its, now)));
-    this.#forget(fresh);
-    const isEvent = ({ ended }: News): boolean => !ended;
-    const inOrder = news.filter(isEvent).sort((a, b) => a.event.seq! - b.event.seq!);
-    return [...inOrder, ...news.filter((one) => !isEvent(one))];
+    this.#forget();
+    return news.sort((a, b) => +!!a.ended - +!!b.ended || a.event.seq! - b.event.seq!); // the ends come last
   }
 
   /** Change a job by events, and keep the sums. Returns what to report: the events, then the ends. */
   #update(id: string, take: (entry: Entry) => Change[]): News[] {
-    const isLeftOut = this.#leftOut.has(id);
     const entry = this.#entries.get(id) ?? new Entry(id, this.doubtful);
     const before = entry.size;
     const changes = take(entry);
+    if (!changes.length) return [];
+    const news = changes.map(([{ event }]): News => ({ event, entry }));
     const ends = endsOf(entry, changes);
-    const news: News[] = changes.map(([{ event }]) => ({ event, entry }));
-    if (isLeftOut) {
+    if (this.#leftOut.has(id)) {
       // Nothing is kept of it, and only its own end can be known.
-      const own = entry.own && ends.filter(({ ended }) => ended === "job");
-      if (own?.length) this.#leftOut.delete(id);
-      return [...news, ...(own ?? [])];
+      if (!entry.own?.end) return news;
+      this.#leftOut.delete(id);
+      return [...news, ...ends.filter(({ ended }) => ended === "job")];
     }
-    if (!entry.size) return [];
     this.#size += entry.size - before;
     this.#entries.set(id, entry);
     if (entry.status === "running") this.#ended.delete(entry);
@@ -135,13 +129,13 @@ export class Jobs {
 
   /**
    * Forget whole jobs until the bounds are kept: the one that ended longest ago. If all run, leave one out: one whose
-   * promised event is overdue, or one of those that are `fresh`. So a job that is shown does not make room for another
+   * promised event is overdue, or one that no page was shown yet. So a job that is shown does not make room for another
    * that runs: with more running jobs than are kept, each event would replace a job.
    */
-  #forget(fresh: readonly string[]): void {
+  #forget(): void {
     while (this.#entries.size > this.#limit || this.#size > MOST_PARTS) {
       const [ended] = this.#ended;
-      const entry = ended ?? this.#longestSilent(fresh);
+      const entry = ended ?? this.#longestSilent();
       this.#size -= entry.size;
       this.#entries.delete(entry.id);
       this.#ended.delete(entry);
@@ -151,11 +145,12 @@ export class Jobs {
     }
   }
 
-  #longestSilent(fresh: readonly string[]): Entry {
+  #longestSilent(): Entry {
     const all = [...this.#entries.values()];
-    const ranked = fresh.flatMap((id) => this.#entries.get(id) ?? []);
-    const choices = [all.filter(({ isSilent }) => isSilent), ranked, all].find(({ length }) => length)!;
-    return choices.reduce((first, entry) => (entry.newest.heardAt < first.newest.heardAt ? entry : first));
+    const choices = [all.filter(({ isSilent }) => isSilent), all.filter(({ isShown }) => !isShown), all];
+    return choices
+      .find(({ length }) => length)!
+      .reduce((first, entry) => (entry.newest.heardAt < first.newest.heardAt ? entry : first));
   }
 }
 
@@ -165,8 +160,7 @@ function endsOf(entry: Entry, changes: readonly Change[]): News[] {
     .filter(([part, before]) => part.id && part.end && part.end !== before?.end)
     .map(([{ event }]) => ({ event, entry, ended: "sentence" }));
   const end = endOf(entry.status, entry.attempt);
-  if (end && end !== entry.end && changes.length)
-    news.push({ event: (entry.own ?? entry.newest).event, entry, ended: "job" });
+  if (end && end !== entry.end) news.push({ event: (entry.own ?? entry.newest).event, entry, ended: "job" });
   entry.end = end;
   return news;
 }

@@ -6,7 +6,7 @@ const CONNECT_MS = 10_000; // for the token, TCP, TLS and the upgrade together
 const SILENCE_MS = 25_000; // after this long without a message the link sends a `ping` ...
 const ANSWER_MS = 5_000; // ... and ends if nothing arrives within this time
 
-const BLOCKED = "Blocked: is the URL in `connect-src` of the page's Content-Security-Policy?";
+const BLOCKED = "Does the Content-Security-Policy allow it?";
 
 /** The part of a WebSocket that is used here. */
 export interface Socket {
@@ -57,8 +57,8 @@ export class Link {
     this.#expectAnswer(CONNECT_MS);
   }
 
-  /** Open the socket that `connect` returns. `isMistake`: an exception of it would come again. */
-  open(connect: () => Socket, isMistake: boolean): void {
+  /** Open the socket that `connect` returns. `mayRecover`: after an exception, the next call may do better. */
+  open(connect: () => Socket, mayRecover: boolean): void {
     if (this.#isEnded) return; // the token came after CONNECT_MS
     try {
       const socket = (this.#socket = connect());
@@ -79,7 +79,8 @@ export class Link {
         if (!this.isOpen) setTimeout(() => this.end("cannot_connect", BLOCKED));
       };
     } catch (error) {
-      this.end("cannot_connect", String(error), isMistake);
+      // A missing WebSocket class is a ReferenceError.
+      this.end("cannot_connect", String(error), !mayRecover || error instanceof ReferenceError);
     }
   }
 

@@ -23,14 +23,9 @@ const defaultUrl = (): string => `${location.origin.replace("http", "ws")}/ws`; 
 const withToken = (url: string, token: string): string =>
   `${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`;
 
-const classOf = ({ webSocketImpl }: ClientOptions): SocketType => webSocketImpl ?? globalThis.WebSocket;
-
 /** Open a socket; throws if `url` does, or if there is no WebSocket class, or if that refuses the URL. */
 export function openSocket(options: ClientOptions, token: string | undefined): Socket {
-  const { url = defaultUrl } = options;
+  const { url = defaultUrl, webSocketImpl } = options;
   const base = typeof url === "string" ? url : url();
-  return new (classOf(options))(token === undefined ? base : withToken(base, token));
+  return new (webSocketImpl ?? WebSocket)(token === undefined ? base : withToken(base, token));
 }
-
-/** Whether an exception of `openSocket` would come again. A `url` that is a function may give another one next time. */
-export const isMistake = (options: ClientOptions): boolean => typeof options.url !== "function" || !classOf(options);

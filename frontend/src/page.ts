@@ -9,7 +9,7 @@ export interface PageOwner {
   /** The machine lost its network. */
   onOffline(): void;
   /** The page may have slept, or its network may have changed: connections that look open may be dead. */
-  onWake(): void;
+  probe(): void;
   /** Called every second. `hasSlept`: the clock jumped since the last call. */
   onTick(hasSlept: boolean): void;
 }
@@ -25,7 +25,7 @@ export function watchPage(owner: PageOwner): () => void {
     isWakeDue = Math.abs(now - wokenAt) < WAKE_MS;
     if (isWakeDue) return;
     wokenAt = now;
-    owner.onWake();
+    owner.probe();
   };
   const onEvent = ({ type }: Event): void => {
     if (type === "offline") owner.onOffline();

@@ -14,20 +14,12 @@ class Moment {
   next: Moment | undefined;
 }
 
-/** A plain assignment to `__proto__` would make no property. */
-function put(record: Record<string, JobState>, id: string, state: JobState): void {
-  if (id !== "__proto__") record[id] = state;
-  else Object.defineProperty(record, id, { value: state, enumerable: true, configurable: true, writable: true });
-}
-
 /** Lives as long as its job. Each change costs the same, however many sentences there are. */
 export class Parts {
   /** The last event of each sentence, by its id; under "" that of the job itself. */
   readonly now = new Map<string, Part>();
   /** The last moment that a page was given. */
   #moment: Moment | undefined;
-  /** Something changed since `#moment`. */
-  #hasChanged = true;
   /** The number of moments since the chain of them was ended. */
   #length = 0;
 
@@ -41,29 +33,23 @@ export class Parts {
     this.now.delete(id);
   }
 
+  #onChange(id: string): void {
+    const changed = this.#moment?.changed;
+    if (id && changed && !changed.has(id)) changed.set(id, this.now.get(id));
+  }
+
   /** A function that gives the record of the sentences as they are at this moment, whenever it is called. */
   freeze(): () => ById<JobState> {
-    if (this.#hasChanged) this.#begin();
-    const moment = this.#moment!;
-    return () => this.#recordOf(moment);
-  }
-
-  #begin(): void {
     const before = this.#moment;
-    this.#moment = new Moment();
-    this.#hasChanged = false;
-    if (!before) return;
-    // A page that holds an old job must not hold all that came after it: so the chain ends now and then.
-    this.#length = (this.#length + 1) % (this.now.size + 1);
-    if (!this.#length) this.#recordOf(before);
-    if (!before.record) before.next = this.#moment;
-  }
-
-  #onChange(id: string): void {
-    if (!id) return;
-    this.#hasChanged = true;
-    const moment = this.#moment;
-    if (moment && !moment.record && !moment.changed.has(id)) moment.changed.set(id, this.now.get(id));
+    const moment = before && !before.changed.size ? before : new Moment();
+    if (before && before !== moment) {
+      // A page that holds an old job must not hold all that came after it: so the chain ends now and then.
+      this.#length = (this.#length + 1) % (this.now.size + 1);
+      if (!this.#length) this.#recordOf(before);
+      if (!before.record) before.next = moment;
+    }
+    this.#moment = moment;
+    return () => this.#recordOf(moment);
   }
 
   #recordOf(moment: Moment): ById<JobState> {
@@ -73,15 +59,11 @@ export class Parts {
     for (; later && !later.record; later = later.next) {
       for (const [id, part] of later.changed) if (!changed.has(id)) changed.set(id, part); // the earliest is right
     }
-    const record: Record<string, JobState> = { ...(later?.record as Record<string, JobState>) };
-    if (!later) for (const [id, part] of this.now) if (id) put(record, id, part.state);
-    for (const [id, part] of changed) {
-      if (part) put(record, id, part.state);
-      else delete record[id];
-    }
-    moment.record = record;
-    moment.changed.clear();
+    const states = new Map<string, JobState | undefined>(later && Object.entries(later.record!));
+    if (!later) for (const [id, part] of this.now) if (id) states.set(id, part.state);
+    for (const [id, part] of changed) states.set(id, part?.state);
     moment.next = undefined;
+    moment.record = Object.fromEntries([...states].filter(([, state]) => state));
     return moment.record;
   }
 }

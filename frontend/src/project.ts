@@ -7,7 +7,7 @@ import type { EventMessage, Subscribed } from "./messages.js";
 import { type ById, type Ended, type Job, type JobData, type JobEvent, publishedAt } from "./state.js";
 
 const REPLAY_MS = 100; // most replays end by themselves within this time; of others, a `pong` tells the end
-const WHOLE_MS = 10_000; // the shortest time between two requests for a whole replay
+const WHOLE_ODDS = 0.1; // the chance, each second, to ask for a whole replay: not all pages at once
 
 /** `connected`: the project is subscribed. `disconnected`: waiting to retry, offline, disabled, or given up. */
 export type ConnectionStatus = "connecting" | "connected" | "disconnected";
@@ -140,8 +140,6 @@ export class Project {
   #since = 0;
   /** Events up to this seq were reported before a whole replay was asked for. */
   #reportedUpTo = 0;
-  /** When a whole replay was last asked for, in ms since the epoch. */
-  #wholeAskedAt = 0;
   /** `recovered` of the last `subscribed`. */
   #recovered = true;
   /** When it last began to receive events (subscribed, live again, awake), in ms since the epoch. */
@@ -151,7 +149,7 @@ export class Project {
 
   #jobs: Jobs;
   /** The last events, the newest last. */
-  #events: JobEvent[] = [];
+  #events = CONNECTING.events;
 
   // Its snapshot
 
@@ -161,8 +159,6 @@ export class Project {
   #isCurrent = false;
   /** `snapshot.staleSince`. */
   #staleSince: number | null = null;
-  /** Events arrived since `snapshot` was built. */
-  #hasNewEvents = false;
   /** The next frame builds a snapshot. */
   #isScheduled = false;
 
@@ -221,13 +217,12 @@ export class Project {
   #endReplay(): void {
     const events = this.#replay!;
     this.#stopReplay();
-    // The cursor may fall back: after a failover, the clock of the new Redis may be behind.
-    if (events.length || !(this.cursor! > this.#head)) this.cursor = this.#head;
-    const replayed = events.filter(({ seq }) => seq !== undefined);
+    this.cursor = this.#head; // it may fall back: after a failover, the clock of the new Redis may be behind
+    const replayed = events.filter(({ seq }) => seq);
     const news = this.#jobs.merge(replayed, Date.now(), !this.#since);
     this.#report(news.filter(({ event }) => event.seq! > this.#reportedUpTo));
     this.#reportedUpTo = 0;
-    for (const event of events) if (event.seq === undefined) this.#take(event);
+    for (const event of events) if (!event.seq) this.#take(event);
     this.changed();
   }
 
@@ -238,9 +233,7 @@ export class Project {
 
   /** Ask for a whole replay, if there is room again for jobs that were left out. */
   #askForWhole(): void {
-    const now = Date.now();
-    if (this.#replay || now - this.#wholeAskedAt < WHOLE_MS || !this.#jobs.hasRoom) return;
-    this.#wholeAskedAt = now;
+    if (this.#replay || !this.#jobs.hasRoom || Math.random() > WHOLE_ODDS) return;
     this.#reportedUpTo = this.cursor ?? 0;
     this.subscribe(this.link, 0);
   }
@@ -267,16 +260,11 @@ export class Project {
 
   /** Tell the listeners of events, and of the ends that they are. */
   #report(news: readonly News[]): void {
-    const { historyLimit } = this.#owner;
     for (const { event, entry, ended } of news) {
-      if (ended) {
-        notify(this.listeners, (listener) => listener.onTerminal?.(entry.job, event, ended));
-        continue;
-      }
-      this.#events.push(event);
-      if (this.#events.length > historyLimit) this.#events.shift();
-      this.#hasNewEvents = true;
-      notify(this.listeners, (listener) => listener.onEvent?.(event));
+      if (!ended) this.#events = [...this.#events, event].slice(-this.#owner.historyLimit);
+      notify(this.listeners, (listener) =>
+        ended ? listener.onTerminal?.(entry.job, event, ended) : listener.onEvent?.(event),
+      );
     }
   }
 
@@ -309,13 +297,10 @@ export class Project {
 
   #draw(): void {
     this.#isScheduled = false;
-    const before = this.snapshot;
-    const events = this.#hasNewEvents ? [...this.#events] : before.events;
-    this.#hasNewEvents = false;
     this.snapshot = {
       ...this.#owner.statusOf(this),
-      lastEvent: events.at(-1) ?? null,
-      events,
+      lastEvent: this.#events.at(-1) ?? null,
+      events: this.#events,
       jobs: this.#jobs.byId,
       jobCounts: this.#jobs.counts,
       isStale: !this.#isCurrent,

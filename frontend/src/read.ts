@@ -12,12 +12,11 @@ const REQUIRED: Record<string, string> = {
   job_complete: "result",
   job_failed: "error",
   subscribed: "seq",
-  going_away: "reconnectIn",
 };
 
 const isText = (value: unknown): boolean => typeof (value ?? "") === "string";
 const isNumber = (value: unknown): boolean => Number.isFinite(value ?? 0);
-const isObject = (value: unknown): boolean => typeof (value ?? {}) === "object" && !Array.isArray(value);
+const isObject = (value: unknown): boolean => typeof (value ?? {}) === "object";
 
 /**
  * Parse one message; throws if it is not JSON, or if a field that the client uses is missing or has the wrong type. An
@@ -25,15 +24,13 @@ const isObject = (value: unknown): boolean => typeof (value ?? {}) === "object" 
  */
 export function readMessage(text: unknown): ServerMessage {
   const message = JSON.parse(text as string);
-  const { type, result, reconnectIn = [0, 0] } = message;
+  const { type, result } = message;
   const isValid =
     TEXTS.every((name) => isText(message[name])) &&
     NUMBERS.every((name) => isNumber(message[name])) &&
     OBJECTS.every((name) => isObject(message[name])) &&
     isText(result?.file) &&
     isNumber(result?.duration) &&
-    reconnectIn.length === 2 &&
-    reconnectIn.every(Number.isFinite) &&
     message[own(REQUIRED, type) ?? "type"] != null;
   if (!isValid) throw message;
   return message;

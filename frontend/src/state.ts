@@ -1,6 +1,6 @@
 /** What pages see of events, jobs and sentences. */
 
-import type { EventMessage, JobFailedMessage, JobType, ProgressMessage, Result } from "./messages.js";
+import type { EventMessage, JobFailedMessage, JobType, Result } from "./messages.js";
 import { type JobStatus, percentOf, STATUS } from "./rules.js";
 
 /** The author's own fields of an event, unless a type parameter says more about them. */
@@ -67,8 +67,7 @@ export const own = <T>(record: { readonly [key: string]: T } | undefined, key: s
   record && Object.hasOwn(record, key) ? record[key] : undefined;
 
 /** The clock of Redis when it gave out `seq`, in ms since the epoch. */
-export const publishedAt = (seq: number | undefined): number | null =>
-  seq === undefined ? null : Math.floor(seq / 1000);
+export const publishedAt = (seq: number | undefined): number | null => (seq ? Math.floor(seq / 1000) : null);
 
 /** The last event of a part: of a sentence, or of the job itself. A new event makes a new one. */
 export class Part {
@@ -96,7 +95,7 @@ export class Part {
   get state(): JobState {
     const { event, end, isSilent } = this;
     this.#state ??= {
-      ...stateFields(event),
+      ...event, // with fields that the type of a state does not name
       status: STATUS[event.type],
       percent: percentOf(event),
       reason: event.type === "job_failed" ? (event.reason ?? "error") : undefined,
@@ -110,9 +109,3 @@ export class Part {
 /** The name of an end of this attempt; undefined where there is none yet. */
 export const endOf = (status: JobStatus, attempt: number | undefined): string | undefined =>
   status === "running" ? undefined : `${status} ${attempt}`;
-
-/** What a state takes over from its event. */
-function stateFields(event: Partial<Omit<ProgressMessage, "type">> & JobEvent) {
-  const { type: _, projectId, sentenceId, progress, isReplay, ...fields } = event;
-  return fields;
-}
