@@ -45,13 +45,11 @@ def judge(number: int | None, known: Known | None, event: Event) -> Verdict:
     """
     is_progress = isinstance(event, Progress)
     progress = event.progress if isinstance(event, Progress) else 0
-    is_own_begin = is_progress and progress == 0 and event.sentence_id is None
     if event.attempt is None:
+        is_own_begin = is_progress and progress == 0 and event.sentence_id is None
         has_run = known is not None and (known.is_terminal or known.progress > 0)
         return Verdict.BEGINS if is_own_begin and has_run else Verdict.NEWS
-    if number is None:  # beside parts without a number, arrival decides
-        return Verdict.BEGINS if is_own_begin else Verdict.NEWS
-    if event.attempt > number:
+    if number is None or event.attempt > number:
         return Verdict.BEGINS
     if event.attempt < number:
         return Verdict.REPLACED

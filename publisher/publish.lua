@@ -108,7 +108,6 @@ local new_header, has_others
 if (is_numbered and not reached) or (not is_numbered and last and (is_zero or find(last, ',"attempt":', 1, true))) then
   local attempt_of, decoded, read_header, header_of = readers()
   local number, sentences, event
-  local is_first = false -- does the event bring the job's first number?
   if not job then
     job = sub(field, 1, find(field, '\n', 1, true) - 1)
     header_field = '\t' .. job
@@ -133,16 +132,12 @@ if (is_numbered and not reached) or (not is_numbered and last and (is_zero or fi
     begins = is_zero and event and event.type and (event.type ~= 'progress' or (tonumber(event.progress) or 0) > 0)
   elseif sub(attempt, 1, 1) == '+' then
     local least = tonumber(attempt)
-    is_first = not number
-    begins = number or (is_zero and is_own)
     number = math.min(number and number >= least and number + 1 or least, MAX)
-    answer = number
+    answer, begins = number, true
   else
     local given = tonumber(attempt)
     if number and given < number then return { 0, number } end
-    if not number then -- beside parts without a number, arrival decides
-      number, begins, is_first = given, is_zero and is_own, true
-    elseif given > number then
+    if not number or given > number then
       number, begins = given, true
     elseif last_number == given then
       if event.type ~= 'progress' then return nil end
@@ -151,8 +146,7 @@ if (is_numbered and not reached) or (not is_numbered and last and (is_zero or fi
   end
 
   local is_new_sentence = not is_own and (begins or not last)
-  local is_untold = number and not is_numbered and not header -- this event does not carry the number
-  if is_new_sentence or is_untold or (begins and sentences) or (is_first and (sentences or not is_own)) then
+  if is_new_sentence or (begins and sentences) or (number and not is_numbered and not header) then
     new_header = header_of(number, (begins and 0 or sentences or 0) + (is_new_sentence and 1 or 0))
   end
 end

@@ -183,7 +183,7 @@ def test_control_one_broken_rule_is_found(
     monkeypatch.setattr(f"{where}.judge", broken)
 
     @given(steps)
-    @settings(phases=[Phase.generate], max_examples=500, database=None)
+    @settings(phases=[Phase.generate], max_examples=5_000, database=None)
     def compare(published: list[tuple[Given, str]]) -> None:
         Comparison(redis_server.port).play(published)
 

@@ -29,13 +29,12 @@ export type Verdict = "news" | "begins" | "refused";
  * of the same part.
  */
 export function judge(attempt: number | undefined, known: EventMessage | undefined, event: EventMessage): Verdict {
-  const isOwnBegin = !isEnd(event) && progressOf(event) === 0 && event.sentenceId === undefined;
   if (event.attempt === undefined) {
+    const isOwnBegin = !isEnd(event) && progressOf(event) === 0 && event.sentenceId === undefined;
     const hasRun = known && (isEnd(known) || progressOf(known) > 0);
     return isOwnBegin && hasRun ? "begins" : "news";
   }
-  if (attempt === undefined) return isOwnBegin ? "begins" : "news"; // beside parts without a number, arrival decides
-  if (event.attempt > attempt) return "begins";
+  if (attempt === undefined || event.attempt > attempt) return "begins";
   if (event.attempt < attempt) return "refused";
   if (known?.attempt !== event.attempt) return "news";
   const isLower = !isEnd(event) && progressOf(event) < progressOf(known);

@@ -48,7 +48,7 @@ def storm() -> Iterator[Message]:
         done[number] += 1
         job = f"job_{number // 2}"
         more: Message = {"sentenceId": f"s{number}"} if number % 2 else {}
-        if number % 3 == 0:
+        if number // 2 % 3 == 0:  # the parts of a job carry the job's number
             more["attempt"] = 1
         if done[number] < STEPS:
             yield progress(job, 100 * done[number] / STEPS, **more)
