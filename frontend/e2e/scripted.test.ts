@@ -289,3 +289,24 @@ test.concurrent("a gateway that accepts and says nothing is never shown as conne
   await until("it asks to be subscribed", () => gateway.open()[0]?.received[0]);
   expect((await page.panel()).result).toMatchObject({ status: "connecting", isStale: true });
 });
+
+test.concurrent("a page whose Content-Security-Policy forbids the gateway says so at once", async ({
+  lab,
+  gateway,
+}) => {
+  const begun = Date.now();
+  const page = await lab.open(oneOn(gateway), { csp: "connect-src 'none'" });
+  const { result } = await page.until("the error is shown", ({ result }) => result?.error);
+  expect(result).toMatchObject({ status: "disconnected", error: { code: "cannot_connect" } });
+  expect(result?.error?.message).toContain("Content-Security-Policy");
+  expect(Date.now() - begun).toBeLessThan(5_000); // and not after the 10 s that a connection may take
+  expect(gateway.attempts()).toEqual([]);
+  expect(page.problems.filter((problem) => !problem.includes("Content Security Policy"))).toEqual([]);
+  await page.page.close(); // it goes on trying, and the browser goes on complaining
+  page.problems.length = 0;
+});
+
+test.concurrent("with the gateway in `connect-src` the page connects", async ({ lab, gateway }) => {
+  const page = await lab.open(oneOn(gateway), { csp: `connect-src ${new URL(gateway.url()).origin}` });
+  await page.untilStatus("connected");
+});

@@ -351,13 +351,13 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     // Each new connection may say it too: then this must not become a loop.
     const least = this.#moves < QUICK_MOVES ? 0 : backoff(this.#moves);
     this.#moves++;
-    this.#connectIn(Math.max(between(from, to) || 0, least));
+    this.#connectIn(Math.max(Number(between(from, to)) || 0, least));
   }
 
   #onError({ code, message, projectId = "" }: ErrorMessage): void {
     const project = this.#projects.get(projectId);
     this.#setError({ code, message }, project);
-    if (project) project.retryAt = Date.now() + backoff(2 + project.refusals++);
+    if (project) project.retryAt = Date.now() + backoff(++project.refusals + 1);
     this.#finishMove();
     this.#changed();
   }

@@ -102,15 +102,15 @@ export function useWebSocket<Data = JobData>(
     if (!store) return noStore as unknown as ProjectStore<Data>;
     // Looked up at each call: without a callback, the client makes nothing for it.
     const handlers = {
-      isPassive: !enabled,
       get onEvent() {
-        return enabled ? latest.current.onEvent : undefined;
+        return latest.current.onEvent;
       },
       get onTerminal() {
-        return enabled ? latest.current.onTerminal : undefined;
+        return latest.current.onTerminal;
       },
     };
-    return { ...store, subscribe: (onChange: () => void) => store.subscribe(onChange, handlers) };
+    const others = enabled ? handlers : { isPassive: true };
+    return { ...store, subscribe: (onChange: () => void) => store.subscribe(onChange, others) };
   }, [store, enabled, latest]);
   const snapshot = useSyncExternalStore(
     subscribe,

@@ -87,7 +87,7 @@ export class Entry {
   }
 
   /** The parts that still run; none once the job itself has ended. */
-  get runningParts(): Part[] {
+  get running(): Part[] {
     return this.status === "running" ? this.parts.filter(({ end }) => !end) : [];
   }
 
@@ -96,7 +96,7 @@ export class Entry {
    * there at the earliest. Returns whether there are any.
    */
   markSilent(since: number, now: number): boolean {
-    const overdue = this.runningParts.filter(
+    const overdue = this.running.filter(
       ({ isSilent, heardAt, event }) =>
         !isSilent && event.type === "progress" && Math.max(heardAt, since) + event.nextWithin! * 1000 <= now,
     ); // without nextWithin the sum is NaN, and the comparison false

@@ -3,8 +3,7 @@
 import { type Change, Entry } from "./job.js";
 import { type ById, type Ended, endOf, type Job, type JobEvent, type Part } from "./state.js";
 
-const MOST_PARTS = 10_000; // the gateway remembers as many of a project
-const MOST_LEFT_OUT = 10_000; // of which only the ids are kept
+const MOST_PARTS = 10_000; // the gateway remembers as many of a project; of jobs that were left out, as many ids are kept
 
 /** How many jobs there are. `running` and `ended` are those of `jobs`. */
 export interface JobCounts {
@@ -119,9 +118,9 @@ export class Jobs {
   }
 
   /** Mark the running parts that may have ended in a gap: all, or those whose last event the gateway does not replay. */
-  doubtRunning(isAll: boolean): void {
-    for (const { runningParts } of this.#entries.values()) {
-      for (const part of runningParts) if (isAll || part.event.seq === undefined) this.doubtful.add(part);
+  doubt(isAll: boolean): void {
+    for (const { running } of this.#entries.values()) {
+      for (const part of running) if (isAll || part.event.seq === undefined) this.doubtful.add(part);
     }
   }
 
@@ -141,7 +140,7 @@ export class Jobs {
       this.#ended.delete(entry);
       for (const part of entry.parts) this.doubtful.delete(part);
       this.#byId = undefined;
-      if (!ended && this.#leftOut.size < MOST_LEFT_OUT) this.#leftOut.add(entry.id);
+      if (!ended && this.#leftOut.size < MOST_PARTS) this.#leftOut.add(entry.id);
     }
   }
 

@@ -59,11 +59,15 @@ export class Parts {
     for (; later && !later.record; later = later.next) {
       for (const [id, part] of later.changed) if (!changed.has(id)) changed.set(id, part); // the earliest is right
     }
-    const states = new Map<string, JobState | undefined>(later && Object.entries(later.record!));
-    if (!later) for (const [id, part] of this.now) if (id) states.set(id, part.state);
-    for (const [id, part] of changed) states.set(id, part?.state);
+    let record = { ...later?.record } as Record<string, JobState>;
+    for (const [id, part] of later ? changed : [...this.now, ...changed]) {
+      if (!part) delete record[id];
+      else if (id === "__proto__")
+        record = { ...record, [id]: part.state }; // an assignment would make no property
+      else if (id) record[id] = part.state;
+    }
     moment.next = undefined;
-    moment.record = Object.fromEntries([...states].filter(([, state]) => state));
-    return moment.record;
+    moment.record = record;
+    return record;
   }
 }

@@ -177,7 +177,7 @@ export class Project {
   }
 
   onSubscribed(link: Link, { seq: head, recovered }: Subscribed): void {
-    if (!recovered || link !== this.link) this.#jobs.doubtRunning(!recovered || this.cursor === undefined);
+    if (!recovered || link !== this.link) this.#jobs.doubt(!recovered || this.cursor === undefined);
     this.link = link;
     this.error = null;
     this.refusals = 0;

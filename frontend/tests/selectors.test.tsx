@@ -3,7 +3,14 @@
 import { render } from "@testing-library/react";
 import { Profiler, type ReactNode } from "react";
 import { expect, test } from "vitest";
-import { type ConnectionStatus, type Job, ProgressProvider, useConnectionStatus, useJob } from "../src/index.js";
+import {
+  type ConnectionStatus,
+  type Job,
+  ProgressProvider,
+  useConnectionStatus,
+  useJob,
+  useSentence,
+} from "../src/index.js";
 import {
   advance,
   complete,
@@ -264,3 +271,45 @@ test("useConnectionStatus is the same for all components, however early or late 
   expect(early.seen.at(-1)).toBe("disconnected");
   expect(late.seen.at(-1)).toBe("disconnected");
 });
+
+// useSentence
+
+test("useSentence renders when its own sentence changes, and not for others of the job", async () => {
+  const seen: (number | undefined)[] = [];
+  const Sentence = ({ id }: { id: string }) => {
+    const sentence = useSentence("project_1", "job_1", id);
+    seen.push(sentence?.percent);
+    return <output>{sentence?.percent ?? "unknown"}</output>;
+  };
+  const { gateway, container } = page(<Sentence id="s1" />);
+  await advance();
+  const say = async (sentenceId: string, percent: number) => {
+    gateway.publish("project_1", { ...progress("job_1", percent), sentenceId });
+    await advance();
+  };
+  await say("s2", 10);
+  expect(seen).toEqual([undefined]);
+  await say("s1", 20);
+  for (let n = 0; n < 5; n++) await say(`s${n + 2}`, 30 + n);
+  gateway.publish("project_1", progress("job_1", 50));
+  await advance();
+  expect(seen).toEqual([undefined, 20]);
+  await say("s1", 60);
+  expect(seen).toEqual([undefined, 20, 60]);
+  expect(container.textContent).toBe("60");
+});
+
+test.each(["constructor", "__proto__", "toString"])(
+  "a sentence that is called %s is known only if it is there",
+  async (id) => {
+    const Sentence = () => <output>{useSentence("project_1", "job_1", id)?.percent ?? "unknown"}</output>;
+    const { gateway, container } = page(<Sentence />);
+    await advance();
+    gateway.publish("project_1", { ...progress("job_1", 10), sentenceId: "s1" });
+    await advance();
+    expect(container.textContent).toBe("unknown");
+    gateway.publish("project_1", { ...progress("job_1", 20), sentenceId: id });
+    await advance();
+    expect(container.textContent).toBe("20");
+  },
+);

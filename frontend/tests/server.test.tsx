@@ -1,5 +1,7 @@
 /** Rendering on a server, and hydration in the page. */
 
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { act } from "@testing-library/react";
@@ -272,4 +274,11 @@ test("a page that is streamed and hydrated in parts causes no warning and one su
   expect(sent).toEqual([subscribe("project_1")]);
   await unmount();
   expectNoWarning();
+});
+
+test("a server component can read the constants: only the hooks are for client components", async () => {
+  const read = (name: string) => readFileSync(join(import.meta.dirname, "../src", name), "utf8");
+  expect(read("hooks.tsx")).toMatch(/^"use client";/);
+  for (const name of ["index.ts", "core.ts", "codes.ts"]) expect(read(name), name).not.toContain("use client");
+  expect((await import("../src/index.js")).CloseCode.NOT_AUTHORISED).toBe(4401);
 });

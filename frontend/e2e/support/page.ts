@@ -59,6 +59,8 @@ export class PageServer implements Ended {
       if (pathname !== "/") return response.writeHead(204).end();
       const props = JSON.parse(searchParams.get("props") ?? "{}") as AppProps;
       const content = searchParams.has("rendered") ? renderToString(createElement(App, props)) : "";
+      const csp = searchParams.get("csp");
+      if (csp) response.setHeader("Content-Security-Policy", csp);
       response.writeHead(200, { "Content-Type": "text/html" }).end(html(content));
     });
     server.listen(0, "127.0.0.1");
@@ -99,6 +101,8 @@ export interface OpenOptions {
   isRendered?: boolean;
   /** Make each wait of the back-off as long as possible. */
   isUnlucky?: boolean;
+  /** The page's Content-Security-Policy. */
+  csp?: string;
   /** The test controls the page's timers, with `page.clock`. */
   hasOwnClock?: boolean;
 }
@@ -147,6 +151,7 @@ export class TestPage {
     const query = new URLSearchParams({ props: JSON.stringify(props) });
     if (options.isDeaf) query.set("deaf", "");
     if (options.isRendered) query.set("rendered", "");
+    if (options.csp) query.set("csp", options.csp);
     if (options.hasOwnClock) await this.page.clock.install();
     if (options.isUnlucky) {
       await this.page.addInitScript(() => {
