@@ -18,6 +18,7 @@ from publisher.job_rules import Verdict, judge
 from tests.job_cases import Given, Model, State, cases, full, rounded
 from tests.test_job_rules import events
 
+EXAMPLES = 10 * settings().max_examples  # an example takes a few ms, and needs several events that meet
 FRONTEND = Path(__file__).parents[1] / "frontend"
 
 
@@ -99,7 +100,7 @@ class Project(Model):
 
 
 @given(st.lists(events, max_size=40), st.data())
-@settings(deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_the_core_and_the_rules_agree(core: Core, sent: list[Given], data: st.DataObject) -> None:
     project = Project()
     for event in sent:
@@ -115,7 +116,7 @@ def test_the_core_and_the_rules_agree(core: Core, sent: list[Given], data: st.Da
 
 
 @given(st.lists(events, max_size=40))
-@settings(deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_the_core_refuses_what_the_rules_refuse(core: Core, sent: list[Given]) -> None:
     """Events by plain PUBLISH have no seq, and nothing has judged them before they reach a page."""
     project = Model()

@@ -168,6 +168,15 @@ test("a replica that is a moment behind brings nothing back that an attempt has 
   expect(shown.job("b")).toMatchObject({ percent: 0, sentences: {} });
 });
 
+test("after a failover to a clock that is behind, a later attempt is seen although its seq is lower", async () => {
+  const shown = await page();
+  await shown.hear(failed("a", { seq: 1_000, attempt: 0 }));
+  await shown.drop();
+  await shown.join(900, false);
+  await shown.hear(progress("a", 20, { seq: 900, attempt: 1 }));
+  expect(shown.job("a")).toMatchObject({ status: "running", percent: 20, attempt: 1 });
+});
+
 // Ends
 
 test("the last sentence of a job without events of its own ends both, the sentence first", async () => {
