@@ -2,7 +2,8 @@ import { defineConfig } from "vitest/config";
 
 // These count what is left of the page, look at modules that nothing else has used, or leave a dashboard that reconnects.
 const alone = ["dashboard-*", "hook-mount", "server", "strict", "weather"].map((name) => `tests/${name}.test.{ts,tsx}`);
-const unit = { environment: "happy-dom", restoreMocks: true };
+// Their time is simulated. The bound ends a test that hangs; it does not judge how fast the machine is.
+const unit = { environment: "happy-dom", restoreMocks: true, testTimeout: 60_000 };
 
 export default defineConfig({
   test: {
