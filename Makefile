@@ -19,8 +19,9 @@ test: $(VENV)/.dev
 else
 test:  ## everything that CI runs; some tests: make test T="tests/feed -k probe"; the same random examples again: SEED=7
 	@$(AGAIN) -j4 --output-sync .set-up
-	@tests/side-by-side "$(AGAIN) lint types" "$(AGAIN) frontend" "$(AGAIN) oldest" -- \
-		$(PYTEST) -n auto -m "not alone and not soak"
+	@# One process for each core, and not more: many tests wait for an answer within a time.
+	@tests/side-by-side "$(AGAIN) frontend" -- $(AGAIN) lint types oldest
+	$(PYTEST) -n auto -m "not alone and not soak"
 	$(PYTEST) -m "alone and not soak"
 endif
 PYTEST = $(BIN)/python -m pytest $(if $(SEED),--hypothesis-seed=$(SEED))
