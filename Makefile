@@ -20,9 +20,10 @@ else
 test:  ## everything that CI runs; some tests: make test T="tests/feed -k probe"; the same random examples again: SEED=7
 	@$(AGAIN) -j4 --output-sync .set-up
 	@# One process for each core, and not more: many tests wait for an answer within a time.
-	@tests/side-by-side "$(AGAIN) frontend" -- $(AGAIN) lint types oldest
-	$(PYTEST) -n auto -m "not alone and not soak"
-	$(PYTEST) -m "alone and not soak"
+	@tests/side-by-side "$(AGAIN) frontend" -- $(AGAIN) --keep-going lint types oldest; checks=$$?; \
+	$(PYTEST) -n auto -m "not alone and not soak"; beside=$$?; \
+	$(PYTEST) -m "alone and not soak"; alone=$$?; \
+	exit $$((checks | beside | alone))
 endif
 PYTEST = $(BIN)/python -m pytest $(if $(SEED),--hypothesis-seed=$(SEED))
 AGAIN = $(MAKE) --no-print-directory

@@ -385,7 +385,7 @@ def test_a_worker_whose_job_was_begun_again_elsewhere_is_warned_once(
     with caplog.at_level("WARNING", "publisher"):
         run(zombie, project, heartbeat=0.05)
     said = f"job 'j' of project '{project}' was begun again elsewhere, as attempt 1; this attempt is no longer shown"
-    wait_for(lambda: caplog.records, "the warning: the sender logs it after the job has ended")
+    wait_for(lambda: bool(caplog.records), "the warning: the sender logs it after the job has ended")
     wait_for(lambda: listener.of()[-1]["attempt"] == 1, "the later attempt")
     assert [record.getMessage() for record in caplog.records] == [said]
     assert (listener.bars("s1")[-1], listener.of("s2")) == (20, [])
