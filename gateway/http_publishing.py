@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from gateway.codes import PublishCode
+from gateway.logs import Occasional
 from gateway.rate_limit import TokenBucket
 from gateway.settings import Settings, in_digits
 from publisher.events import CamelModel
@@ -33,6 +34,9 @@ GIVE_UP_SECONDS = (
 # viewer's pong was 34 ms; with slices it is 10 ms.
 SLICE = 100
 AWAY_SECONDS, BUSY_SECONDS, REFUSED_SECONDS = 1, 1, 30  # for Retry-After
+
+# The publisher logs why Redis took nothing, and the server that it ends.
+_LOGGED_ELSEWHERE = (PublishCode.REDIS_UNAVAILABLE, PublishCode.REDIS_REFUSED, PublishCode.DRAINING)
 
 
 class Answer(NamedTuple):
@@ -83,6 +87,7 @@ class Refused(Exception):
         self, status: int, code: PublishCode, message: str, errors: list[BadField] | None = None, **headers: object
     ) -> None:
         super().__init__(message)
+        self.code = code
         error = PublishError(code=code, message=message, errors=errors)
         body = error.__pydantic_serializer__.to_json(error, exclude_none=True)
         named = {name.replace("_", "-"): str(value) for name, value in headers.items()}
@@ -122,6 +127,7 @@ class Publishing:
         self._buckets = [TokenBucket(settings.publish_burst, time.monotonic()) for _ in self._keys]
         self._max_events = min(settings.publish_max_events, settings.publish_burst)
         self._in_progress = 0
+        self._occasional = Occasional("gateway.publishing")
         # Counts for /metrics: events that Redis took, events that it refused, requests by status.
         self.accepted = 0
         self.refused = 0
@@ -132,6 +138,7 @@ class Publishing:
             answer = (await self._publish(post)).answer
         except Refused as refused:
             answer = refused.answer
+            self._log(post, refused)
         except asyncio.CancelledError:
             if not self._is_draining():
                 raise
@@ -139,6 +146,12 @@ class Publishing:
             answer = self._draining().answer
         self.requests[answer.status] += 1
         return answer
+
+    def _log(self, post: Post, refused: Refused) -> None:
+        """A sender that is set up wrongly shows in the log, but cannot fill it."""
+        if refused.code not in _LOGGED_ELSEWHERE:
+            text = "Publishing to project %.128s: a request was refused with %d %s: %s"
+            self._occasional.info(refused.code, text, post.project_id, refused.answer.status, refused.code, refused)
 
     async def _publish(self, post: Post) -> Accepted:
         if post.method != "POST":

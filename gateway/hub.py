@@ -12,6 +12,7 @@ from gateway.channel import Channel, ChannelState
 from gateway.connection import Outgoing
 from gateway.counters import Counters
 from gateway.feed.interfaces import Feed, FeedObserver, Remembered
+from gateway.logs import Occasional
 from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.events import why_unreadable
@@ -24,7 +25,6 @@ logger = logging.getLogger("gateway.hub")
 DOUBT_BEFORE_US = 6_000_000
 DOUBT_AFTER_US = 3_000_000
 MAX_HANDOVERS = 64  # failovers that are kept in mind
-LOG_PAUSE_SECONDS = 60.0  # between two lines on events that cannot be read
 
 
 class Viewer(Protocol):
@@ -89,6 +89,8 @@ class Hub:
         self._handovers: deque[tuple[int, int]] = deque(maxlen=MAX_HANDOVERS)
         """For each failover, the first and the last cursor that may belong to either primary."""
         self._tracing = tracing()
+        self.occasional = Occasional("gateway.hub")
+        """Logs what clients, strangers and other programs cause: at most one line a minute and kind."""
         # Counted for each batch, never for each delivery.
         self.counters = Counters()
         self.accepted = 0
@@ -97,10 +99,6 @@ class Hub:
         """The number of payloads that Redis brought for watched projects."""
         self.payloads_dropped = 0
         """The number of bad payloads of projects that were let go."""
-        self._bad_payload_logged_at = -math.inf
-        """When a line on events that cannot be read was logged, on the monotonic clock."""
-        self._bad_payloads_logged = 0
-        """`bad_payloads` at that moment."""
         self.catch_ups = 0
         """The number of times that a project or a client was given what it had missed."""
         self._stale_seconds = 0.0
@@ -202,15 +200,10 @@ class Hub:
             viewer.on_ready(project)
 
     def _log_bad_payload(self, channel: Channel, error: ValueError) -> None:
-        """Say why an event was not delivered, a newer publisher's say; once a minute for all projects."""
+        """Say why an event was not delivered, a newer publisher's say."""
         channel.bad_payload_error = None
-        now, count = time.monotonic(), self.bad_payloads
-        if now - self._bad_payload_logged_at >= LOG_PAUSE_SECONDS:
-            others = count - self._bad_payloads_logged - 1
-            self._bad_payload_logged_at, self._bad_payloads_logged = now, count
-            more = f" ({others} more since the last such line)" if others > 0 else ""
-            text = "Project %s: an event cannot be read and is not delivered%s: %.300s"
-            logger.warning(text, channel.project_id, more, why_unreadable(error))
+        text = "Project %s: an event cannot be read and is not delivered: %.300s"
+        self.occasional.warning("bad payload", text, channel.project_id, why_unreadable(error))
 
     def on_refused(self, redis_channel: str) -> None:
         if (project := self._project_at(redis_channel)) is not None:
@@ -230,8 +223,9 @@ class Hub:
         """Refuse a project that met a bug. The bug must not stop the feed, which all projects share."""
         text = " ".join(str(error).split())
         name = type(error).__name__
-        logger.error("Project %s is given up, its viewers are told: %s: %.200s", project.channel.project_id, name, text)
-        logger.debug("Unexpected", exc_info=error)
+        line = "Project %s is given up, its viewers are told: %s: %.200s"
+        if self.occasional.error("given up", line, project.channel.project_id, name, text):
+            logger.debug("Unexpected", exc_info=error)
         self._refuse(project)
 
     def on_lost(self, redis_channels: Iterable[str]) -> None:

@@ -1,14 +1,11 @@
 """Periodic checks of the whole replica: a sweep over all connections, and the event loop's lag."""
 
 import asyncio
-import logging
 import time
 
 from gateway.codes import CloseCode
 from gateway.counters import Histogram
 from gateway.hub import Hub, Viewer
-
-logger = logging.getLogger("gateway.keepalive")
 
 SWEEP_SECONDS = 1.0
 LAG_CHECK_SECONDS = 0.1
@@ -45,7 +42,8 @@ class Keepalive:
             if viewer.behind_since is not None:
                 # It is not read from, so it cannot answer a ping: time alone decides.
                 if now - viewer.behind_since > self._hub.settings.slow_seconds:
-                    logger.info("Client %s: closed, behind for too long", viewer.client_id)
+                    text = "Client %s: closed, behind for too long"
+                    self._hub.occasional.info("too slow", text, viewer.client_id)
                     viewer.connection.close(CloseCode.TOO_SLOW, "behind for too long")
             elif viewer.ping_turn == turn:
                 self._ping(viewer)
@@ -55,7 +53,8 @@ class Keepalive:
         if viewer.connection.was_heard:
             viewer.connection.ping()
         else:
-            logger.info("Client %s: closed, it did not answer a ping", viewer.client_id)
+            text = "Client %s: closed, it did not answer a ping"
+            self._hub.occasional.info("silent", text, viewer.client_id)
             viewer.connection.close(CloseCode.SILENT, "no answer to a ping")
 
 

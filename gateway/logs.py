@@ -8,8 +8,9 @@ import logging
 import os
 import sys
 import threading
+import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,9 @@ LONGEST_LINE = 16_000  # bytes; container runtimes cut lines at 16 KB, and a cut
 LONGEST = 8_000  # bytes of a message or traceback, as written
 LEAST_ROOM = 20  # bytes for the value of an extra; with less room the extra is left out
 EXTRAS_ROOM = 1_000  # bytes that a long traceback leaves for the extras after it
+
+LOG_PAUSE_SECONDS = 60.0  # between two lines of the same kind
+MOST_KINDS = 32  # that one `Occasional` tells apart at a time
 
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}  # the last: uvicorn's
 _OURS = ("ts", "level", "logger", "message", "exception")
@@ -99,6 +103,53 @@ class JsonFormatter(_Formatter):
             if room >= LEAST_ROOM:
                 fields[name] = fitting(value, room) if isinstance(value, str) else value
         return json.dumps(fields)
+
+
+class Occasional:
+    """Logs what clients, strangers or other programs cause: at most one line a minute for each kind.
+
+    A line tells how many of its kind were not logged. No line has a traceback: whoever causes it could fill the disk.
+    Lives as long as its owner, a hub for example, and is used by one event loop only. A kind may hold a name from
+    outside: kinds beyond `MOST_KINDS` within a minute count as one.
+    """
+
+    def __init__(self, logger_name: str, *, clock: Callable[[], float] | None = None) -> None:
+        self._logger = logging.getLogger(logger_name)
+        self._clock = clock or (lambda: time.monotonic())  # looked up at each call, for tests that move it
+        self._logged_at: dict[str, float] = {}
+        """When a line was last logged, by kind."""
+        self._not_logged: dict[str, int] = {}
+        """How many came since, by kind."""
+
+    def info(self, kind: str, text: str, *args: object) -> bool:
+        """Log a line, unless one of its kind was logged within the last minute. Returns whether it was logged."""
+        return self._log(logging.INFO, kind, text, args)
+
+    def warning(self, kind: str, text: str, *args: object) -> bool:
+        """As `info`."""
+        return self._log(logging.WARNING, kind, text, args)
+
+    def error(self, kind: str, text: str, *args: object) -> bool:
+        """As `info`."""
+        return self._log(logging.ERROR, kind, text, args)
+
+    def _log(self, level: int, kind: str, text: str, args: tuple[object, ...]) -> bool:
+        now = self._clock()
+        if kind not in self._logged_at and len(self._logged_at) >= MOST_KINDS:
+            for old in [old for old, at in self._logged_at.items() if now - at >= LOG_PAUSE_SECONDS]:
+                del self._logged_at[old]
+                self._not_logged.pop(old, None)
+            if len(self._logged_at) >= MOST_KINDS:
+                kind = "others"
+        if now - self._logged_at.get(kind, float("-inf")) < LOG_PAUSE_SECONDS:
+            self._not_logged[kind] = self._not_logged.get(kind, 0) + 1
+            return False
+        self._logged_at[kind] = now
+        more = self._not_logged.pop(kind, 0)
+        if more:
+            text, args = f"{text} (%d more since the last such line)", (*args, more)
+        self._logger.log(level, text, *args)
+        return True
 
 
 def start_logging(

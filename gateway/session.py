@@ -1,6 +1,5 @@
 """One client's conversation: what it asks for, its limits, and what it is told."""
 
-import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -14,8 +13,6 @@ from gateway.hub import Hub, Project
 from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
 from gateway.rate_limit import TokenBucket
 from gateway.settings import Settings, in_digits
-
-logger = logging.getLogger("gateway.session")
 
 _LIVE, _STALE, _PONG = text_frame(messages.LIVE), text_frame(messages.STALE), text_frame(messages.PONG)
 
@@ -90,7 +87,8 @@ class Session:
         if bad.code not in (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_PROJECTS):
             self._bad_messages += 1
             if self._bad_messages >= self._settings.max_bad_messages:
-                logger.info("Client %s: closed after %d bad messages", self.client_id, self._bad_messages)
+                text = "Client %s: closed after %d bad messages; the last: %s"
+                self._hub.occasional.info("bad messages", text, self.client_id, self._bad_messages, bad.code)
                 self.connection.close(
                     CloseCode.TOO_MANY_BAD_MESSAGES, f"{self._bad_messages} bad messages in a row; the last: {bad.code}"
                 )

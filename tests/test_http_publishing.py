@@ -622,6 +622,25 @@ async def test_without_redis_it_is_503_in_time_and_then_at_once_until_it_is_back
         await asyncio.sleep(0.05)
 
 
+async def test_refused_requests_are_a_line_a_minute_and_kind(
+    redis_server: RedisServer, api_of: Callable[..., Api], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    api = api_of(redis_server.url)
+    for _ in range(20):
+        await api.post(key="a-key-that-is-wrong")
+        await api.post(content=b"junk")
+        await api.post(progress("secret", 101))
+    lines = [record.getMessage() for record in caplog.records if record.name == "gateway.publishing"]
+    assert [line.split(":")[1].split()[-2:] for line in lines] == [
+        ["401", "not_authorised"],
+        ["422", "not_json"],
+        ["422", "bad_events"],
+    ]
+    assert all(api.project in line for line in lines)
+    assert "secret" not in caplog.text
+
+
 async def test_redis_saying_no_is_503_and_a_line_in_the_log(
     own_redis: RedisServer, api_of: Callable[..., Api], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -147,7 +147,7 @@ async def test_an_event_that_cannot_be_read_is_logged_with_its_project_and_the_r
     assert client.told()[-1]["jobId"] == "b"
 
 
-async def test_events_that_cannot_be_read_are_one_line_a_minute_that_counts_them(
+async def test_events_that_cannot_be_read_are_one_line_a_minute_that_counts_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub, _ = new_hub()
@@ -161,8 +161,8 @@ async def test_events_that_cannot_be_read_are_one_line_a_minute_that_counts_them
         hub.on_events({b"project:q": [b"junk"]})
     first, second = [record.getMessage() for record in caplog.records]
     beginning = "Project p: an event cannot be read and is not delivered"
-    assert first == f"{beginning} (1 more since the last such line): it is not JSON"
-    assert second == f"{beginning} (8 more since the last such line): it is not JSON"
+    assert first == f"{beginning}: it is not JSON"
+    assert second == f"{beginning}: it is not JSON (5 more since the last such line)"
     assert hub.bad_payloads == 12
 
 

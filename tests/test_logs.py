@@ -13,8 +13,19 @@ from typing import Any
 
 import pytest
 
-from gateway.logs import LONGEST, JsonFormatter, TextFormatter, fitting, start_logging
+from gateway.keepalive import Keepalive
+from gateway.logs import (
+    LOG_PAUSE_SECONDS,
+    LONGEST,
+    MOST_KINDS,
+    JsonFormatter,
+    Occasional,
+    TextFormatter,
+    fitting,
+    start_logging,
+)
 from publisher.redaction import secrets_of
+from tests.fakes import FakeClient, new_hub
 
 HOSTILE = [
     "a\n12:00:00 INFO forged",
@@ -262,3 +273,76 @@ def test_an_error_that_nobody_can_catch_is_logged(records: Any) -> None:
     assert record["level"] == "error"
     assert record["message"].endswith("Closed.__del__: RuntimeError")
     assert "in a finalizer, with ***" in record["exception"]
+
+
+# What others cause
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_strangers_cause_is_a_line_a_minute_and_kind_that_counts_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    occasional = Occasional("gateway.test", clock=clock)
+    told = [occasional.info("bad", "Client %s: bad", number) for number in range(1_000)]
+    assert told == [True, *[False] * 999]
+    assert occasional.warning("worse", "Client %s: worse", "x"), "another kind has its own minute"
+    clock.now += LOG_PAUSE_SECONDS - 0.1
+    assert not occasional.info("bad", "Client %s: bad", 1_000)
+    clock.now += 0.1
+    assert occasional.info("bad", "Client %s: bad", 1_001)
+    clock.now += LOG_PAUSE_SECONDS
+    assert occasional.error("bad", "Client %s: bad", 1_002)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "Client 0: bad"),
+        ("WARNING", "Client x: worse"),
+        ("INFO", "Client 1001: bad (1000 more since the last such line)"),
+        ("ERROR", "Client 1002: bad"),
+    ]
+    assert {record.name for record in caplog.records} == {"gateway.test"}
+
+
+def test_kinds_without_number_are_few_lines_and_little_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """A kind may hold a name that a stranger chose."""
+    clock = Clock()
+    occasional = Occasional("gateway.test", clock=clock)
+    for minute in range(1, 4):
+        for number in range(1_000):
+            occasional.warning(f"project {minute} {number}", "no")
+        assert len(caplog.records) <= minute * (MOST_KINDS + 1)
+        assert len(occasional._logged_at) + len(occasional._not_logged) <= 2 * (MOST_KINDS + 1)
+        clock.now += LOG_PAUSE_SECONDS
+    assert occasional.warning("project 4", "no"), "an old kind makes room"
+
+
+async def test_a_thousand_clients_of_each_bad_sort_are_a_line_for_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    hub, _ = new_hub(max_bad_messages=2, ping_seconds=1)
+    keepalive = Keepalive(hub)
+    for _ in range(1_000):
+        client = FakeClient(hub)
+        client.session.on_text(b"junk")
+        client.session.on_text(b"junk")
+    for client in [FakeClient(hub) for _ in range(1_000)]:
+        client.session.on_behind()
+        client.session.behind_since = 0
+    keepalive.sweep(0, time.monotonic() + 1_000)
+    for client in [FakeClient(hub) for _ in range(1_000)]:
+        client.socket.was_heard = False
+    for _ in range(100):
+        keepalive.sweep(0, time.monotonic())
+    lines = [record.getMessage() for record in caplog.records]
+    assert [next(word for word in ("bad messages", "behind", "ping") if word in line) for line in lines] == [
+        "bad messages", "behind", "ping",
+    ]  # fmt: skip

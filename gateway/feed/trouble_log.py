@@ -3,13 +3,13 @@
 import logging
 from typing import NamedTuple
 
+from gateway.logs import LOG_PAUSE_SECONDS, Occasional
 from publisher.redaction import redacted_redis_url
 from publisher.transport.advice import UNKNOWN, advice_for, error_text, with_advice
 
 logger = logging.getLogger("gateway.feed")
 
 STEADY_SECONDS = 5.0  # a feed that was live for less is still in the same outage
-LOG_PAUSE_SECONDS = 60.0  # between two lines of the same kind
 
 
 class Trouble(NamedTuple):
@@ -48,10 +48,7 @@ class TroubleLog:
         self._refusal: Exception | None = None
         """The last refusal of this connection."""
         self._refused_at = float("-inf")
-        self._refusals_logged_at: dict[str, float] = {}
-        """When a refusal was last logged, by what was refused."""
-        self._refusals_not_logged: dict[str, int] = {}
-        """How many came since."""
+        self._occasional = Occasional("gateway.feed", clock=lambda: self._refused_at)
 
     def failed(self, error: Exception, now: float) -> None:
         """The link was lost or could not be opened. Logged once per outage and meaning."""
@@ -85,24 +82,14 @@ class TroubleLog:
 
     def refused(self, what: str, name: str, error: Exception, now: float) -> None:
         """Redis refused a key or Redis channel, and the feed goes on. Logged once a minute for all of them."""
-        if (others := self._others(what, error, now)) is not None:
-            logger.error("Redis at %s refuses to %s %s%s: %s", self._url, what, name, others, with_advice(error))
+        self._refusal, self._refused_at = error, now
+        self._occasional.error(what, "Redis at %s refuses to %s %s: %s", self._url, what, name, with_advice(error))
 
     def left_out(self, name: str, error: Exception, now: float) -> None:
-        """The state of a Redis channel is not read, and the feed goes on. Logged once a minute for all of them."""
-        if (others := self._others("left out", error, now)) is not None:
-            text = "Redis at %s: %s is not served%s: %s. Another program wrote there; delete the key."
-            logger.error(text, self._url, name, others, error)
-
-    def _others(self, what: str, error: Exception, now: float) -> str | None:
-        """How many refusals were not logged since the last line, in words; None if this one is not logged either."""
+        """The state of a Redis channel is not read, and the feed goes on. Logged once a minute for each of them."""
         self._refusal, self._refused_at = error, now
-        if now - self._refusals_logged_at.get(what, float("-inf")) < LOG_PAUSE_SECONDS:
-            self._refusals_not_logged[what] = self._refusals_not_logged.get(what, 0) + 1
-            return None
-        self._refusals_logged_at[what] = now
-        more = self._refusals_not_logged.pop(what, 0)
-        return f" (and {more} more times since the last such line)" if more else ""
+        text = "Redis at %s: %s is not served: %s. Another program wrote there; delete the key."
+        self._occasional.error(f"left out {name}", text, self._url, name, error)
 
     def trouble(self, *, is_lost: bool, now: float) -> Trouble | None:
         """Why the feed is lost, or what Redis refused within the last minute; None if all is well."""

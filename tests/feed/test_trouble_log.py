@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 from redis import exceptions
 
-from gateway.feed.trouble_log import LOG_PAUSE_SECONDS, STEADY_SECONDS, TroubleLog
+from gateway.feed.trouble_log import STEADY_SECONDS, TroubleLog
+from gateway.logs import LOG_PAUSE_SECONDS, MOST_KINDS
 
 CLOSED = ConnectionResetError("it closed the connection")
 AWAY = exceptions.ConnectionError("Error 111 connecting to host:1. Connection refused.")
@@ -95,7 +96,22 @@ def test_what_redis_refuses_is_said_once_a_minute_however_many_projects_it_is(
     assert "ACL SETUSER" in load
     assert "refuses to subscribe project:x" in subscribe
     trouble_log.refused("load", "project:0", NO_RIGHT, 100 + LOG_PAUSE_SECONDS)
-    assert "999 more times" in said()[0]
+    assert "999 more since the last such line" in said()[0]
+
+
+def test_each_project_that_is_left_out_is_named_once_a_minute(trouble_log: TroubleLog, said: Said) -> None:
+    """Up to a bound: whoever fills states must not fill the log."""
+    trouble_log.live(0)
+    said()
+    for number in range(1_000):
+        trouble_log.left_out(f"project:{number}", ValueError("too large"), 100)
+    trouble_log.left_out("project:0", ValueError("too large"), 159)
+    lines = said()
+    assert len(lines) == MOST_KINDS + 1
+    for number in range(MOST_KINDS):
+        assert f"project:{number} is not served: too large" in lines[number]
+    trouble_log.left_out("project:0", ValueError("too large"), 160)
+    assert "(1 more since the last such line)" in said()[0]
 
 
 def test_the_trouble_is_why_the_feed_is_lost_or_what_was_refused_a_moment_ago(trouble_log: TroubleLog) -> None:
