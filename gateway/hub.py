@@ -221,7 +221,8 @@ class Hub:
 
     def give_up(self, project: Project, error: Exception) -> None:
         """Refuse a project that met a bug. The bug must not stop the feed, which all projects share."""
-        text = " ".join(str(error).split())
+        # pydantic's own text would quote the event.
+        text = " ".join((why_unreadable(error) if isinstance(error, ValueError) else str(error)).split())
         name = type(error).__name__
         line = "Project %s is given up, its viewers are told: %s: %.200s"
         if self.occasional.error("given up", line, project.channel.project_id, name, text):

@@ -15,6 +15,7 @@ from gateway.feed.nodes import MAX_ASKED, migrated_states, views_of
 from gateway.feed.shard import Shard
 from gateway.feed.slots import host_and_port, owners
 from gateway.feed.trouble_log import Trouble, TroubleLog
+from publisher.transport.advice import error_text
 from publisher.transport.slot_map import slot_of
 from publisher.transport.url import RedisUrl
 
@@ -314,7 +315,7 @@ class ClusterFeed:
             try:
                 fetched |= await migrated_states(self._url, address, list(redis_channels))
             except Exception as error:
-                logger.debug("%s, which was asked for half moved slots: %s", address, error)
+                logger.debug("%s, which was asked for half moved slots: %s", address, error_text(error))
         for redis_channel, state in fetched.items():
             if self._homes.get(redis_channel) is None:
                 continue

@@ -9,6 +9,7 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.maint_notifications import MaintNotificationsConfig
 
 from gateway.feed.interfaces import Remembered
+from publisher.transport.advice import error_text
 
 CONNECT_SECONDS = 3.0
 
@@ -112,10 +113,15 @@ def is_replica(hello: Any) -> bool:
     return isinstance(hello, dict) and hello.get(b"role") in (b"replica", b"slave")
 
 
+def shape(answer: Any) -> str:
+    """What an answer is, for an error: without its values, which may be those of an event."""
+    return error_text(answer) if isinstance(answer, hiredis.ReplyError) else f"a {type(answer).__name__}"
+
+
 def read_state(answer: Any) -> Remembered:
     """Check the answer to HGETALL. Raises `hiredis.ProtocolError`: a bad answer taken for empty would hide events."""
     if not isinstance(answer, dict) or not {*map(type, answer), *map(type, answer.values())} <= {bytes}:
-        raise hiredis.ProtocolError(f"HGETALL gives a map of texts, not {answer!r:.80}")
+        raise hiredis.ProtocolError(f"HGETALL gives a map of texts, not {shape(answer)}")
     return answer
 
 

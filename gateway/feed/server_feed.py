@@ -34,6 +34,7 @@ from gateway.feed.link import (
     is_replica,
     pack,
     read_state,
+    shape,
     size_questions,
     why_too_large,
 )
@@ -384,7 +385,7 @@ class ServerFeed(asyncio.Protocol):
         except hiredis.HiredisError as error:
             self._fail(error)
         except Exception as error:  # an answer of an odd type. To check each would make events cost more
-            self._fail(hiredis.ProtocolError(f"the answer makes no sense: {error!r:.80}"))
+            self._fail(hiredis.ProtocolError(f"the answer makes no sense: {type(error).__name__}"))
             logger.debug("Unexpected", exc_info=True)
         if (self._wanted or self._measured) and not self._lost.is_set():
             self._flush()
@@ -429,11 +430,11 @@ class ServerFeed(asyncio.Protocol):
     def _on_push(self, push: list[Any]) -> None:
         """The answer to SUBSCRIBE and UNSUBSCRIBE is a push."""
         if len(push) != 3 or not self._expected or self._expected.popleft().kind != decoded(push[0]).upper():
-            raise hiredis.ProtocolError(f"an unexpected push: {push!r:.80}")
+            raise hiredis.ProtocolError(f"an unexpected push: {shape(push)}")
 
     def _on_answer(self, answer: Any) -> None:
         if not self._expected:
-            raise hiredis.ProtocolError(f"an unexpected answer: {answer!r:.80}")
+            raise hiredis.ProtocolError(f"an unexpected answer: {shape(answer)}")
         expected = self._expected.popleft()
         if expected.load is not None and expected.load.is_sent:
             self._load_bytes -= self._bytes_of(expected.load)

@@ -1,5 +1,6 @@
 """What an error of Redis means for who runs it, and what to do: for log lines, `/readyz` and errors at the start."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -186,13 +187,17 @@ _CODES = {
 }
 
 
+# Redis quotes the arguments of a command that it does not know, and with them a part of the event. Everything from
+# there on is left out, and everything from a JSON object on: a proxy may quote in another way.
+_QUOTED = re.compile(r"""(,?\s*\bwith args beginning with|[\s:'"`]*\{\s*\\?").*""", re.IGNORECASE | re.DOTALL)
+
 _ALL = [*_BY_CODE.values(), *(advice for _, advice in _BY_WORDS), UNKNOWN]
 MEANINGS = tuple(dict.fromkeys(advice.meaning for advice in _ALL))
 
 
 def advice_for(error: Exception | str) -> Advice:
     """What an error means: redis-py's, the operating system's, or the text of Redis' own."""
-    text = str(error) or type(error).__name__
+    text = _without_quotes(str(error)) or type(error).__name__
     code = text.removeprefix("-").partition(" ")[0]
     if isinstance(error, Exception):
         code = getattr(error, "status_code", None) or _CODES.get(type(error).__name__, code)
@@ -209,8 +214,12 @@ def advice_for(error: Exception | str) -> Advice:
 
 
 def error_text(error: Exception | str) -> str:
-    """An error's own words, in one line."""
-    return str(error).partition("\n")[0].removeprefix("-") or type(error).__name__
+    """An error's own words, in one line, without what it quotes of an event."""
+    return _without_quotes(str(error)).partition("\n")[0].removeprefix("-") or type(error).__name__
+
+
+def _without_quotes(text: str) -> str:
+    return _QUOTED.sub("", text)
 
 
 def with_advice(error: Exception | str) -> str:

@@ -26,6 +26,7 @@ from publisher.transport.url import RedisUrl
         ("MISCONF Redis is configured to save RDB snapshots, but", "disk"),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", "key"),
         ("ERR unknown command 'HELLO', with args beginning with: ", "old"),
+        ("ERR unknown command 'EVALSHA', with args beginning with: '{\"message\": \"OOM timeout\"}'", "old"),
         ("ERR DB index is out of range", "database"),
         ("ERR max number of clients reached", "clients"),
         ("ERR Only HELLO messages are accepted by Sentinel instances.", "sentinel"),
