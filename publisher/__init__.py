@@ -9,7 +9,7 @@
 `publisher.aio` has the same for `async` code. The only setting is `REDIS_URL`.
 """
 
-from publisher.client import broadcast_many, broadcast_to_project, last_event
+from publisher.client import broadcast_many, broadcast_to_project, last_event, revoke_viewer
 from publisher.events import Event, JobComplete, JobFailed, JobType, Progress, Result
 from publisher.tracking import TrackedJob, current_job, track, track_job
 
@@ -25,6 +25,7 @@ __all__ = [
     "broadcast_to_project",
     "current_job",
     "last_event",
+    "revoke_viewer",
     "track",
     "track_job",
 ]

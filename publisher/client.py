@@ -80,6 +80,19 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
     return event_or_none(sync_driver.remembered(settings, key, field))
 
 
+def revoke_viewer(sub: str) -> None:
+    """Refuse all tokens of a user that were issued before now, and close this user's connections within a second.
+
+    `sub` is what the tokens name. A token that is made after this call is accepted again, so take the user's rights
+    first. Unlike an event, a revocation must not be lost in silence: raises redis-py's `RedisError` if Redis did not
+    take it, and `ValueError` for a bad `sub`.
+    """
+    settings = PublisherSettings.from_environment()
+    from publisher.transport import sync_driver
+
+    sync_driver.revoke(settings, sub)
+
+
 def check_url(url: str) -> None:
     """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
     from publisher.transport import sync_driver

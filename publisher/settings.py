@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from publisher.names import PROJECT_ID_PATTERN, PROJECT_ID_RULE
@@ -31,6 +32,31 @@ class PublisherSettings(NamedTuple):
             check_namespace(os.environ.get("PROGRESS_NAMESPACE", "")),
             read_replay(os.environ.get("PROGRESS_REPLAY", "")),
         )
+
+
+def token_secret() -> str:
+    """The secret that tokens are signed with: the first of `GATEWAY_JWT_SECRET`, or of `GATEWAY_JWT_SECRET_FILE`.
+
+    The variables of a replica, so that both can share one secret. Raises `ValueError`; its words repeat no secret.
+    """
+    given, path = os.environ.get("GATEWAY_JWT_SECRET", ""), os.environ.get("GATEWAY_JWT_SECRET_FILE", "")
+    if given and path:
+        raise ValueError("GATEWAY_JWT_SECRET and GATEWAY_JWT_SECRET_FILE are both set; unset one")
+    if not given and not path:
+        raise ValueError("no secret: set GATEWAY_JWT_SECRET or GATEWAY_JWT_SECRET_FILE, or pass secret=")
+    if path:
+        try:
+            given = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise ValueError(
+                "GATEWAY_JWT_SECRET_FILE must be the path of a readable file that holds the secret"
+            ) from None
+    return first_secret(given)
+
+
+def first_secret(text: str) -> str:
+    """The newest of several secrets, which stand first; '' if there is none."""
+    return next((secret.strip() for secret in re.split(r"[,\n]", text) if secret.strip()), "")
 
 
 def read_replay(text: str) -> bool:

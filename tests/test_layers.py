@@ -25,8 +25,13 @@ SANS_IO = {
         "rate_limit",
         "feed/slots",
         "commands/job_board",
+        "auth/grant",
+        "auth/keys",
+        "auth/refusal",
+        "auth/revocations",
+        "auth/tokens",
     },
-    "publisher": {"events", "job_rules", "names", "publication", "field_errors", "failure", "redaction"},
+    "publisher": {"revocation", "events", "job_rules", "names", "publication", "field_errors", "failure", "redaction"},
 }
 IO = {"asyncio", "redis", "starlette", "uvicorn", "socket", "threading", "time"}
 KNOW_STARLETTE = {"app", "protocols", "asgi_connection"}

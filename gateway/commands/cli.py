@@ -348,3 +348,45 @@ def canary(project: str, url: str | None, seconds: float) -> None:
         click.echo(f"{asyncio.run(fly(url, project, seconds)) * 1000:.1f}")
     except (Dead, Unhealthy, WrongConfiguration) as error:
         _stop(str(error))
+
+
+@main.command()
+@click.argument("projects", nargs=-1, required=True, metavar="PROJECT...")
+@click.option("--sub", metavar="USER", help="The user's id; `revoke` refuses all tokens of a user.")
+@click.option("--seconds", type=float, default=3_600, show_default=True, help="How long the token is valid.")
+@click.option("--publish", multiple=True, metavar="PROJECT", help="Projects to which it may post events by HTTP.")
+@click.option("--audience", metavar="TEXT", help="The claim `aud`, where the gateway asks for it.")
+@click.option("--issuer", metavar="TEXT", help="The claim `iss`, where the gateway asks for it.")
+def token(projects: tuple[str, ...], publish: tuple[str, ...], **claims: Any) -> None:
+    """Print a token that may watch each PROJECT: an id, `prefix*`, or `*` for all.
+
+    Signed with HS256 and the first secret of GATEWAY_JWT_SECRET, or of the file GATEWAY_JWT_SECRET_FILE.
+    """
+    from publisher.tokens import mint
+
+    try:
+        click.echo(mint(projects, publish=publish, **claims))
+    except ValueError as error:
+        _stop(str(error), ExitStatus.USAGE)
+
+
+@main.command()
+@click.argument("sub")
+@click.option("--redis-url", help="URL of Redis; default: REDIS_URL.")
+@click.option("--namespace", help="Namespace; default: PROGRESS_NAMESPACE.")
+def revoke(sub: str, redis_url: str | None, namespace: str | None) -> None:
+    """Refuse all tokens of the user SUB that were issued before now, and close this user's connections."""
+    from redis.exceptions import RedisError
+
+    from publisher.client import revoke_viewer
+
+    if redis_url:
+        os.environ["REDIS_URL"] = redis_url
+    if namespace is not None:
+        os.environ["PROGRESS_NAMESPACE"] = namespace
+    try:
+        revoke_viewer(sub)
+    except ValueError as error:
+        _stop(str(error), ExitStatus.USAGE)
+    except RedisError as error:
+        _stop(f"not revoked: {with_advice(error)}")

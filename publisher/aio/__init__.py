@@ -8,7 +8,7 @@ async with track_job("project_1", "job_7", "audio") as job:
     job.progress(40, "voice 2 of 5")
 """
 
-from publisher.aio.client import broadcast_many, broadcast_to_project, last_event
+from publisher.aio.client import broadcast_many, broadcast_to_project, last_event, revoke_viewer
 from publisher.aio.tracking import AsyncTrackedJob, current_job, track, track_job
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "broadcast_to_project",
     "current_job",
     "last_event",
+    "revoke_viewer",
     "track",
     "track_job",
 ]

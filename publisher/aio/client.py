@@ -37,6 +37,11 @@ async def broadcast_many(
     return [one.seq for one in sent]
 
 
+async def revoke_viewer(sub: str) -> None:
+    """Refuse a user's tokens, and close this user's connections; see `publisher.revoke_viewer`."""
+    await async_driver.revoke(PublisherSettings.from_environment(), sub)
+
+
 async def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> Event | None:
     """The last event that Redis remembers of a job, or None; see `publisher.last_event`."""
     settings = PublisherSettings.from_environment()

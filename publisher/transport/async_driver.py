@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from publisher.publication import Publication
 from publisher.settings import PublisherSettings
-from publisher.transport import sending, sentinels
+from publisher.transport import revoking, sending, sentinels
 from publisher.transport.circuit import unreadable
 from publisher.transport.conversation import Command, Conversation, Pause, Request, Returned, Step, Together
 from publisher.transport.options import redis_options
@@ -53,6 +53,11 @@ async def send(
 async def remembered(settings: PublisherSettings, key: str, field: str) -> bytes | None:
     """The last event that Redis remembers of a job. Asks once; raises redis-py's `RedisError`."""
     return await run(last_payload(settings, key, field))
+
+
+async def revoke(settings: PublisherSettings, sub: str, revoked_at: int = 0) -> int:
+    """Revoke a user, or repeat a revocation that Redis has lost. Asks once; raises redis-py's `RedisError`."""
+    return await run(revoking.revoke(settings, sub, revoked_at))
 
 
 async def ask_sentinels(url: RedisUrl) -> Known:

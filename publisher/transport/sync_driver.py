@@ -13,7 +13,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from publisher.publication import PART, Publication
 from publisher.settings import PublisherSettings
-from publisher.transport import sending, sentinels
+from publisher.transport import revoking, sending, sentinels
 from publisher.transport.circuit import unreadable
 from publisher.transport.conversation import Command, Conversation, Pause, Probe, Request, Returned, Step, Together
 from publisher.transport.options import redis_options
@@ -35,6 +35,11 @@ def send(settings: PublisherSettings, publications: Sequence[Publication], *, st
 def remembered(settings: PublisherSettings, key: str, field: str) -> bytes | None:
     """The last event that Redis remembers of a job. Asks once; raises redis-py's `RedisError`."""
     return run(last_payload(settings, key, field))
+
+
+def revoke(settings: PublisherSettings, sub: str) -> int:
+    """Revoke a user. Asks once; raises redis-py's `RedisError`."""
+    return run(revoking.revoke(settings, sub))
 
 
 def is_away(settings: PublisherSettings, key: str) -> bool:

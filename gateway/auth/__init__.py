@@ -1,0 +1,1 @@
+"""Who may watch: tokens, the keys that check them, and revocations."""
