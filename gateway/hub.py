@@ -13,6 +13,7 @@ from gateway.connection import Outgoing
 from gateway.counters import Counters
 from gateway.feed.interfaces import Feed, FeedObserver, Remembered
 from gateway.logs import Occasional
+from gateway.refusals import Refusals
 from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.events import why_unreadable
@@ -86,6 +87,7 @@ class Hub:
         """All sessions, whatever they watch."""
         self._projects: dict[bytes, Project] = {}
         """All projects that somebody watches, waits for, or left a moment ago; by Redis channel, as Redis sends it."""
+        self._refusals = Refusals()
         self._handovers: deque[tuple[int, int]] = deque(maxlen=MAX_HANDOVERS)
         """For each failover, the first and the last cursor that may belong to either primary."""
         self._tracing = tracing()
@@ -115,6 +117,10 @@ class Hub:
         """The number of clients that did not answer the drain's close frame."""
 
     # What sessions ask for
+
+    def is_refused(self, project_id: str) -> bool:
+        """Whether a project could not be served a moment ago. Redis is not asked for it again yet."""
+        return self._refusals.holds(project_id, time.monotonic())
 
     def watch(self, project_id: str) -> Project:
         """Return the project. One that is new here begins to load."""
@@ -196,6 +202,7 @@ class Hub:
                 if not socket.is_behind:
                     self.counters.sent_bytes += len(frames)
                     socket.write(frames)
+        self._refusals.drop(channel.project_id)
         for viewer in list(project.waiting):
             viewer.on_ready(project)
 
@@ -210,12 +217,13 @@ class Hub:
             self._refuse(project)
 
     def _refuse(self, project: Project) -> None:
+        self._refusals.add(project.channel.project_id, time.monotonic())
         for viewer in {*project.waiting, *project.viewers.values()}:
             try:
                 viewer.on_refused(project)
             except Exception:  # this viewer has left the project already, and the others must be told
                 logger.debug("Unexpected", exc_info=True)
-        if project.linger is not None:  # so that the next subscribe asks Redis again
+        if project.linger is not None:  # so that a later subscribe asks Redis again
             project.linger.cancel()
             self._let_go(project)
 

@@ -16,6 +16,8 @@ from gateway.settings import Settings, in_digits
 
 _LIVE, _STALE, _PONG = text_frame(messages.LIVE), text_frame(messages.STALE), text_frame(messages.PONG)
 
+_UNAVAILABLE = "This project cannot be watched at the moment; the gateway's operator can see why."
+
 
 class Session:
     """The state of one client. Lives from the accepted handshake until its connection closes.
@@ -84,7 +86,7 @@ class Session:
 
     def _refuse(self, bad: BadMessage) -> None:
         self._write(messages.error(bad.code, bad.message, bad.project_id))
-        if bad.code not in (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_PROJECTS):
+        if bad.code not in (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_PROJECTS, ErrorCode.UNAVAILABLE):
             self._bad_messages += 1
             if self._bad_messages >= self._settings.max_bad_messages:
                 text = "Client %s: closed after %d bad messages; the last: %s"
@@ -103,6 +105,8 @@ class Session:
         if project_id not in self._projects and len(self._projects) >= settings.max_projects:
             sentence = f"At most {settings.max_projects} projects on one connection; unsubscribe from one first."
             raise BadMessage(ErrorCode.TOO_MANY_PROJECTS, sentence, project_id)
+        if project_id not in self._projects and self._hub.is_refused(project_id):
+            raise BadMessage(ErrorCode.UNAVAILABLE, _UNAVAILABLE, project_id)
         project = self._projects[project_id] = self._hub.watch(project_id)
         cursors = self._subscribing.setdefault(project, [])
         if len(cursors) >= settings.subscribe_burst:  # while Redis is away
@@ -138,8 +142,7 @@ class Session:
     def on_refused(self, project: Project) -> None:
         self._projects.pop(project.channel.project_id, None)
         self._forget(project)
-        sentence = "This project cannot be watched at the moment; the gateway's operator can see why."
-        self._write(messages.error(ErrorCode.UNAVAILABLE, sentence, project.channel.project_id))
+        self._write(messages.error(ErrorCode.UNAVAILABLE, _UNAVAILABLE, project.channel.project_id))
 
     def on_feed_changed(self) -> None:
         """Tell `stale` or `live` if that is news. A client that is behind is told once it has caught up."""

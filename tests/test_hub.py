@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.channel import ChannelState
+from gateway.refusals import FIRST_SECONDS
 from tests.contract.deadlines import eventually
 from tests.fakes import FakeClient, FakeFeed, lose, new_hub, progress, state
 
@@ -169,6 +170,12 @@ async def test_events_that_cannot_be_read_are_one_line_a_minute_that_counts_the_
 # What nobody thought of
 
 
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Stop the clock, so many seconds later."""
+    now = time.monotonic() + seconds
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+
 def fail(*_: Any, **__: Any) -> Any:
     raise ValueError("of a project\nand a second line")
 
@@ -188,10 +195,47 @@ async def test_a_state_that_cannot_be_taken_costs_its_project_alone_one_line(
     assert other.kinds() == ["connected", "subscribed"]
     assert [record.getMessage().count("\n") for record in caplog.records] == [0]
     assert "Project p is given up" in caplog.text
+    later(monkeypatch, FIRST_SECONDS)
     client.subscribe("p")
     assert feed.asked[-1] == ("subscribe", "project:p"), "Redis is asked anew"
     hub.on_loaded("project:p", {})
     assert client.kinds() == ["subscribed"]
+
+
+async def test_a_refused_project_costs_redis_nothing_however_often_a_client_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub, feed = new_hub(subscribe_rate=1_000_000, subscribe_burst=1_000_000, max_bad_messages=5)
+    client, other = FakeClient(hub), FakeClient(hub)
+    seconds = FIRST_SECONDS
+    later(monkeypatch, 0)
+    for _ in range(3):
+        client.subscribe("p")
+        other.subscribe("q")
+        hub.on_refused("project:p")
+        client.told()
+        asked = list(feed.asked)
+        for _ in range(100):
+            client.subscribe("p")
+            other.subscribe("p")
+        assert feed.asked == asked
+        assert hub.projects == 1, "that of the other client"
+        assert [message["code"] for message in client.told()] == ["unavailable"] * 100
+        assert client.socket.closed_with is None, "it is no bad message"
+        later(monkeypatch, seconds - 0.01)
+        client.subscribe("p")
+        assert feed.asked == asked
+        later(monkeypatch, 0.02)
+        seconds *= 2
+    client.told()
+    client.subscribe("p")
+    hub.on_loaded("project:p", {})
+    assert client.kinds() == ["subscribed"]
+    hub.on_refused("project:p")
+    client.told()
+    later(monkeypatch, FIRST_SECONDS)
+    client.subscribe("p")
+    assert feed.asked[-1] == ("subscribe", "project:p"), "it was served, so the pause is short again"
 
 
 async def test_events_that_cannot_be_taken_cost_their_project_alone_one_line(

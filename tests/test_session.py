@@ -7,6 +7,7 @@ import weakref
 import pytest
 
 from gateway.codes import CloseCode
+from gateway.refusals import FIRST_SECONDS
 from gateway.session import Session
 from gateway.settings import Settings
 from tests.fakes import FakeClient, lose, new_hub, progress, state
@@ -351,12 +352,20 @@ async def test_more_projects_than_the_limit_are_refused_until_one_is_left() -> N
 # Refused by Redis
 
 
-async def test_a_refused_project_is_told_as_unavailable_and_can_be_asked_for_again() -> None:
+async def test_a_refused_project_is_told_as_unavailable_and_can_be_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stage = Stage()
     stage.client.told()
     stage.client.subscribe("p")
     stage.hub.on_refused(CHANNEL)
     assert [(message["code"], message["projectId"]) for message in stage.client.told()] == [("unavailable", "p")]
+    asked = list(stage.feed.asked)
+    stage.client.subscribe("p")
+    assert [(message["code"], message["projectId"]) for message in stage.client.told()] == [("unavailable", "p")]
+    assert stage.feed.asked == asked
+    now = time.monotonic() + FIRST_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     stage.client.subscribe("p")
     assert stage.feed.asked[-1] == ("subscribe", CHANNEL)
     stage.hub.on_loaded(CHANNEL, {})

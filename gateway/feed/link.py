@@ -39,6 +39,10 @@ MOVES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 # (client-output-buffer-limit), and each field costs the loop some 10 us.
 MAX_STATE_FIELDS = 16_000
 MAX_STATE_BYTES = 24 << 20
+# The same for the hash with the memory's id, which has one short field.
+MAX_MEMORY_FIELDS = 100
+MAX_MEMORY_BYTES = 64 << 10
+_DELETE_IT = "are read. Another program wrote there; delete the key"
 
 
 class Load:
@@ -47,11 +51,11 @@ class Load:
     Lives from the first question to the state, or until the Redis channel is let go.
     """
 
-    __slots__ = ("fields", "is_sent", "kind", "redis_channel", "size", "unanswered")
+    __slots__ = ("fields", "is_sent", "kind", "redis_channel", "size", "unanswered", "weight")
 
     def __init__(self, kind: str, redis_channel: str) -> None:
         self.kind = kind
-        """`load` for a Redis channel that is being subscribed, `check` for one that is."""
+        """`load` for a Redis channel that is being subscribed, `check` for one that is, `memory` for the id."""
         self.redis_channel = redis_channel
         self.unanswered = 0
         """The number of questions for its size that are still to be answered."""
@@ -61,6 +65,8 @@ class Load:
         """In bytes, with what Redis needs to keep it; None: unknown."""
         self.is_sent = False
         """True once the state itself is asked for."""
+        self.weight = 0
+        """The bytes that it counts for while it is on its way."""
 
 
 def size_questions(key: str) -> list[tuple[str, ...]]:
@@ -68,12 +74,14 @@ def size_questions(key: str) -> list[tuple[str, ...]]:
     return [("HLEN", key), ("MEMORY", "USAGE", key, "SAMPLES", str(MAX_STATE_FIELDS))]
 
 
-def why_too_large(fields: int | None, size: int | None) -> str:
+def why_too_large(
+    fields: int | None, size: int | None, most_fields: int = MAX_STATE_FIELDS, most_bytes: int = MAX_STATE_BYTES
+) -> str:
     """Why a state is not read, in words; empty if it is."""
-    if (fields or 0) > MAX_STATE_FIELDS:
-        return f"its key has {fields} fields; at most {MAX_STATE_FIELDS} are read"
-    if (size or 0) > MAX_STATE_BYTES:
-        return f"its key has {size} bytes; at most {MAX_STATE_BYTES} are read"
+    if (fields or 0) > most_fields:
+        return f"its key has {fields} fields; at most {most_fields} {_DELETE_IT}"
+    if (size or 0) > most_bytes:
+        return f"its key has {size} bytes; at most {most_bytes} {_DELETE_IT}"
     return ""
 
 

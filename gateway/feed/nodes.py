@@ -70,7 +70,7 @@ async def migrated_states(url: RedisUrl, address: str, redis_channels: list[str]
     async with _connected(url, *host_and_port(address)) as connection:
         for redis_channel in redis_channels:
             key = jobs_key(redis_channel)
-            sizes: list[int | None] = []
+            sizes: list[int | None] = []  # the fields, then the bytes
             for words in size_questions(key):
                 try:
                     size = await _answer_once(connection, *words)
@@ -78,7 +78,7 @@ async def migrated_states(url: RedisUrl, address: str, redis_channels: list[str]
                     size = None
                 sizes.append(size if type(size) is int else None)
             with contextlib.suppress(ResponseError):
-                why = why_too_large(*sizes)
+                why = why_too_large(sizes[0], sizes[1])
                 states[redis_channel] = why or read_state(await _answer_once(connection, "HGETALL", key))
     return states
 

@@ -20,9 +20,12 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from gateway.counters import FeedCounters
+from gateway.feed.failed_loads import FailedLoads
 from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import (
     CONNECT_SECONDS,
+    MAX_MEMORY_BYTES,
+    MAX_MEMORY_FIELDS,
     PLAIN,
     REFUSALS,
     UNMEASURED,
@@ -46,7 +49,6 @@ logger = logging.getLogger("gateway.feed")
 
 MOST_LOADS_AT_ONCE = 64  # states on their way at the same time
 LOAD_BYTES_AT_ONCE = 4 << 20  # the same in bytes
-UNKNOWN_BYTES = 512 << 10  # the guess at the size of a state, where Redis does not tell it
 SILENCE_SECONDS = 1.0  # after that long without an event, the link is probed
 # While events arrive, the link is probed this often: a primary that became a replica goes on sending events, those of
 # its new primary, but not all of them.
@@ -116,6 +118,10 @@ class ServerFeed(asyncio.Protocol):
         """The size of all states that were asked for and have not come."""
         self._unmeasured: set[str] = set()
         """The questions for a size that Redis does not answer to this user, by their command."""
+        self._failed_loads = FailedLoads()
+        """The states that earlier links did not survive."""
+        self._memory_load: Load | None = None
+        """The load of the memory's id that counts."""
         self._unwanted: list[str] = []
         """Those still to be unsubscribed."""
         self._flush_scheduled = False
@@ -135,13 +141,15 @@ class ServerFeed(asyncio.Protocol):
     def subscribe(self, redis_channel: str) -> None:
         """Subscribe and load. `on_loaded` or `on_refused` follows; if the feed is down, once it is back."""
         self._channels[redis_channel] = None
+        self._failed_loads.try_again(redis_channel)
         if self._transport is not None:
             self._wanted[redis_channel] = None
             self._schedule_flush()
 
     def unsubscribe(self, redis_channel: str) -> None:
         """Unsubscribe from a Redis channel. Nothing more of it is handed on."""
-        self._channels.pop(redis_channel, None)
+        if self._channels.pop(redis_channel, "unknown") == "unknown":  # it was refused before it was asked for
+            return
         self._loads.pop(redis_channel, None)
         if self._wanted.pop(redis_channel, "sent") == "sent" and self._transport is not None:
             self._unwanted.append(redis_channel)
@@ -189,6 +197,7 @@ class ServerFeed(asyncio.Protocol):
                 end_if_cancelled()
                 self._disconnect()
                 self._enter(FeedState.DOWN)
+                self._refuse_guilty()
                 # Full jitter, so that replicas do not come back in step.
                 bound = min(RECONNECT_MAX_SECONDS, RECONNECT_MIN_SECONDS * 2 ** min(self._trouble_log.failures, 10))
                 await asyncio.sleep(random.uniform(0, bound))  # noqa: S311
@@ -244,6 +253,7 @@ class ServerFeed(asyncio.Protocol):
     def _check_silence(self, now: float) -> None:
         if self._probe_sent_at is not None:
             if now - self._probe_sent_at > PROBE_SECONDS:
+                self._blame_loads()
                 self._fail(TimeoutError(f"no probe came back within {PROBE_SECONDS:g} s"))
         # Probe also while an answer is missing: on a link that brings events but takes no commands, subscribers would
         # wait for ever.
@@ -259,10 +269,12 @@ class ServerFeed(asyncio.Protocol):
         """Read the id of Redis' memory, and write a random one first where there is none.
 
         All states are read after it. A server that still loads its data answers with an error, and is not called live.
+        Its size is asked for first, as that of a state: anybody may have written to the hash.
         """
         key, value = jobs_key(self.memory_channel), (self.memory_id or secrets.token_hex(8).encode()).decode()
         self._write(self._command(Expected("write memory", key), "HSETNX", key, MEMORY_FIELD, value))
-        self._write(self._command(Expected("read memory", key), "HGETALL", key))
+        self._memory_load = Load("memory", self.memory_channel)
+        self._write(b"".join(self._measure(self._memory_load)))
 
     def _send_probe(self) -> None:
         """Publish to our own Redis channel. The event's return proves that events arrive, which a PING would not.
@@ -279,6 +291,22 @@ class ServerFeed(asyncio.Protocol):
         """Give up the link; `run` does the rest."""
         self._trouble_log.failed(error, asyncio.get_running_loop().time())
         self._lost.set()
+
+    def _blame_loads(self) -> None:
+        """The link is lost, perhaps because of a state that was on its way."""
+        if not self._lost.is_set():
+            self._failed_loads.lost(load.redis_channel for load in self._loads.values() if load.is_sent)
+
+    def _refuse_guilty(self) -> None:
+        """Refuse the projects whose state cost the link twice, so that the others are rid of them."""
+        for redis_channel in [name for name in self._channels if self._failed_loads.is_guilty(name)]:
+            del self._channels[redis_channel]
+            text = (
+                "the link was lost twice while its state was on its way. Compare the size of its key with "
+                "client-output-buffer-limit pubsub; it is tried again later"
+            )
+            self._trouble_log.left_out(redis_channel, ValueError(text), asyncio.get_running_loop().time())
+            self._observer.on_refused(redis_channel)
 
     def _disconnect(self) -> None:
         if self._transport is not None:
@@ -352,24 +380,28 @@ class ServerFeed(asyncio.Protocol):
         commands = []
         while self._measured:
             load = self._measured[0]
-            size = self._bytes_of(load)
-            if self._load_bytes and self._load_bytes + size > LOAD_BYTES_AT_ONCE:
+            weight = self._weight_of(load)
+            if self._load_bytes and self._load_bytes + weight > LOAD_BYTES_AT_ONCE:
                 break
             self._measured.popleft()
             if self._counts(load):
                 load.is_sent = True
-                self._load_bytes += size
+                load.weight = weight
+                self._load_bytes += weight
                 expected = Expected(load.kind, load.redis_channel, partial(self._on_state, load), load)
                 commands.append(self._command(expected, "HGETALL", jobs_key(load.redis_channel)))
         return commands
 
-    @staticmethod
-    def _bytes_of(load: Load) -> int:
-        return UNKNOWN_BYTES if load.size is None else max(load.size, 1)
+    def _weight_of(self, load: Load) -> int:
+        """The bytes that a state counts for. One of unknown size, or one that may have cost a link, goes alone."""
+        if load.fields == 0:
+            return 1
+        is_alone = load.size is None or self._failed_loads.is_suspect(load.redis_channel)
+        return LOAD_BYTES_AT_ONCE if is_alone else max(load.size or 0, 1)
 
     def _counts(self, load: Load) -> bool:
         """False for the load of a subscription that has ended."""
-        return load.kind == "check" or self._loads.get(load.redis_channel) is load
+        return load.kind == "check" or load is self._memory_load or self._loads.get(load.redis_channel) is load
 
     def _unsubscribe_commands(self) -> list[bytes]:
         unwanted, self._unwanted = self._unwanted, []
@@ -383,8 +415,10 @@ class ServerFeed(asyncio.Protocol):
             self._reader.feed(data)
             self._read_replies()
         except hiredis.HiredisError as error:
+            self._blame_loads()
             self._fail(error)
         except Exception as error:  # an answer of an odd type. To check each would make events cost more
+            self._blame_loads()
             self._fail(hiredis.ProtocolError(f"the answer makes no sense: {type(error).__name__}"))
             logger.debug("Unexpected", exc_info=True)
         if (self._wanted or self._measured) and not self._lost.is_set():
@@ -396,6 +430,7 @@ class ServerFeed(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         # For a connection that was given up, this call comes late: another may be in use.
         if self._transport is not None and self._transport.is_closing() and not self._lost.is_set():
+            self._blame_loads()
             self._fail(exc or ConnectionResetError("it closed the connection"))
 
     def _read_replies(self) -> None:
@@ -437,11 +472,9 @@ class ServerFeed(asyncio.Protocol):
             raise hiredis.ProtocolError(f"an unexpected answer: {shape(answer)}")
         expected = self._expected.popleft()
         if expected.load is not None and expected.load.is_sent:
-            self._load_bytes -= self._bytes_of(expected.load)
+            self._load_bytes -= expected.load.weight
         if isinstance(answer, hiredis.ReplyError):
             self._on_error(expected, answer)
-        elif expected.kind == "read memory":
-            self._on_memory(read_state(answer))
         elif expected.kind == "hello" and is_replica(answer):
             self._on_replica()
         elif expected.then is not None:
@@ -458,7 +491,7 @@ class ServerFeed(asyncio.Protocol):
                 expected.then(error)
         elif expected.kind == "write memory":
             self._on_memory_refused(error)
-        elif expected.kind == "read memory" and is_refusal:
+        elif expected.kind == "memory" and is_refusal:
             self._on_memory({}, error)
         elif not is_refusal or expected.redis_channel in ("", self.probe_channel):
             self._fail(error)
@@ -498,15 +531,28 @@ class ServerFeed(asyncio.Protocol):
         load.unanswered -= 1
         if load.unanswered or not self._counts(load):
             return
-        if why := why_too_large(load.fields, load.size):
+        if load is self._memory_load:
+            self._on_memory_size(load)
+        elif why := why_too_large(load.fields, load.size):
             self._loads.pop(load.redis_channel, None)
             self._trouble_log.left_out(load.redis_channel, ValueError(why), asyncio.get_running_loop().time())
             self._observer.on_refused(load.redis_channel)
         else:
             self._measured.append(load)
 
+    def _on_memory_size(self, load: Load) -> None:
+        if why := why_too_large(load.fields, load.size, MAX_MEMORY_FIELDS, MAX_MEMORY_BYTES):
+            name = jobs_key(load.redis_channel)
+            self._trouble_log.left_out(name, ValueError(why), asyncio.get_running_loop().time())
+            self._on_memory({})
+        else:
+            self._measured.append(load)
+
     def _on_state(self, load: Load, answer: Any) -> None:
         state = read_state(answer)
-        if self._counts(load):
+        if load is self._memory_load:
+            self._on_memory(state)
+        elif self._counts(load):
+            self._failed_loads.loaded(load.redis_channel)
             del self._loads[load.redis_channel]
             self._observer.on_loaded(load.redis_channel, state, self.memory_id)

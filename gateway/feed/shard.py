@@ -163,7 +163,7 @@ class Shard(ServerFeed):
             self._expected.appendleft(expected)  # this answers a SUNSUBSCRIBE; the PING behind it is still to come
         elif expected.kind == "probe":
             self._move(expected.redis_channel)  # the next look brings another probe, or the link is given up
-        elif expected.kind in ("write memory", "read memory"):
+        elif expected.kind in ("write memory", "memory"):
             self._is_memory_gone = True  # the next look brings another name
         elif code == "ASK" and (address := _address_in(rest)):
             self._on_asked_elsewhere(expected, address)

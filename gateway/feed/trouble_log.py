@@ -86,10 +86,9 @@ class TroubleLog:
         self._occasional.error(what, "Redis at %s refuses to %s %s: %s", self._url, what, name, with_advice(error))
 
     def left_out(self, name: str, error: Exception, now: float) -> None:
-        """The state of a Redis channel is not read, and the feed goes on. Logged once a minute for each of them."""
+        """A Redis channel or key is not read, and the feed goes on. Logged once a minute for each of them."""
         self._refusal, self._refused_at = error, now
-        text = "Redis at %s: %s is not served: %s. Another program wrote there; delete the key."
-        self._occasional.error(f"left out {name}", text, self._url, name, error)
+        self._occasional.error(f"left out {name}", "Redis at %s: %s is not served: %s.", self._url, name, error)
 
     def trouble(self, *, is_lost: bool, now: float) -> Trouble | None:
         """Why the feed is lost, or what Redis refused within the last minute; None if all is well."""

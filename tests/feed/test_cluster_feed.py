@@ -19,7 +19,6 @@ from gateway.feed.interfaces import FeedState
 from gateway.feed.link import Expected
 from gateway.feed.shard import Shard
 from gateway.feed.trouble_log import Trouble
-from publisher.names import jobs_key
 from publisher.transport.url import RedisUrl
 from tests.contract.deadlines import eventually
 from tests.contract.processes import free_port
@@ -248,7 +247,7 @@ async def test_a_memory_that_could_not_be_read_while_its_slot_was_nowhere_is_rea
     shard = stage.feed._shards[node.address]
     before = await memory_of(stage, node)
     shard.memory_id = None
-    shard._on_error(Expected("read memory", jobs_key(shard.memory_channel)), hiredis.ReplyError("CLUSTERDOWN"))
+    shard._on_error(Expected("memory", shard.memory_channel), hiredis.ReplyError("CLUSTERDOWN"))
     await eventually(lambda: shard.memory_id is not None, "the next look")
     assert shard.memory_id == before
 

@@ -308,6 +308,7 @@ async def test_a_state_that_is_too_large_costs_its_own_project_alone(
     assert why in error_of(stage.feed)
     await stage.client.delete(jobs_key(huge))
     await stage.watch(huge)
+    assert await stage.subscribers(huge) == 1
 
 
 async def test_control_without_the_check_redis_cuts_off_the_feed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,6 +316,116 @@ async def test_control_without_the_check_redis_cuts_off_the_feed(stage: Stage, m
     await fill(stage, stage.redis_channel, 60, 50_000_000 // 60)
     stage.feed.subscribe(stage.redis_channel)
     await eventually(lambda: bool(stage.observer.lost), "the loss of the link")
+
+
+async def pour(stage: Stage, sizes: list[int]) -> list[str]:
+    """States of so many bytes, in fields of 4,000 bytes; their Redis channels."""
+    redis_channels = [f"{stage.redis_channel}:{number}" for number in range(len(sizes))]
+    for redis_channel, size in zip(redis_channels, sizes, strict=True):
+        await fill(stage, redis_channel, size // 4_000, 4_000)
+    return redis_channels
+
+
+def watch_all(stage: Stage, redis_channels: list[str]) -> None:
+    for redis_channel in redis_channels:
+        stage.feed.subscribe(redis_channel)
+
+
+LARGE = [4_000_000] * 8 + [8_000_000]
+LIMITS = {"default": "pubsub 32mb 8mb 60", "redis.conf": "pubsub 64mb 16mb 30", "narrow": "pubsub 12mb 0 0"}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_large_states_that_are_asked_for_at_once_do_not_cut_the_feed(
+    own_stage: Stage, own_redis: RedisServer, limit: str
+) -> None:
+    """The narrow limit has room for the largest of them, and not for two."""
+    own_redis.command("CONFIG", "SET", "client-output-buffer-limit", LIMITS[limit])
+    redis_channels = await pour(own_stage, LARGE)
+    watch_all(own_stage, redis_channels)
+    await eventually(lambda: len(own_stage.observer.states) == len(LARGE), "all states")
+    assert not own_stage.observer.lost
+    assert sum(own_stage.feed.counters.reconnects.values()) == 0
+
+
+@pytest.mark.parametrize("limit", ["narrow", "default"])
+async def test_control_without_the_limit_of_bytes_they_do(
+    own_stage: Stage, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(module, "LOAD_BYTES_AT_ONCE", 1 << 40)
+    own_redis.command("CONFIG", "SET", "client-output-buffer-limit", LIMITS[limit])
+    watch_all(own_stage, await pour(own_stage, LARGE if limit == "narrow" else 3 * LARGE))
+    await eventually(lambda: bool(own_stage.observer.lost), "the loss of the link")
+
+
+async def test_a_user_that_may_not_ask_for_sizes_gets_large_states_one_by_one(own_redis: RedisServer) -> None:
+    own_redis.command("CONFIG", "SET", "client-output-buffer-limit", LIMITS["narrow"])
+    async with user(own_redis, "allchannels", "-hlen", "-memory") as url, running(url) as stage:
+        async with running(own_redis.url) as owner:
+            redis_channels = await pour(owner, LARGE)
+        watch_all(stage, redis_channels)
+        await eventually(lambda: len(stage.observer.states) == len(LARGE), "all states")
+        assert not stage.observer.lost
+
+
+# States that the link does not survive, whatever is known of their size
+
+CUTS = "pubsub 3mb 0 0"
+
+
+async def test_a_state_that_costs_the_link_twice_is_refused_and_the_others_live_on(
+    own_stage: Stage, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = own_stage
+    own_redis.command("CONFIG", "SET", "client-output-buffer-limit", CUTS)
+    (bad,) = await pour(stage, [4_000_000])
+    others = [f"{stage.redis_channel}:other:{number}" for number in range(20)]
+    watch_all(stage, [*others[:10], bad, *others[10:]])
+    await eventually(lambda: stage.observer.count(f"refused {bad}") == 1, "the refusal")
+    stage.feed.unsubscribe(bad)  # as the hub does
+    await eventually(lambda: stage.feed.state is FeedState.LIVE, "the feed to be live without it")
+    assert set(stage.observer.states) == set(others)
+    assert 2 <= sum(stage.feed.counters.reconnects.values()) <= 4
+    lines = [record.getMessage() for record in caplog.records if "is not served" in record.getMessage()]
+    assert len(lines) == 1
+    assert f"{bad} is not served: the link was lost twice" in lines[0]
+    assert "client-output-buffer-limit" in error_of(stage.feed)
+
+    stage.feed.subscribe(bad)  # it is tried again, and once is enough now
+    await eventually(lambda: stage.observer.count(f"refused {bad}") == 2, "the second refusal")
+    stage.feed.unsubscribe(bad)
+    await eventually(lambda: stage.feed.state is FeedState.LIVE, "the feed to be live without it")
+    assert sum(stage.feed.counters.reconnects.values()) <= 6
+    assert await stage.subscribers(bad) == 0
+
+    own_redis.command("CONFIG", "SET", "client-output-buffer-limit", LIMITS["default"])
+    await stage.watch(bad)
+    assert len(stage.observer.states[bad]) == 1_000
+    assert not stage.feed._failed_loads.is_suspect(bad)
+
+
+async def test_control_without_the_count_the_link_is_lost_again_and_again(
+    own_stage: Stage, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.feed.failed_loads.MOST_FAILURES", 1 << 30)
+    monkeypatch.setattr(module, "RECONNECT_MAX_SECONDS", 0.1)
+    own_redis.command("CONFIG", "SET", "client-output-buffer-limit", CUTS)
+    watch_all(own_stage, await pour(own_stage, [4_000_000]))
+    await eventually(lambda: sum(own_stage.feed.counters.reconnects.values()) > 6, "seven losses")
+    assert own_stage.observer.told.count("live") == 1
+
+
+async def test_an_outage_between_loads_blames_no_state(own_stage: Stage) -> None:
+    def is_live_again(before: int) -> bool:
+        return own_stage.observer.count("live") > before
+
+    await own_stage.watch()
+    for _ in range(4):
+        lives = own_stage.observer.count("live")
+        await own_stage.kill()
+        await eventually(partial(is_live_again, lives), "the feed to be live again")
+    assert not own_stage.feed._failed_loads._failures
+    assert own_stage.observer.count(f"refused {own_stage.redis_channel}") == 0
 
 
 async def test_large_states_come_one_after_the_other_and_events_between_them(stage: Stage) -> None:
@@ -344,6 +455,31 @@ async def test_large_states_come_one_after_the_other_and_events_between_them(sta
     assert stage.feed._load_bytes == 0
     assert not stage.observer.lost
     assert all(len(stage.observer.states[redis_channel]) == 1_000 for redis_channel in redis_channels)
+
+
+async def test_a_large_hash_in_the_place_of_the_memory_costs_its_id_alone(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.command("HSET", jobs_key(MEMORY), "id", "x" * 40_000_000)
+    async with running(own_redis.url) as stage:
+        await stage.watch()
+        assert stage.observer.memory_ids == [None]
+        assert not stage.observer.lost
+        (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert f"{jobs_key(MEMORY)} is not served: its key has" in line
+        await stage.client.delete(jobs_key(MEMORY))
+        await stage.kill()
+        await eventually(lambda: len(stage.observer.memory_ids) == 2, "another load")
+        assert stage.observer.memory_ids[1] is not None
+
+
+async def test_control_without_the_check_it_costs_the_feed(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "why_too_large", lambda *_: "")
+    own_redis.command("HSET", jobs_key(MEMORY), "id", "x" * 40_000_000)
+    async with running(own_redis.url, live=False) as stage:
+        await eventually(lambda: len(stage.observer.lost) > 3, "the loss of the link, again and again")
 
 
 @pytest.mark.parametrize("rights", [("-hlen", "-memory"), ("-hlen",), ("-memory|usage",)], ids=str)
