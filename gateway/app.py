@@ -2,31 +2,33 @@
 
 import asyncio
 import contextlib
+import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from gateway.asgi_connection import AsgiConnection
 from gateway.connection import Connection
 from gateway.feed.interfaces import FeedState
 from gateway.feed.kinds import feed_for
+from gateway.front import WEBSOCKET, Answer, Endpoint, Front, deny, headers_of, text
+from gateway.hosts import Hosts, is_loopback
 from gateway.http_publishing import Post, Publishing
 from gateway.hub import Hub
 from gateway.keepalive import Keepalive, watch_loop
 from gateway.metrics import Exposition, registry
-from gateway.origins import is_allowed
+from gateway.origins import is_allowed, scheme_of
+from gateway.pages import OPENAPI, Page, dashboard
 from gateway.session import Session
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
@@ -34,18 +36,10 @@ from publisher.settings import DEFAULT_REDIS_URL
 # The ASGI extension by which gateway.protocols hands a connection over: a function that returns a `Connection`.
 HAND_OVER = "progress_gateway.hand_over"
 
-STATIC = Path(str(files("gateway").joinpath("static")))
-OPENAPI = Path(str(files("gateway").joinpath("openapi.json")))
+PROJECTS = "/projects/"
 
-# Browsers ask for the dashboard's files again after a deploy. The dashboard may run only its own script and style, and
-# may connect only to gateways.
-STATIC_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+# A proxy adds one of these. So a loopback peer that sends none is a person or a program of this machine.
+_FORWARDING = {b"forwarded", b"via", b"x-real-ip"}
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -55,27 +49,40 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """
     settings = settings or Settings()
     replica = Replica(settings)
-    health = [Route("/healthz", replica.healthz), Route("/readyz", replica.readyz)]
-    operators = [Route("/metrics", replica.metrics)]
+    of_clients: dict[str, Endpoint] = {**dashboard(), "/healthz": replica.healthz, "/readyz": replica.readyz}
+    of_operators: dict[str, Endpoint] = {"/metrics": replica.metrics}
+    websocket: list[BaseRoute] = [WebSocketRoute(WEBSOCKET, replica.websocket)]
+    publishing: list[BaseRoute] = []
     if replica.publishing is not None:
-        operators.append(Route("/projects/{project_id}/events", PublishEndpoint(replica.publishing)))
-        operators.append(Route("/openapi.json", replica.openapi))
-    has_admin_port = settings.admin_port is not None
-    app = Starlette(
-        routes=[
-            WebSocketRoute("/ws", replica.websocket),
-            Route("/", replica.dashboard),
-            Mount("/static", DashboardFiles(directory=STATIC)),
-            *health,
-            *([] if has_admin_port else operators),
-        ],
-        lifespan=replica.lifespan,
+        of_operators["/openapi.json"] = Page(OPENAPI)
+        publishing.append(Route(f"{PROJECTS}{{project_id}}/events", PublishEndpoint(replica.publishing)))
+    if settings.admin_port is None:
+        endpoints = of_clients | of_operators | {"/readyz": replica.readyz_by_peer}
+        return _application(replica, settings.host, endpoints, websocket + publishing, lifespan=replica.lifespan)
+    app = _application(replica, settings.host, of_clients, websocket, lifespan=replica.lifespan)
+    endpoints = of_operators | {"/healthz": replica.healthz, "/readyz": replica.readyz_in_full}
+    app.state.admin = _application(replica, settings.admin_host or settings.host, endpoints, publishing)
+    return app
+
+
+def _application(
+    replica: "Replica",
+    listens_on: str,
+    endpoints: Mapping[str, Endpoint],
+    routes: Sequence[BaseRoute],
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    settings = replica.hub.settings
+    front = Middleware(
+        Front,
+        hosts=Hosts(listens_on, settings.hosts, settings.origins),
+        counters=replica.hub.counters,
+        endpoints=endpoints,
+        passed_on=[PROJECTS] if any(isinstance(route, Route) for route in routes) else [],
     )
-    app.state.hub = replica.hub
-    app.state.admin = None
-    if has_admin_port:
-        app.state.admin = Starlette(routes=[*health, *operators])
-        app.state.admin.state.hub = replica.hub
+    app = Starlette(routes=routes, middleware=[front], lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.state.hub, app.state.admin = replica.hub, None
     return app
 
 
@@ -112,8 +119,8 @@ class Replica:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def websocket(self, websocket: WebSocket) -> None:
-        if (refusal := self._refusal(websocket)) is not None:
-            await websocket.send_denial_response(refusal)
+        if (refusal := self._refusal(websocket.scope)) is not None:
+            await deny(refusal, websocket.scope, websocket.send)
             return
         await websocket.accept()
         settings = self.hub.settings
@@ -126,25 +133,36 @@ class Replica:
             asgi_connection = AsgiConnection(websocket, **limits)
             await asgi_connection.run(Session(self.hub, asgi_connection))
 
-    def _refusal(self, websocket: WebSocket) -> Response | None:
-        """Why this upgrade is refused, or None. A page's script cannot read the reason; an operator's tools can."""
+    def _refusal(self, scope: Scope) -> Answer | None:
         hub, refused = self.hub, self.hub.counters.refused
         if hub.is_draining:
             refused["draining"] += 1
-            return PlainTextResponse("This replica is shutting down; retry.\n", 503)
+            return text(503, "This replica is shutting down; retry.")
         if len(hub.viewers) >= hub.settings.max_connections:
             refused["full"] += 1
-            return PlainTextResponse("This replica is full; retry later.\n", 503, {"Retry-After": "5"})
-        origin = websocket.headers.get("origin")
-        if not is_allowed(origin, websocket.headers.get("host"), hub.settings.origins):
+            return text(503, "This replica is full; retry later.", (b"retry-after", b"5"))
+        if not self._is_page_allowed(scope):
             refused["origin"] += 1
-            return PlainTextResponse("Pages of this origin may not connect; add it to GATEWAY_ORIGINS.\n", 403)
+            return text(403, "Pages of this origin may not connect; add it to GATEWAY_ORIGINS.")
         return None
 
-    async def healthz(self, request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+    def _is_page_allowed(self, scope: Scope) -> bool:
+        origin, host = headers_of(scope, b"origin"), headers_of(scope, b"host")
+        if not origin:
+            return True
+        forwarded = headers_of(scope, b"x-forwarded-proto")
+        scheme = scheme_of(scope["scheme"], forwarded[0] if forwarded else None)
+        return is_allowed(", ".join(origin), host[0], self.hub.settings.origins, scheme=scheme)
 
-    async def readyz(self, request: Request) -> Response:
+    def healthz(self, scope: Scope) -> Answer:
+        return text(200, "ok")
+
+    def readyz(self, scope: Scope) -> Answer:
+        """What strangers are told."""
+        return self._readiness({"ready": self.hub.is_ready, "draining": self.hub.is_draining})
+
+    def readyz_in_full(self, scope: Scope) -> Answer:
+        """What operators are told: also what is wrong with Redis, and what to do."""
         hub = self.hub
         status = {
             "ready": hub.is_ready,
@@ -157,16 +175,19 @@ class Replica:
         if lost_seconds := hub.feed.lost_seconds:
             lost_at = datetime.now(UTC) - timedelta(seconds=lost_seconds)
             status["lostAt"] = lost_at.isoformat(timespec="seconds")
-        return JSONResponse(status, 200 if hub.is_ready else 503, {"Cache-Control": "no-store"})
+        return self._readiness(status)
 
-    async def metrics(self, request: Request) -> Response:
-        return Response(self._exposition.text(), media_type=CONTENT_TYPE_LATEST)
+    def readyz_by_peer(self, scope: Scope) -> Answer:
+        """Without an admin port, this machine's own people and programs are the operators."""
+        return self.readyz_in_full(scope) if _is_from_this_machine(scope) else self.readyz(scope)
 
-    async def openapi(self, request: Request) -> Response:
-        return FileResponse(OPENAPI, media_type="application/json")
+    def _readiness(self, status: Mapping[str, object]) -> Answer:
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        body = json.dumps(status, ensure_ascii=False, separators=(",", ":")).encode()
+        return Answer(200 if self.hub.is_ready else 503, headers, body)
 
-    async def dashboard(self, request: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers=STATIC_HEADERS)
+    def metrics(self, scope: Scope) -> Answer:
+        return Answer(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], self._exposition.text())
 
 
 class PublishEndpoint:
@@ -192,11 +213,12 @@ class PublishEndpoint:
         await response(scope, receive, send)
 
 
-class DashboardFiles(StaticFiles):
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers.update(STATIC_HEADERS)
-        return response
+def _is_from_this_machine(scope: Scope) -> bool:
+    """Whether this request came from a process on this machine that is not a proxy."""
+    client = scope.get("client")
+    if client is None or not is_loopback(client[0]):
+        return False
+    return not any(name in _FORWARDING or name.startswith(b"x-forwarded-") for name, _ in scope["headers"])
 
 
 def _hand_over(scope: Scope) -> Callable[..., Connection] | None:

@@ -2,24 +2,19 @@
 
 import re
 from collections.abc import Collection
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
-from gateway.ports import MAX_PORT
-
-LONGEST_SHOWN = 80  # characters of an invalid origin in an error
+from gateway.hosts import ANY, DEFAULT_PORTS, LONGEST_SHOWN, MAX_PORT, Host, is_loopback, read_host, read_origin
 
 # As browsers send it: ASCII, no path, no default port.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9]\d{0,4}))?")
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9]\d{0,4}))?")
 
 
 def check_origin(origin: str) -> str:
     """Return `origin`, in lower case, if a browser may send it or it is `*`; raises `ValueError` otherwise."""
     match = _ORIGIN.fullmatch(origin)
-    port = match["port"] if match else None
-    is_default = port is not None and port == _DEFAULT_PORTS.get(origin.partition("://")[0])
-    if origin != "*" and (match is None or is_default or int(port or 0) > MAX_PORT):
+    port = int(match["port"] or 0) if match else 0
+    is_default = match is not None and port != 0 and port == DEFAULT_PORTS.get(match["scheme"])
+    if origin != ANY and (match is None or is_default or port > MAX_PORT):
         raise ValueError(
             f"{origin[:LONGEST_SHOWN]!r} is not a valid origin; write scheme://host or scheme://host:port, such as "
             "https://app.example.com, without path and default port, or * for all"
@@ -27,27 +22,45 @@ def check_origin(origin: str) -> str:
     return origin
 
 
-def is_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+def is_allowed(origin: str | None, host: str | None, allowed: Collection[str], *, scheme: str | None = None) -> bool:
     """True if a page of `origin` may connect to a gateway that was addressed as `host` (the Host header).
 
-    Clients that send no Origin are not browsers and may connect. So may pages of the gateway's own host, of loopback,
-    and of the origins in `allowed` (`*`: all).
+    Clients that send no Origin are not browsers and may connect. So may the origins in `allowed` (`*`: all) and the
+    gateway's own origin. Where `allowed` is empty, loopback pages may connect to a loopback `host`. `scheme` is that of
+    the page's request, `http` or `https`, where it is known (`scheme_of`).
     """
-    if origin is None or "*" in allowed or origin.lower() in allowed:
+    if origin is None or ANY in allowed or origin.lower() in allowed:
         return True
-    name = _host_name(origin)
-    return name is not None and (_is_loopback(name) or (host is not None and name == _host_name(f"//{host}")))
+    page, own = read_origin(origin), read_host(host or "")
+    if page is None or own is None:
+        return False
+    if not allowed and is_loopback(page[1].name) and is_loopback(own.name):
+        return True
+    return _is_own(page, own, scheme)
 
 
-def _host_name(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname  # in lower case, without port and brackets
-    except ValueError:
-        return None
+def _is_own(page: tuple[str, Host], own: Host, scheme: str | None) -> bool:
+    page_scheme, (name, port) = page
+    if page_scheme not in DEFAULT_PORTS or name != own.name:
+        return False
+    if scheme is None and own.port is None:
+        # Nothing says whether a proxy took TLS off. Both schemes' default ports look like this, so both pass.
+        scheme = page_scheme
+    elif scheme is None:
+        scheme = "https" if own.port == DEFAULT_PORTS["https"] else "http"
+    default = DEFAULT_PORTS[scheme]
+    return page_scheme == scheme and (port or default) == (own.port or default)
 
 
-def _is_loopback(name: str) -> bool:
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
+def scheme_of(transport: str, forwarded: str | None) -> str | None:
+    """The scheme that the page's browser used: `http`, `https`, or None if it cannot be told.
+
+    `transport` is the scheme of this connection, `forwarded` the X-Forwarded-Proto header. No page can set that header
+    on a handshake, so it needs no trust. The first value is the browser's.
+    """
+    said = {"ws": "http", "wss": "https"}
+    first = (forwarded or "").partition(",")[0].strip().lower()
+    first = said.get(first, first)
+    if first in DEFAULT_PORTS:
+        return first
+    return "https" if transport in ("https", "wss") else None

@@ -10,7 +10,6 @@ from ipaddress import ip_address
 
 from gateway.signals import ExitStatus
 
-MAX_PORT = 65_535
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?", re.IGNORECASE)
 BACKLOG = 4_096  # handshakes that the kernel queues while the loop is busy: a whole other replica's clients may come

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import AliasGenerator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.hosts import MAX_PORT, check_name
 from gateway.origins import check_origin
-from gateway.ports import MAX_PORT, check_host
+from gateway.ports import check_host
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 from publisher.transport.url import RedisUrl
 
@@ -75,10 +76,17 @@ class Settings(BaseSettings):
         description="A second port for /metrics and publishing, which then leave the first; /healthz and /readyz are "
         "on both.",
     )
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Host names that are answered, comma-separated, without ports, such as progress.example.com; *: "
+        "all; others: 421. Unset: on a loopback GATEWAY_HOST loopback names, IP addresses and the hosts of "
+        "GATEWAY_ORIGINS; else all. Probes by IP address are answered in any case.",
+    )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins whose pages may connect, comma-separated, such as https://app.example.com; *: all. Pages "
-        "of the gateway's own host or of loopback, and clients that send no Origin, always may.",
+        description="Origins whose pages may connect besides the gateway's own one, comma-separated, such as "
+        "https://app.example.com; *: all. Unset: the own origin, and loopback pages if the gateway is addressed as "
+        "loopback. Clients that send no Origin are not pages and may connect.",
     )
     max_connections: Count = Field(default=10_000, description="Most connections of this replica; beyond: 503.")
     max_projects: Count = Field(default=100, description="Most projects that one connection may watch.")
@@ -189,6 +197,18 @@ class Settings(BaseSettings):
         if value is not None:
             RedisUrl.parse(value)  # its errors repeat no password
         return value
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_name, hosts))
 
     @field_validator("origins", mode="before")
     @classmethod

@@ -4,12 +4,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.app import create_app
 from gateway.hub import Hub
+from gateway.pages import is_known, takes_gzip
 from gateway.settings import Settings
 from publisher import broadcast_to_project
 from tests.contract.processes import RedisServer, free_port
@@ -220,7 +222,7 @@ def test_a_page_of_another_origin_is_refused_and_told_why(stage: Stage) -> None:
 
 
 def test_a_page_of_the_own_host_is_let_in(stage: Stage) -> None:
-    with stage.viewer(origin="http://testserver"):
+    with stage.viewer(origin="http://127.0.0.1"):
         pass
 
 
@@ -279,6 +281,34 @@ def test_readyz_fails_while_it_drains(stage: Stage) -> None:
     assert response.json()["draining"] is True
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: https", "Forwarded: for=_x", "Via: 1.1 p", "X-Real-IP: ::1"],
+)
+def test_readyz_tells_strangers_nothing_else(stage: Stage, header: str) -> None:
+    """A proxy on this machine is a loopback peer, too: it says for whom it asks."""
+    name, _, value = header.partition(": ")
+    short = {"ready": True, "draining": False}
+    assert stage.client.get("/readyz", headers={name: value}).json() == short
+    assert TestClient(stage.client.app, client=("10.0.0.7", 1)).get("/readyz").json() == short
+
+
+def test_readyz_tells_operators_all_on_their_port_and_nobody_on_the_other(redis_server: RedisServer) -> None:
+    app = create_app(Settings(redis_url=redis_server.url, admin_port=4_001))
+    with TestClient(app) as client:
+        assert client.get("/readyz").json().keys() == {"ready", "draining"}
+        stranger = TestClient(app.state.admin, client=("10.0.0.7", 1))
+        assert stranger.get("/readyz").json().keys() >= {"ready", "draining", "redis", "clients"}
+
+
+def test_a_handshake_elsewhere_is_404_and_counted(stage: Stage) -> None:
+    for path in ("/", "/ws/", "/elsewhere"):
+        with pytest.raises(WebSocketDenialResponse) as caught, stage.client.websocket_connect(path):
+            pass
+        assert caught.value.status_code == 404
+    assert stage.hub.counters.refused["path"] == 3
+
+
 def test_readyz_fails_without_a_redis_and_says_why_and_no_password() -> None:
     with running(f"redis://:secret@127.0.0.1:{free_port()}", redis_wait_seconds=0.1) as stage:
         response = stage.client.get("/readyz")
@@ -300,27 +330,82 @@ def test_metrics_are_in_the_prometheus_format(stage: Stage) -> None:
     assert "gateway_redis_connected 1.0" in response.text
 
 
-@pytest.mark.parametrize("path", ["/", "/static/index.html"])
-def test_the_dashboard_runs_its_own_script_only_and_is_asked_for_again(stage: Stage, path: str) -> None:
-    response = stage.client.get(path)
+def test_the_dashboard_runs_its_own_script_only_and_is_asked_for_again(stage: Stage) -> None:
+    response = stage.client.get("/")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/html")
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
+    assert "connect-src 'self';" in policy
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
-    assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-cache"
 
 
-def test_every_file_that_the_dashboard_names_is_there(stage: Stage) -> None:
+def test_every_file_that_the_dashboard_names_is_there_beside_it(stage: Stage) -> None:
+    """No link begins with a slash: a proxy may serve the page below a path of its own."""
     page = stage.client.get("/").text
-    names = [part.split('"')[0] for part in page.split('"/static/')[1:]]
-    assert names
-    for name in names:
-        response = stage.client.get(f"/static/{name}")
-        assert response.status_code == 200
-        assert response.headers["x-content-type-options"] == "nosniff"
+    names = [part.split('"')[0] for attribute in (' href="', ' src="') for part in page.split(attribute)[1:]]
+    assert not [name for name in names if name.startswith("/")]
+    files = [name for name in names if name.startswith("static/")]
+    assert {Path(name).suffix for name in files} == {".css", ".js"}
+    for name in files:
+        assert stage.client.get(f"/{name}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/static/dashboard.js", "/static/dashboard.css"])
+def test_a_file_is_compressed_for_who_takes_it_and_sent_once(stage: Stage, path: str) -> None:
+    plain = stage.client.get(path, headers={"Accept-Encoding": "identity"})
+    small = stage.client.get(path, headers={"Accept-Encoding": "br, gzip"})
+    assert "content-encoding" not in plain.headers
+    assert small.headers["content-encoding"] == "gzip"
+    assert small.text == plain.text
+    assert int(small.headers["content-length"]) < int(plain.headers["content-length"])
+    assert plain.headers["etag"] != small.headers["etag"]
+    for response in (plain, small):
+        assert response.headers["vary"] == "Accept-Encoding"
+        again = {"Accept-Encoding": response.headers.get("content-encoding", "identity")}
+        known = stage.client.get(path, headers=again | {"If-None-Match": response.headers["etag"]})
+        assert (known.status_code, known.content) == (304, b"")
+        assert (known.headers["etag"], known.headers["vary"]) == (response.headers["etag"], "Accept-Encoding")
+        assert stage.client.get(path, headers=again | {"If-None-Match": '"other"'}).status_code == 200
+    head = stage.client.head(path, headers={"Accept-Encoding": "identity"})
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == plain.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    ("header", "is_taken"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+        ("gzip;q=x", False),
+        ("br", False),
+        ("", False),
+    ],
+)
+def test_gzip_is_for_who_says_so(header: str, is_taken: bool) -> None:
+    assert takes_gzip(header) is is_taken
+
+
+@pytest.mark.parametrize(
+    ("header", "is_named"),
+    [('"a"', True), ('W/"a"', True), ('"b", "a"', True), ("*", True), ('"b"', False), ("a", False)],
+)
+def test_a_tag_is_known_to_who_names_it(header: str, is_named: bool) -> None:
+    assert is_known('"a"', header) is is_named
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/readyz", "/metrics", "/nothing", "/static/dashboard.js", "/projects/x"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_every_answer_says_that_its_type_is_not_to_be_guessed(stage: Stage, path: str, method: str) -> None:
+    assert stage.client.request(method, path).headers.get_list("x-content-type-options") == ["nosniff"]
 
 
 @pytest.mark.parametrize(
@@ -330,9 +415,9 @@ def test_nothing_beside_the_dashboard_can_be_read(stage: Stage, path: str) -> No
     assert stage.client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/api", "/docs"])
+@pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/api", "/docs", "/ws/", "/static", "/static/"])
 def test_what_is_not_there_is_404(stage: Stage, path: str) -> None:
-    assert stage.client.get(path, follow_redirects=False).status_code in (307, 404)
+    assert stage.client.get(path, follow_redirects=False).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics"])

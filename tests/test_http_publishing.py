@@ -46,7 +46,7 @@ class Api:
             "publish_max_events": MAX_EVENTS,
         }
         self.app: Starlette = create_app(Settings(redis_url=redis_url, **(given | settings)))
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://gateway")
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://localhost")
         self.project = f"project_{uuid4().hex[:16]}"
 
     async def post(

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.codes import CloseCode
-from gateway.counters import BROKEN_OFF
+from gateway.counters import BROKEN_OFF, REFUSAL_REASONS
 from gateway.feed.interfaces import FeedState
 from gateway.hub import Hub
 from gateway.metrics import FRESH_BURST, FRESH_RATE, Exposition, registry
@@ -36,7 +36,7 @@ ALL_ZERO = {
     "gateway_catch_ups_total",
     "gateway_drains_total",
     "gateway_drain_forced_closes_total",
-    *(f"gateway_handshakes_total{{outcome={outcome}}}" for outcome in ("accepted", "draining", "full", "origin")),
+    *(f"gateway_handshakes_total{{outcome={outcome}}}" for outcome in ("accepted", *REFUSAL_REASONS)),
     *(f"gateway_connections_closed_total{{code={int(code)}}}" for code in (*CloseCode, BROKEN_OFF)),
     "gateway_connections_closed_total{code=other}",
     *(f"gateway_redis_reconnects_total{{reason={reason}}}" for reason in MEANINGS),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.origins import check_origin, is_allowed
+from gateway.origins import check_origin, is_allowed, scheme_of
 
 HOST = "gateway.example:3001"
 
@@ -13,37 +13,87 @@ def test_a_client_that_sends_no_origin_is_no_browser_and_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "origin",
+    ("origin", "host", "scheme"),
     [
-        "https://gateway.example",
-        "http://gateway.example:3001",
-        "http://gateway.example:8080",
-        "https://GATEWAY.example",
+        # Nothing tells the scheme: a default port may be that of a proxy that takes TLS off.
+        ("https://gateway.example", "gateway.example", None),
+        ("http://gateway.example", "gateway.example", None),
+        ("https://GATEWAY.example", "Gateway.Example.", None),
+        ("http://gateway.example", "gateway.example:80", None),
+        ("https://gateway.example", "gateway.example:443", None),
+        ("http://gateway.example:3001", "gateway.example:3001", None),
+        ("http://[2001:db8::1]:3001", "[2001:DB8:0::1]:3001", None),
+        # The transport or a proxy tells it.
+        ("https://gateway.example", "gateway.example", "https"),
+        ("https://gateway.example", "gateway.example:443", "https"),
+        ("https://gateway.example:8443", "gateway.example:8443", "https"),
+        ("http://gateway.example", "gateway.example", "http"),
     ],
 )
-def test_the_gateways_own_host_passes_on_any_port(origin: str) -> None:
-    assert is_allowed(origin, HOST, ())
-
-
-@pytest.mark.parametrize("host", ["gateway.example", "GATEWAY.EXAMPLE:80", HOST])
-def test_the_host_may_come_with_or_without_a_port(host: str) -> None:
-    assert is_allowed("https://gateway.example", host, ())
+def test_the_own_origin_passes(origin: str, host: str, scheme: str | None) -> None:
+    for allowed in ((), ("https://app.example",)):
+        assert is_allowed(origin, host, allowed, scheme=scheme)
 
 
 @pytest.mark.parametrize(
-    "origin",
+    ("origin", "host", "scheme"),
     [
-        "http://localhost",
-        "http://localhost:5173",
-        "http://app.localhost:5173",
-        "http://127.0.0.1:3000",
-        "http://127.8.9.1",
-        "http://[::1]:3000",
-        "https://LOCALHOST",
+        ("http://gateway.example:8080", "gateway.example:3001", None),
+        ("http://gateway.example", "gateway.example:3001", None),
+        ("https://gateway.example:3001", "gateway.example:3001", None),
+        ("https://gateway.example", "gateway.example:80", None),
+        ("http://gateway.example:3001", "gateway.example", None),
+        ("http://gateway.example", "gateway.example", "https"),
+        ("https://gateway.example", "gateway.example", "http"),
+        ("http://gateway.example:443", "gateway.example", "https"),
+        ("http://gateway.example:8443", "gateway.example:8443", "https"),
+        ("ws://gateway.example", "gateway.example", None),
     ],
 )
-def test_loopback_passes(origin: str) -> None:
-    assert is_allowed(origin, HOST, ())
+def test_another_port_or_scheme_of_the_own_host_is_another_origin(origin: str, host: str, scheme: str | None) -> None:
+    for allowed in ((), ("https://app.example",)):
+        assert not is_allowed(origin, host, allowed, scheme=scheme)
+
+
+LOOPBACK = [
+    "http://localhost",
+    "http://localhost:5173",
+    "http://app.localhost:5173",
+    "http://127.0.0.1:3000",
+    "http://127.8.9.1",
+    "http://[::1]:3000",
+    "https://LOCALHOST",
+]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:3001", "localhost", "[::1]:3001", "gateway.localhost"])
+@pytest.mark.parametrize("origin", LOOPBACK)
+def test_loopback_pages_pass_on_a_loopback_host_until_origins_are_set(origin: str, host: str) -> None:
+    assert is_allowed(origin, host, ())
+    assert not is_allowed("http://127.0.0.1:9", host, ("https://app.example",))
+
+
+@pytest.mark.parametrize("origin", LOOPBACK)
+def test_loopback_pages_do_not_pass_on_another_host(origin: str) -> None:
+    assert not is_allowed(origin, HOST, ())
+
+
+@pytest.mark.parametrize(
+    ("transport", "forwarded", "scheme"),
+    [
+        ("ws", None, None),
+        ("http", "", None),
+        ("ws", "gopher", None),
+        ("wss", None, "https"),
+        ("ws", "https", "https"),
+        ("ws", "WSS", "https"),
+        ("wss", "http", "http"),
+        ("ws", "https, http", "https"),
+        ("ws", " ws ", "http"),
+    ],
+)
+def test_the_scheme_is_that_of_the_first_hop(transport: str, forwarded: str | None, scheme: str | None) -> None:
+    assert scheme_of(transport, forwarded) == scheme
 
 
 @pytest.mark.parametrize(
@@ -77,10 +127,9 @@ def test_everybody_else_is_refused(origin: str) -> None:
 
 
 @pytest.mark.parametrize("host", [None, "", ":3001", "[", "[::1"])
-def test_without_a_host_that_can_be_read_only_loopback_passes(host: str | None) -> None:
-    assert not is_allowed("https://gateway.example", host, ())
-    assert not is_allowed("null", host, ())
-    assert is_allowed("http://localhost", host, ())
+@pytest.mark.parametrize("origin", ["https://gateway.example", "null", "http://localhost"])
+def test_without_a_host_that_can_be_read_no_page_passes(origin: str, host: str | None) -> None:
+    assert not is_allowed(origin, host, ())
 
 
 def test_a_named_origin_passes_with_its_scheme_and_port_and_no_other() -> None:

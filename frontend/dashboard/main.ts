@@ -9,9 +9,12 @@ import { Replica } from "./replica.js";
 
 const TICK_MS = 1_000;
 
+/** The gateway's URL, beside this page's: a proxy may serve both below a path of its own. */
+const gatewayUrl = (): string => new URL("ws", location.href).href.replace("http", "ws"); // "https" becomes "wss"
+
 /** All projects of the page, on one connection. Lives as long as the page. */
 class Page implements PanelOwner {
-  readonly client = createProgressClient();
+  readonly client = createProgressClient({ url: gatewayUrl });
   readonly announcer = new Announcer(find(document, "#announcer"));
   /** The panels by project, in the order on the page. */
   #panels = new Map<string, Panel>();

@@ -6,13 +6,13 @@ import { plural } from "./words.js";
 const POLL_MS = 5_000;
 const TIMEOUT_MS = 4_000;
 
-/** What /readyz answers, with 200 or 503. */
+/** What /readyz answers, with 200 or 503. The last two only to who may know: see docs/operating.md. */
 interface Readiness {
   readonly ready: boolean;
   readonly draining: boolean;
   /** The state of the feed: one of `FEED_TEXTS`, or a new one. */
-  readonly redis: string;
-  readonly clients: number;
+  readonly redis?: string;
+  readonly clients?: number;
 }
 
 const FEED_TEXTS: Record<string, string> = {
@@ -26,6 +26,9 @@ const FEED_TEXTS: Record<string, string> = {
 export function describe(readiness: Readiness | null): { state: "ready" | "unready" | "unreachable"; text: string } {
   if (!readiness) return { state: "unreachable", text: "unreachable" };
   const { ready, draining, redis, clients } = readiness;
+  if (redis === undefined || clients === undefined) {
+    return { state: ready ? "ready" : "unready", text: draining ? "shutting down" : ready ? "ready" : "not ready" };
+  }
   const feed = Object.hasOwn(FEED_TEXTS, redis) ? FEED_TEXTS[redis]! : `feed ${redis}`;
   const quiet = !ready && !draining && redis === "live" ? "no events arrive" : "";
   const words = [plural(clients, "client"), feed, draining ? "shutting down" : quiet];
@@ -34,9 +37,9 @@ export function describe(readiness: Readiness | null): { state: "ready" | "unrea
 
 async function fetchReadiness(): Promise<Readiness | null> {
   try {
-    const answer = await fetch("/readyz", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const answer = await fetch("readyz", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     const readiness = (await answer.json()) as Partial<Readiness> | null;
-    const isReadiness = typeof readiness?.redis === "string" && typeof readiness.clients === "number";
+    const isReadiness = typeof readiness?.ready === "boolean" && typeof readiness.draining === "boolean";
     return isReadiness ? (readiness as Readiness) : null; // a proxy may answer with JSON of its own
   } catch {
     return null;

@@ -21,7 +21,7 @@ test("gateway/static/dashboard.js is the build's own output", () => {
 
 test("the page brings nothing that its Content-Security-Policy forbids", () => {
   const page = read("index.html");
-  expect(page).not.toMatch(/ style=| on[a-z]+=|<style|<script(?![^>]* src="\/static\/)/);
+  expect(page).not.toMatch(/ style=| on[a-z]+=|<style|<script(?![^>]* src="static\/)/);
   expect(read("dashboard.js")).not.toMatch(/innerHTML|insertAdjacentHTML|\beval\(|setAttribute\("style/);
 });
 
@@ -79,6 +79,10 @@ describe("this replica", () => {
     expect(words({ draining: true })).toBe("3 clients · feed live · shutting down");
     expect(words({})).toBe("3 clients · feed live · no events arrive");
     expect(words({ redis: "constructor" })).toBe("3 clients · feed constructor");
+    // What strangers are told.
+    expect(describeReplica({ ready: true, draining: false })).toEqual({ state: "ready", text: "ready" });
+    expect(describeReplica({ ready: false, draining: false })).toEqual({ state: "unready", text: "not ready" });
+    expect(describeReplica({ ready: false, draining: true })).toEqual({ state: "unready", text: "shutting down" });
   });
 
   test("is asked every five seconds while somebody looks, and may be unreachable", async () => {

@@ -108,7 +108,7 @@ async def test_it_answers_until_the_replica_has_drained(with_admin: tuple[Replic
 def unfinished(port: int) -> Iterator[socket.socket]:
     """A request whose body never comes; it is in progress when the context begins."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plug:
-        head = f"POST {PUBLISH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nexpect: 100-continue\r\n"
+        head = f"POST {PUBLISH} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {KEY}\r\nexpect: 100-continue\r\n"
         plug.sendall(f"{head}content-length: 9\r\n\r\n".encode())
         assert b" 100 " in plug.recv(1_024)
         yield plug
@@ -169,7 +169,7 @@ async def test_the_operators_see_a_replica_that_waits_for_redis(launch: Launch) 
     """Under an ASGI server the replica starts without Redis; what is missing is visible from the first moment."""
     app = create_app(Settings(admin_port=0, redis_url="redis://127.0.0.1:1"))
     transport = httpx.ASGITransport(app=app.state.admin)
-    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/readyz")).status_code == 503
 

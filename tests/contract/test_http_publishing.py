@@ -196,7 +196,7 @@ async def test_the_example_of_the_document_publishes(replica: Replica, tmp_path:
 
 
 def head(project: str, *headers: str, key: str = KEY) -> bytes:
-    lines = [f"POST /projects/{project}/events HTTP/1.1", "Host: gateway", f"Authorization: Bearer {key}", *headers]
+    lines = [f"POST /projects/{project}/events HTTP/1.1", "Host: localhost", f"Authorization: Bearer {key}", *headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

@@ -147,21 +147,63 @@ async def test_its_own_pages_loopback_and_programs_pass(replica: Replica, origin
     assert await upgrade_status(replica.ws, origin=origin and origin.format(port=replica.port)) == 101
 
 
-@pytest.mark.parametrize(
-    ("host", "origin", "status"),
-    [
-        ("gateway.example", "https://gateway.example", 101),
-        ("gateway.example:3001", "http://gateway.example:3001", 101),
-        ("GATEWAY.example", "https://gateway.EXAMPLE", 101),
-        ("gateway.example", "https://evil.example", 403),
-        ("gateway.example", "https://gateway.example.evil.example", 403),
-        ("gateway.example", "https://sub.gateway.example", 403),
-    ],
-)
-async def test_a_page_of_the_requests_own_host_passes(replica: Replica, host: str, origin: str, status: int) -> None:
+async def status_of(replica: Replica, path: str, host: str, *more: str, origin: str | None = None) -> int:
+    """The status of a handshake at `/ws`, else of a plain request."""
+    head = request(replica.port, path, host=host, origin=origin, more=more)
     async with raw_socket(replica.port) as client:
-        await client.send(request(replica.port, host=host, origin=origin))
-        assert await client.status() == status
+        await client.send(head if path == "/ws" else head.replace(b": Upgrade\r\n", b": close\r\n"))
+        return await client.status()
+
+
+async def test_a_page_of_the_requests_own_origin_passes(launch: Launch) -> None:
+    replica = launch(hosts="gateway.example")
+    proxied = "X-Forwarded-Proto: https"
+    for host, origin, more, status in (
+        ("gateway.example", "https://gateway.example", (), 101),
+        ("gateway.example:3001", "http://gateway.example:3001", (), 101),
+        ("GATEWAY.example", "https://gateway.EXAMPLE", (), 101),
+        ("gateway.example:8443", "https://gateway.example:8443", (proxied,), 101),
+        ("gateway.example:3001", "https://gateway.example:3001", (), 403),
+        ("gateway.example:3001", "http://gateway.example:8080", (), 403),
+        ("gateway.example", "http://gateway.example", (proxied,), 403),
+        ("gateway.example", "http://localhost:3000", (), 403),
+        ("gateway.example", "https://evil.example", (), 403),
+        ("gateway.example", "https://gateway.example.evil.example", (), 403),
+        ("gateway.example", "https://sub.gateway.example", (), 403),
+    ):
+        assert await status_of(replica, "/ws", host, *more, origin=origin) == status, (host, origin)
+
+
+@pytest.mark.parametrize("path", ["/ws", "/", "/static/dashboard.js", "/healthz", "/readyz", "/metrics", "/nothing"])
+async def test_a_page_cannot_reach_a_replica_on_loopback_under_its_own_name(replica: Replica, path: str) -> None:
+    """DNS rebinding: the page's name leads here, so for its browser this is the page's own origin."""
+    evil = f"evil.example:{replica.port}"
+    assert await status_of(replica, path, evil, origin=f"http://{evil}") == 421
+
+
+async def test_control_with_every_host_answered_that_page_watches(launch: Launch) -> None:
+    replica = launch(hosts="*")
+    evil = f"evil.example:{replica.port}"
+    assert await status_of(replica, "/ws", evil, origin=f"http://{evil}") == 101
+
+
+async def test_a_replica_behind_a_proxy_of_its_machine_answers_its_name_and_probes(launch: Launch) -> None:
+    replica = launch(hosts="progress.example")
+    assert await status_of(replica, "/ws", "progress.example") == 101
+    assert await status_of(replica, "/ws", "127.0.0.1") == 421
+    assert await status_of(replica, "/", "other.example") == 421
+    assert [replica.status(path) for path in ("/healthz", "/readyz", "/metrics", "/")] == [200, 200, 200, 421]
+    assert 'gateway_handshakes_total{outcome="host"} 1.0' in replica.metrics()
+
+
+@pytest.mark.parametrize("path", ["/ws", "/healthz", "/nothing"])
+async def test_a_request_with_no_host_or_two_is_refused(replica: Replica, path: str) -> None:
+    whole = request(replica.port, path)
+    host = next(line for line in whole.split(b"\r\n") if line.lower().startswith(b"host:")) + b"\r\n"
+    for head in (whole.replace(host, b""), whole.replace(host, host * 2), whole.replace(host, b"Host: a b\r\n")):
+        async with raw_socket(replica.port) as client:
+            await client.send(head)
+            assert await client.status() == 400
 
 
 async def test_named_origins_pass_and_others_are_refused(launch: Launch) -> None:
@@ -169,6 +211,11 @@ async def test_named_origins_pass_and_others_are_refused(launch: Launch) -> None
     for origin, status in (
         ("https://app.example", 101),
         ("http://two.example:8080", 101),
+        (f"http://127.0.0.1:{replica.port}", 101),
+        ("http://localhost", 403),
+        (f"http://localhost:{replica.port}", 403),
+        ("http://127.0.0.1:3000", 403),
+        (f"https://127.0.0.1:{replica.port}", 403),
         ("http://app.example", 403),
         ("https://app.example:444", 403),
         ("http://two.example", 403),
@@ -177,6 +224,7 @@ async def test_named_origins_pass_and_others_are_refused(launch: Launch) -> None
         (None, 101),
     ):
         assert await upgrade_status(replica.ws, origin=origin) == status, origin
+    assert await status_of(replica, "/ws", "app.example", origin="https://app.example") == 101
 
 
 async def refused(client: RawClient) -> None:
