@@ -734,7 +734,7 @@ async def test_a_client_that_goes_in_the_middle_of_its_body_is_forgotten(api: Ap
     )
     scope = {
         "type": "http", "method": "POST", "path": "/projects/p/events", "query_string": b"",
-        "headers": [(b"authorization", f"Bearer {KEY}".encode())],
+        "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {KEY}".encode())],
     }  # fmt: skip
 
     async def receive() -> dict[str, Any]:
