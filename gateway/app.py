@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from gateway.allowance import Limits
 from gateway.asgi_connection import AsgiConnection
 from gateway.connection import Connection
 from gateway.feed.interfaces import FeedState
@@ -95,6 +96,7 @@ class Replica:
             settings, lambda hub: feed_for(redis_url, hub, replica_id=replica_id, namespace=settings.namespace)
         )
         self.publishing = Publishing(settings, lambda: self.hub.is_draining) if settings.publish_keys else None
+        self._limits = Limits(settings.max_message_bytes, settings.message_rate, settings.message_burst)
         self._exposition = Exposition(registry(self.hub, self.publishing))
 
     @contextlib.asynccontextmanager
@@ -123,14 +125,13 @@ class Replica:
             await deny(refusal, websocket.scope, websocket.send)
             return
         await websocket.accept()
-        settings = self.hub.settings
-        limits = {"max_bytes": settings.max_message_bytes, "buffer_bytes": settings.buffer_bytes}
+        buffer_bytes = self.hub.settings.buffer_bytes
         take = _hand_over(websocket.scope)
         if take is not None:
-            connection = take(**limits)
+            connection = take(limits=self._limits, buffer_bytes=buffer_bytes)
             connection.start(Session(self.hub, connection))
         else:
-            asgi_connection = AsgiConnection(websocket, **limits)
+            asgi_connection = AsgiConnection(websocket, limits=self._limits, buffer_bytes=buffer_bytes)
             await asgi_connection.run(Session(self.hub, asgi_connection))
 
     def _refusal(self, scope: Scope) -> Answer | None:

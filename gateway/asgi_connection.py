@@ -1,10 +1,12 @@
 """A connection whose frames the ASGI server writes: for servers without the hand-over, and for tests."""
 
 import asyncio
+import time
 from collections import deque
 
 from starlette.websockets import WebSocket
 
+from gateway.allowance import Allowance, Limits, Verdict
 from gateway.codes import CloseCode
 from gateway.connection import CLOSE_SECONDS, Conversation
 from gateway.counters import BROKEN_OFF
@@ -17,9 +19,10 @@ class AsgiConnection:
     Lives as long as the ASGI task of the connection. Costs a task and a queue, which `Connection` saves.
     """
 
-    def __init__(self, websocket: WebSocket, *, max_bytes: int, buffer_bytes: int) -> None:
+    def __init__(self, websocket: WebSocket, *, limits: Limits, buffer_bytes: int) -> None:
         self._websocket = websocket
-        self._max_bytes = max_bytes
+        self._max_bytes = limits.max_bytes
+        self._allowance = Allowance(limits, time.monotonic())
         self._buffer_bytes = buffer_bytes
         self._session: Conversation | None = None
         # What is to be sent.
@@ -106,6 +109,7 @@ class AsgiConnection:
             if message["type"] == "websocket.disconnect":
                 self._code = message.get("code", BROKEN_OFF)
                 return
+            await self._until_allowed()
             await self._writable.wait()  # do not read from a client that does not read
             if self._session is None:
                 continue
@@ -116,6 +120,15 @@ class AsgiConnection:
                 self.close(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {self._max_bytes} bytes")
             else:
                 self._session.on_text(data)
+
+    async def _until_allowed(self) -> None:
+        """Receive nothing more while the client says too much. The server reads control frames: they do not count."""
+        while (verdict := self._allowance.take(time.monotonic())) is not Verdict.HEAR:
+            if verdict is Verdict.CLOSE:
+                self.close(CloseCode.PROTOCOL_ABUSED, "too many messages")
+            if self._session is not None:
+                self._session.on_throttled()
+            await asyncio.sleep(self._allowance.seconds_to_wait)
 
     async def _send(self) -> None:
         while self._outbox or self._end is None:

@@ -17,7 +17,7 @@ class CloseCode(IntEnum):
     MESSAGE_TOO_BIG = 1009  # longer than MAX_MESSAGE_BYTES
     INTERNAL_ERROR = 1011  # a bug of the gateway; reconnect (sent by the ASGI server)
     RESTART = 1012  # this replica is shutting down; reconnect to another one
-    PROTOCOL_ABUSED = 4400  # do not reconnect (reserved)
+    PROTOCOL_ABUSED = 4400  # more messages than MESSAGE_RATE, for seconds; do not reconnect
     NOT_AUTHORISED = 4401  # do not reconnect (reserved)
     OVERLOADED = 4503  # reconnect with back-off (reserved)
     SILENT = 4504  # the client did not answer a ping in time; reconnect

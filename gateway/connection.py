@@ -2,14 +2,18 @@
 
 A connection that keeps up gets the bytes that everybody gets, with one system call. A connection that is behind (its
 socket is full) gets nothing and keeps nothing: the session remembers how far it got, and catches up later. It is not
-read from either, so answers cannot pile up for a client that does not read.
+read from either, so answers cannot pile up for a client that does not read. A client that says more than it may is
+not read from for moments, so what it floods us with stays in the kernel.
 """
 
 import asyncio
 import os
+import time
 from enum import Enum
 from typing import Protocol
 
+from gateway.allowance import Allowance, Limits, Verdict
+from gateway.codes import CloseCode
 from gateway.counters import BROKEN_OFF
 from gateway.frames import (
     PING,
@@ -25,6 +29,7 @@ from gateway.frames import (
 
 FRAMES_AT_ONCE = 64
 CLOSE_SECONDS = 5.0  # for a client to answer our close frame
+LINGER_SECONDS = 1.0  # for a client to read our close frame, where we do not wait for its answer
 
 
 class Conversation(Protocol):
@@ -33,6 +38,9 @@ class Conversation(Protocol):
     def on_text(self, text: bytes) -> None: ...
 
     def on_binary(self) -> None: ...
+
+    def on_throttled(self) -> None:
+        """The client says too much, and is not read from for a moment."""
 
     def on_behind(self) -> None:
         """The socket is full: write nothing more."""
@@ -49,8 +57,10 @@ class Outgoing(Protocol):
 
     is_behind: bool
     """True while the socket is full."""
-    was_heard: bool
-    """True if anything came from the client since the last ping."""
+
+    @property
+    def was_heard(self) -> bool:
+        """True if anything came from the client since the last ping."""
 
     @property
     def is_closed(self) -> bool:
@@ -74,7 +84,7 @@ class ConnectionState(Enum):
 
     OPEN = "open"
     CLOSING = "closing"  # our close frame was sent; the client's has not come yet
-    DEAF = "deaf"  # both close frames were sent, or the input is not frames; more input is read and dropped
+    DEAF = "deaf"  # both close frames were sent, or the client is not listened to any more; input is read and dropped
     CLOSED = "closed"
 
 
@@ -86,23 +96,26 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_close_timer", "_fd", "_fragments", "_is_buffering", "_max_bytes", "_session", "_state", "_transport",
-        "_unread", "is_behind", "was_heard",
+        "_allowance", "_close_timer", "_fd", "_fragments", "_is_buffering", "_limits", "_said", "_session", "_state",
+        "_transport", "_unread", "is_behind",
     )  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, *, max_bytes: int, buffer_bytes: int) -> None:
+    def __init__(self, transport: asyncio.Transport, *, limits: Limits, buffer_bytes: int) -> None:
         self._transport = transport
-        self._max_bytes = max_bytes
+        self._limits = limits
         self._session: Conversation | None = None
         self._state = ConnectionState.OPEN
         self._unread = b""
         """Bytes that came and are not handled yet: mostly none, or an unfinished frame."""
         self._fragments: Fragments | None = None
         """The unfinished message, if there is one."""
+        self._said = 1
+        """0 if nothing came since the last ping; else 1 more than the messages (see `Limits`) without an allowance."""
+        self._allowance: Allowance | None = None
+        """Made when a client says much between two pings, and dropped at a later ping: a quiet client has none."""
         self._close_timer: asyncio.TimerHandle | None = None
         """Aborts a close that the client does not answer."""
         self.is_behind = False
-        self.was_heard = True
         self._fd = -1
         """The descriptor of the socket, to write to it directly; -1: write through the transport.
 
@@ -118,6 +131,10 @@ class Connection(asyncio.Protocol):
 
     def start(self, session: Conversation) -> None:
         self._session = session
+
+    @property
+    def was_heard(self) -> bool:
+        return self._said > 0
 
     @property
     def is_closed(self) -> bool:
@@ -150,22 +167,43 @@ class Connection(asyncio.Protocol):
         return True
 
     def ping(self) -> None:
-        self.was_heard = False
+        self._said = 0
+        if self._allowance is not None and self._allowance.has_recovered(time.monotonic()):
+            self._allowance = None
         self.write(PING)
 
     def close(self, code: int, reason: str = "") -> None:
         if self._state is not ConnectionState.OPEN:
             return
         self.write(close_frame(code, reason))
-        self._end(ConnectionState.CLOSING, code)
-        if not self._transport.is_closing():
-            self._transport.resume_reading()  # paused if the client was behind; its close frame is still to come
+        self._end(ConnectionState.CLOSING, code, CLOSE_SECONDS)
+        self._resume_reading()  # paused if the client was behind; its close frame is still to come
 
-    def _end(self, state: ConnectionState, code: int) -> None:
-        """End the session. The timer aborts a client that never answers: its socket may be full."""
+    def _fail(self, code: int, reason: str) -> None:
+        """Close without waiting for an answer: more input would be wrong, or more of what was too much.
+
+        If the socket were closed now, unread input would make the kernel send a reset, and the client might lose our
+        close frame to it. So only our direction ends. Input is dropped until the client ends its direction, too.
+        """
+        if self._state is ConnectionState.OPEN:
+            self.write(close_frame(code, reason))
+        self._end(ConnectionState.DEAF, code, LINGER_SECONDS)
+        if self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS: its own end is a message, and needs no open socket
+            self._transport.close()
+
+    def _end(self, state: ConnectionState, code: int, seconds: float = 0.0) -> None:
+        """End the session. After so many seconds a client that does not end the connection is aborted.
+
+        It may never answer; its socket may be full.
+        """
         self._state = state
-        if self._close_timer is None and state is not ConnectionState.CLOSED:
-            self._close_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort)
+        if self._close_timer is None and seconds:
+            self._close_timer = asyncio.get_running_loop().call_later(seconds, self.abort)
         session, self._session = self._session, None
         if session is not None:
             session.on_close(code)
@@ -191,47 +229,79 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.is_behind = False
         if self._state is ConnectionState.OPEN:
-            self._transport.resume_reading()
+            self._resume_reading()
             if self._session is not None:
                 self._session.on_writable()
             self._read()
 
     def data_received(self, data: bytes) -> None:
-        self.was_heard = True
+        self._said = self._said or 1
         if self._state is not ConnectionState.DEAF:
             self._unread = self._unread + data if self._unread else data
             self._read()
 
     def _read(self) -> None:
-        """Handle what came, a few frames in a turn of the loop, so that one client cannot hold up the others.
-
-        Nothing is handled while the client is behind: the answers would pile up.
-        """
+        """Handle what came, a few frames in a turn of the loop, so that one client cannot hold up the others."""
         data, position = self._unread, 0
         try:
             for _ in range(FRAMES_AT_ONCE):
-                if position == len(data) or (self.is_behind and self._state is ConnectionState.OPEN):
+                if position == len(data) or self._is_waiting or not self._take_allowance():
                     break
-                if self._state in (ConnectionState.DEAF, ConnectionState.CLOSED):
-                    position = len(data)
-                    break
-                frame, position = read_frame(data, position, self._max_bytes)
+                frame, position = read_frame(data, position, self._limits.max_bytes)
                 if frame is None:
                     break
                 self._on_frame(frame)
+                if self._state in (ConnectionState.DEAF, ConnectionState.CLOSED):
+                    break
             else:
                 self._transport.pause_reading()
                 asyncio.get_running_loop().call_soon(self._read_on)
         except FrameError as error:
-            position = len(data)
-            self.close(error.code, error.reason)
-            self._state = ConnectionState.DEAF
-        self._unread = data[position:]
+            self._fail(error.code, error.reason)
+        is_over = self._state in (ConnectionState.DEAF, ConnectionState.CLOSED)
+        self._unread = b"" if is_over else data[position:]
+
+    @property
+    def _is_waiting(self) -> bool:
+        """True while nothing may be read: the answers would pile up, or the client says too much."""
+        if self._allowance is not None and self._allowance.is_waiting:
+            return True
+        return self.is_behind and self._state is ConnectionState.OPEN
+
+    def _take_allowance(self) -> bool:
+        """Count a frame, or a read without a whole one. False: the client has to wait, or the connection has failed."""
+        if self._allowance is None and self._said <= self._limits.uncounted:
+            self._said += 1
+            return True
+        now = time.monotonic()
+        if self._allowance is None:  # we take the worst case: all since the last ping was said just now
+            self._allowance = Allowance(self._limits, now, spent=self._limits.uncounted)
+        verdict = self._allowance.take(now)
+        if verdict is Verdict.WAIT:
+            self._throttle(self._allowance)
+        elif verdict is Verdict.CLOSE:
+            self._fail(CloseCode.PROTOCOL_ABUSED, "too many messages")
+        return verdict is Verdict.HEAR
+
+    def _throttle(self, allowance: Allowance) -> None:
+        allowance.is_waiting = True
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_later(allowance.seconds_to_wait, self._on_waited, allowance)
+        if self._session is not None:
+            self._session.on_throttled()
+
+    def _on_waited(self, allowance: Allowance) -> None:
+        allowance.is_waiting = False
+        self._read_on()
 
     def _read_on(self) -> None:
-        if not self.is_behind and not self._transport.is_closing():
+        if not self._is_waiting and not self._transport.is_closing():
             self._transport.resume_reading()
             self._read()
+
+    def _resume_reading(self) -> None:
+        if not self._is_waiting and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         """The client will send no more. The transport closes and calls `connection_lost`."""
@@ -257,10 +327,10 @@ class Connection(asyncio.Protocol):
     def _on_data_frame(self, frame: Frame) -> None:
         try:
             if self._fragments is None:
-                self._fragments = Fragments(self._max_bytes)
+                self._fragments = Fragments(self._limits.max_bytes)
             message = self._fragments.add(frame)
         except FrameError as error:
-            self.close(error.code, error.reason)
+            self._fail(error.code, error.reason)
             return
         if message is not None:
             is_text, self._fragments = self._fragments.is_text, None
@@ -278,5 +348,5 @@ class Connection(asyncio.Protocol):
         code = code_to_echo(frame)
         if self._state is ConnectionState.OPEN:
             self.write(close_frame(code))
-        self._end(ConnectionState.DEAF, code)
+        self._end(ConnectionState.DEAF, code, CLOSE_SECONDS)
         self._transport.close()

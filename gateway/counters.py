@@ -53,13 +53,14 @@ class Counters:
 
     __slots__ = (
         "bad_requests", "closed", "deliveries", "deliveries_joined", "delivery", "loop_lag", "received_bytes",
-        "refused", "sent_bytes",
+        "refused", "sent_bytes", "throttled",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.closed = dict.fromkeys(CLOSE_CODES, 0)
         self.refused = dict.fromkeys(REFUSAL_REASONS, 0)  # handshakes, by reason
         self.bad_requests = 0
+        self.throttled = 0
         self.received_bytes = 0
         self.sent_bytes = 0
         self.deliveries = 0

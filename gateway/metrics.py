@@ -65,6 +65,7 @@ class HubCollector(Collector):
             ("connections_opened", "Accepted connections", hub.accepted),
             ("events_received", "Events received from Redis", hub.events_received),
             ("events_bad", "Payloads from Redis that were not events", hub.bad_payloads),
+            ("throttled", "Times that a client said too much and was not read from for a moment", counters.throttled),
             ("received_bytes", "Bytes of the events received from Redis", counters.received_bytes),
             (
                 "deliveries",

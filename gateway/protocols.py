@@ -13,6 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
+from gateway.allowance import Limits
 from gateway.app import HAND_OVER
 from gateway.connection import Connection
 from gateway.counters import Counters
@@ -144,14 +145,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Bytes before the answer to the upgrade: RFC 6455, 4.1 forbids them."""
         self.transport.close()
 
-    def take(self, *, max_bytes: int, buffer_bytes: int) -> Connection:
+    def take(self, *, limits: Limits, buffer_bytes: int) -> Connection:
         """Hand the transport over, in the same step as the 101 is written.
 
         No other callback runs in between, so nothing that the client sends can be read by the wrong protocol.
         """
         self.was_taken = True
         self.connections.discard(self)
-        return Connection(self.transport, max_bytes=max_bytes, buffer_bytes=buffer_bytes)
+        return Connection(self.transport, limits=limits, buffer_bytes=buffer_bytes)
 
     async def run_asgi(self) -> None:
         """Like uvicorn's. But when the application returns, a connection that was taken over stays open."""

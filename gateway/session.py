@@ -179,6 +179,9 @@ class Session:
 
     # What the connection tells
 
+    def on_throttled(self) -> None:
+        self._hub.counters.throttled += 1
+
     def on_behind(self) -> None:
         """Remember how far each project was delivered. From now on this client costs an integer for each."""
         self.behind_since = time.monotonic()

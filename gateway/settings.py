@@ -94,6 +94,14 @@ class Settings(BaseSettings):
         default=20, description="Subscribes per second of one connection, on average."
     )
     subscribe_burst: Count = Field(default=50, description="Subscribes of one connection at once.")
+    message_rate: Annotated[float, Field(ge=1)] = Field(
+        default=50,
+        description="Messages per second of one connection, pings and pongs included; a client that sends more is "
+        "read more slowly, and after 5 seconds closed with 4400.",
+    )
+    message_burst: Annotated[int, Field(ge=10, le=10_000_000)] = Field(
+        default=200, description="Messages of one connection at once."
+    )
     max_message_bytes: Count = Field(default=16_384, description="Longest message of a client; beyond: close 1009.")
     max_bad_messages: Count = Field(default=20, description="Bad messages in a row; then: close 1008.")
     max_header_bytes: Count = Field(default=32_768, description="Longest head of an HTTP request; beyond: 431.")

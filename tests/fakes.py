@@ -27,6 +27,7 @@ class FakeTransport(asyncio.Transport):
         self.limits: tuple[int | None, int | None] = (None, None)
         self.is_reading_paused = False
         self.was_aborted = False
+        self.has_written_eof = False
         self._is_closing = False
         self.capacity: int | None = None  # writes that fit until the buffer is full
 
@@ -44,11 +45,18 @@ class FakeTransport(asyncio.Transport):
 
     def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         assert not self._is_closing, "written after the end"
+        assert not self.has_written_eof, "written after the end"
         self.written += data
         if self.capacity is not None:
             self.capacity -= 1
             if self.capacity == 0:
                 self.fill()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.has_written_eof = True
 
     def fill(self) -> None:
         assert self.protocol is not None
@@ -95,6 +103,9 @@ class RecordingConversation:
 
     def on_binary(self) -> None:
         self.told.append("binary")
+
+    def on_throttled(self) -> None:
+        self.told.append("throttled")
 
     def on_behind(self) -> None:
         self.told.append("behind")

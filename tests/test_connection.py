@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from gateway import connection as module
+from gateway.allowance import Limits
 from gateway.codes import CloseCode
 from gateway.connection import FRAMES_AT_ONCE, Connection
 from gateway.frames import MAX_FRAGMENTS, PING, Frame, Opcode, close_frame, text_frame
@@ -18,6 +19,7 @@ from tests.contract.deadlines import eventually
 from tests.fakes import FakeTransport, RecordingConversation, frames_of
 
 MAX_BYTES = 1_000
+LIMITS = Limits(MAX_BYTES, rate=1e9, burst=1_000_000)  # frames of a flood are all handled
 CLOSE = (Opcode.CLOSE, b"\x03\xe8")
 
 
@@ -34,7 +36,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.transport = FakeTransport()
-        self.connection = Connection(self.transport, max_bytes=MAX_BYTES, buffer_bytes=2_000)
+        self.connection = Connection(self.transport, limits=LIMITS, buffer_bytes=2_000)
         self.session = RecordingConversation()
         self.connection.start(self.session)
 
@@ -361,7 +363,7 @@ async def test_a_session_that_closes_while_it_is_told_a_text_hears_no_more(stage
 
 async def test_a_connection_that_was_closed_before_its_session_began_takes_texts_quietly() -> None:
     transport = FakeTransport()
-    connection = Connection(transport, max_bytes=MAX_BYTES, buffer_bytes=1)
+    connection = Connection(transport, limits=LIMITS, buffer_bytes=1)
     connection.data_received(text(b"early"))
     connection.data_received(client(Opcode.BINARY, b"early"))
     transport.fill()
@@ -388,7 +390,7 @@ def on_a_socket(
         with ours, theirs:
             loop = asyncio.get_running_loop()
             transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
-            connection = Connection(transport, max_bytes=MAX_BYTES, buffer_bytes=buffer_bytes)
+            connection = Connection(transport, limits=LIMITS, buffer_bytes=buffer_bytes)
             session = RecordingConversation()
             connection.start(session)
             try:

@@ -23,6 +23,7 @@ SANS_IO = {
         "messages",
         "codes",
         "rate_limit",
+        "allowance",
         "feed/slots",
         "commands/job_board",
         "auth/grant",

@@ -15,6 +15,8 @@ import uvicorn
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.sync.client import connect
 
+from gateway import allowance
+from gateway.allowance import Limits
 from gateway.app import create_app
 from gateway.asgi_connection import AsgiConnection
 from gateway.codes import CloseCode
@@ -27,6 +29,7 @@ from tests.contract.processes import RedisServer
 from tests.fakes import RecordingConversation
 from tests.raw_http import until, upgrade
 
+LIMITS = Limits(max_bytes=100, rate=50, burst=200)
 EVENT = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
 
 
@@ -68,7 +71,7 @@ class FakeWebSocket:
 class Stage:
     def __init__(self) -> None:
         self.websocket = FakeWebSocket()
-        self.connection = AsgiConnection(cast(WebSocket, self.websocket), max_bytes=100, buffer_bytes=1_000)
+        self.connection = AsgiConnection(cast(WebSocket, self.websocket), limits=LIMITS, buffer_bytes=1_000)
         self.session = RecordingConversation()
 
 
@@ -130,6 +133,27 @@ async def test_a_message_that_is_too_long_ends_it() -> None:
         assert stage.websocket.closed_with[0] == CloseCode.MESSAGE_TOO_BIG
         assert stage.session.told == [b"\xc3\xa9" * 50, "close"]
         assert stage.session.code == CloseCode.MESSAGE_TOO_BIG
+
+
+async def test_a_client_that_says_too_much_is_received_from_more_slowly() -> None:
+    async with conversing() as (stage, _):
+        for _ in range(LIMITS.burst + 5):
+            stage.websocket.say(text="x")
+        await eventually(lambda: "throttled" in stage.session.told, "the wait")
+        assert stage.session.told.count(b"x") >= LIMITS.burst
+        await eventually(lambda: stage.session.told.count(b"x") == LIMITS.burst + 5, "the rest")
+        assert stage.websocket.closed_with is None
+
+
+async def test_a_client_that_goes_on_saying_too_much_is_closed_with_4400(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allowance, "ABUSE_SECONDS", 0.01)
+    async with conversing() as (stage, task):
+        for _ in range(LIMITS.burst * 10):
+            stage.websocket.say(text="x")
+        await task
+        assert stage.websocket.closed_with == (CloseCode.PROTOCOL_ABUSED, "too many messages")
+        assert stage.session.code == CloseCode.PROTOCOL_ABUSED
+        assert stage.session.told.count(b"x") < LIMITS.burst * 10
 
 
 async def test_what_was_written_before_the_close_comes_before_it() -> None:
