@@ -61,6 +61,10 @@ class AsgiConnection:
             if self._session is not None:
                 self._session.on_behind()
 
+    def offer(self, frames: bytes) -> None:
+        """The same: only the sender's task learns what the socket takes."""
+        self.write(frames)
+
     def ping(self) -> None:
         """Nothing: the ASGI server pings."""
 

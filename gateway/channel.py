@@ -9,17 +9,18 @@ even for an event without a seq (a plain PUBLISH), or with a lower one than the 
 clock is behind). So each event that arrives also gets a `position` in its channel: 1, 2, 3. A slow client's cursor is a
 position.
 
-The outline: `receive` takes live events, `load` merges what Redis remembers. `since` and `catch_up` serve positions,
-`replay` and `recovers` serve seqs.
+The outline: `receive` takes live events, `load` merges what Redis remembers. `replay` and `recovers` serve seqs,
+`catch_up` serves positions. Both give a piece at a time, and the cursor of the next one.
 """
 
 import json
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
 from gateway.frames import text_frame
-from gateway.last_events import Entry, LastEvents, newer
+from gateway.last_events import Entry, LastEvents
 from gateway.messages import subscribed
 from publisher.events import MAX_SEQ, Event, Progress, event_from_json, event_to_json
 from publisher.job_rules import Verdict, judge
@@ -50,6 +51,17 @@ class Memory(NamedTuple):
     def covers(self, seq: int) -> bool:
         """Whether an event of this seq is here, or was replaced by another one that is."""
         return 0 < self.complete_from <= seq <= self.seq
+
+
+class Cursor(NamedTuple):
+    """How far a client was given a project's last events. A client that does not read costs no more than this."""
+
+    position: int
+    """It has, or needs, nothing that arrived up to this position."""
+    joined: int
+    """The position at its `subscribed`: earlier events without a seq are not replayed to it."""
+    gap_told: int
+    """The highest position of a gap that it was told of, in a `subscribed`."""
 
 
 class ChannelState(Enum):
@@ -333,43 +345,79 @@ class Channel:
 
     # What clients get
 
-    def since(self, position: int) -> bytes:
-        """Return the joined frames of all last events that arrived after `position`, in order of arrival."""
-        entries = self._last.after(position)
+    @property
+    def end(self) -> Cursor:
+        """The cursor of a client that has everything up to now."""
+        return Cursor(self.position, self.position, 0)
+
+    def replay(self, since: int, most_bytes: int = sys.maxsize) -> tuple[bytes, Cursor | None]:
+        """Return the joined frames of last events that are newer than the seq `since`, and the cursor to go on from.
+
+        The cursor is None if these are all. A cursor that this project never gave gets all of them. Events without a
+        seq are left out. All are in order of seq. If they do not fit into `most_bytes`, they come in order of arrival;
+        that differs after a failover to a server whose clock is behind.
+        """
+        owed = self._owed(since)
+        piece = _cut(owed, most_bytes)
+        if len(piece) < len(owed):
+            return _joined(piece), Cursor(piece[-1].position, self.position, self._complete_since)
+        return _joined(sorted(piece, key=lambda entry: entry.seq or 0)), None
+
+    def replay_bytes(self, since: int) -> int:
+        """The size of a whole replay from the seq `since`."""
+        return sum([len(entry.frame) for entry in self._owed(since)])
+
+    def _owed(self, since: int) -> list[Entry]:
+        return self._last.unseen(since if since <= self.seq else 0)
+
+    def catch_up(self, cursor: Cursor, most_bytes: int = sys.maxsize) -> tuple[bytes, Cursor | None]:
+        """Return the joined frames of last events that arrived after the cursor, in order of arrival, and the next one.
+
+        If something may be missing for good, they begin with another `subscribed`, with `recovered` false. The next
+        cursor is None if these are all.
+        """
+        head, gap_told = b"", cursor.gap_told
+        if self._complete_since > max(cursor.position, gap_told):
+            head, gap_told = text_frame(subscribed(self.project_id, self.seq, recovered=False)), self._complete_since
+        missed = self._after(cursor)
+        piece = _cut(missed, most_bytes)
+        frames = head + _joined(piece)
+        if len(piece) == len(missed):
+            return frames, None
+        return frames, Cursor(piece[-1].position, cursor.joined, gap_told)
+
+    def has_more(self, cursor: Cursor) -> bool:
+        """Whether a client at this cursor is owed anything."""
+        return cursor.position < self.position
+
+    def _after(self, cursor: Cursor) -> list[Entry]:
+        """All last events that arrived after the cursor, in order of arrival."""
+        entries = self._last.after(cursor.position)
         if self._unsequenced:
-            superseded = {self._last.by_field.get(field) for field in self._unsequenced}
-            entries = [entry for entry in entries if entry not in superseded] + newer(self._unsequenced, position)
+            heard_from = max(cursor.position, cursor.joined)
+            raw = {field: entry for field, entry in self._unsequenced.items() if entry.position > heard_from}
+            superseded = {self._last.by_field.get(field) for field in raw}
+            entries = [entry for entry in entries if entry not in superseded] + list(raw.values())
             entries.sort(key=lambda entry: entry.position)
-        return b"".join([entry.frame for entry in entries])
-
-    def catch_up(self, position: int) -> bytes:
-        """Return the frames for a client that has everything up to `position`, and nothing after it.
-
-        If something may be missing for good, they begin with another `subscribed`, with `recovered` false.
-        """
-        missed = self.since(position)
-        if position >= self._complete_since:
-            return missed
-        return text_frame(subscribed(self.project_id, self.seq, recovered=False)) + missed
-
-    def replay(self, since: int) -> bytes:
-        """Return the joined frames of the last events that are newer than the seq `since`, in order of seq.
-
-        A cursor that this project never gave gets all of them. Events without a seq are left out.
-        """
-        if since > self.seq:
-            since = 0
-        newer = []
-        for entry in reversed(self._last.by_field.values()):
-            if entry.seen_before < since:
-                break
-            newer.append(entry)
-        newer.sort(key=lambda entry: entry.seq or 0)
-        return b"".join([entry.frame for entry in newer])
+        return entries
 
     def recovers(self, since: int) -> bool:
         """Whether a client with the cursor `since` gets everything that still matters. 0 is a new client's cursor."""
         return since == 0 or 0 < self._from <= since <= self.seq
+
+
+def _cut(entries: list[Entry], most_bytes: int) -> list[Entry]:
+    """The first of these entries that fit into `most_bytes`, and at least one, if there is one."""
+    size = 0
+    for index, entry in enumerate(entries):
+        size += len(entry.frame)
+        if size > most_bytes and index:
+            return entries[:index]
+    return entries
+
+
+def _joined(entries: Iterable[Entry]) -> bytes:
+    return b"".join([entry.frame for entry in entries])
 
 
 def _is_written_by_script(payload: bytes) -> bool:

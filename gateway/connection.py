@@ -69,6 +69,9 @@ class Outgoing(Protocol):
     def write(self, frames: bytes) -> None:
         """Send whole frames, now, without waiting."""
 
+    def offer(self, frames: bytes) -> None:
+        """Like `write`, for a piece of many: `is_behind` is true afterwards unless more may follow now."""
+
     def ping(self) -> None:
         """Clear `was_heard`, and ask the client for a sign of life that sets it."""
 
@@ -96,13 +99,14 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_allowance", "_close_timer", "_fd", "_fragments", "_is_buffering", "_limits", "_said", "_session", "_state",
-        "_transport", "_unread", "is_behind",
+        "_allowance", "_buffer_bytes", "_close_timer", "_fd", "_fragments", "_is_buffering", "_limits", "_said",
+        "_session", "_state", "_transport", "_unread", "is_behind",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, *, limits: Limits, buffer_bytes: int) -> None:
         self._transport = transport
         self._limits = limits
+        self._buffer_bytes = buffer_bytes
         self._session: Conversation | None = None
         self._state = ConnectionState.OPEN
         self._unread = b""
@@ -159,6 +163,12 @@ class Connection(asyncio.Protocol):
         if sent != len(frames):
             self._is_buffering = True
             self._transport.write(memoryview(frames)[sent:])  # keeps a reference, not a copy
+
+    def offer(self, frames: bytes) -> None:
+        """Write, and count as behind as soon as the socket does not take everything: no second piece piles up here."""
+        self.write(frames)
+        if not self.is_behind and self._transport.get_write_buffer_size():
+            self._transport.set_write_buffer_limits(high=0)  # calls pause_writing
 
     def _has_drained(self) -> bool:
         if self._fd < 0 or self._transport.get_write_buffer_size():
@@ -228,6 +238,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.is_behind = False
+        self._transport.set_write_buffer_limits(high=self._buffer_bytes)  # `offer` may have lowered it
         if self._state is ConnectionState.OPEN:
             self._resume_reading()
             if self._session is not None:

@@ -192,11 +192,11 @@ class Hub:
 
     def _load(self, project: Project, remembered: Remembered, memory_id: bytes | None) -> None:
         channel = project.channel
-        position = channel.position
+        before = channel.end
         channel.load(remembered, memory_id=memory_id, now=_now())
         if channel.bad_payload_error is not None:
             self._log_bad_payload(channel, channel.bad_payload_error)
-        if project.viewers and (frames := channel.catch_up(position)):
+        if project.viewers and (frames := channel.catch_up(before)[0]):
             self.catch_ups += 1
             for socket in project.viewers:
                 if not socket.is_behind:

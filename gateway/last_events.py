@@ -4,7 +4,9 @@ Whole jobs are forgotten: first those that ended longest ago, then running ones 
 does the same in Redis.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator
+from operator import attrgetter
 from typing import Final
 
 from publisher.events import Event, Progress
@@ -139,15 +141,13 @@ class LastEvents:
 
     def after(self, position: int) -> list[Entry]:
         """The entries after `position`, in order of arrival."""
-        return newer(self.by_field, position)
+        entries = list(self.by_field.values())
+        return entries[bisect_right(entries, position, key=_position) :]
+
+    def unseen(self, since: int) -> list[Entry]:
+        """The entries that a client with the seq `since` may lack, in order of arrival."""
+        entries = list(self.by_field.values())
+        return entries[bisect_left(entries, since, key=_seen_before) :]
 
 
-def newer(entries: Mapping[str, Entry], position: int) -> list[Entry]:
-    """Return the entries after `position`. Looks from the end: a client that catches up is mostly not far behind."""
-    found = []
-    for entry in reversed(entries.values()):  # type: ignore[call-overload]
-        if entry.position <= position:
-            break
-        found.append(entry)
-    found.reverse()
-    return found
+_position, _seen_before = attrgetter("position"), attrgetter("seen_before")  # both rise in order of arrival

@@ -12,6 +12,8 @@ from gateway.signals import ExitStatus
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?", re.IGNORECASE)
+UNSENT_BYTES = 16_384  # that the kernel takes for a client beyond what is on its way to it
+_TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # the constant came with Python 3.12
 BACKLOG = 4_096  # handshakes that the kernel queues while the loop is busy: a whole other replica's clients may come
 
 
@@ -58,6 +60,8 @@ def bind(host: str, port: int, flags: str = "") -> socket.socket:
     except OSError as error:
         listener.close()
         raise CannotListen(f"{host}:{port}", error, flags) from None
+    # Each connection inherits it. Without it the kernel keeps megabytes for a client that does not read.
+    listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     listener.setblocking(False)
     return listener
 

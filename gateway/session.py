@@ -5,14 +5,18 @@ import time
 from collections.abc import Callable
 
 from gateway import messages
+from gateway.channel import Cursor
 from gateway.codes import CloseCode, ErrorCode
 from gateway.connection import Outgoing
 from gateway.counters import BROKEN_OFF
 from gateway.frames import text_frame
 from gateway.hub import Hub, Project
 from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
-from gateway.rate_limit import TokenBucket
+from gateway.rate_limit import ReplayAllowance, TokenBucket
 from gateway.settings import Settings, in_digits
+
+# What a client that does not read may hold of a replay: the rest is a cursor.
+PIECE_BYTES = 16 << 10
 
 _LIVE, _STALE, _PONG = text_frame(messages.LIVE), text_frame(messages.STALE), text_frame(messages.PONG)
 
@@ -22,13 +26,13 @@ _UNAVAILABLE = "This project cannot be watched at the moment; the gateway's oper
 class Session:
     """The state of one client. Lives from the accepted handshake until its connection closes.
 
-    Invariants: while the connection is behind, `_cursors` holds a position for each watched project, and only short
+    Invariants: while the connection is behind, `_cursors` holds a cursor for each watched project, and only short
     answers are written. Otherwise `_cursors` is empty, and everything that the projects' channels gave was written.
     """
 
     __slots__ = (
-        "_bad_messages", "_bucket", "_cursors", "_hub", "_projects", "_subscribing", "_was_told_stale",
-        "behind_since", "client_id", "connection", "ping_turn",
+        "_bad_messages", "_bucket", "_cursors", "_hub", "_projects", "_replays", "_subscribing",
+        "_was_told_stale", "behind_since", "client_id", "connection", "ping_turn",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, connection: Outgoing) -> None:
@@ -42,8 +46,10 @@ class Session:
         """The projects that it watches or waits for, by id."""
         self._subscribing: dict[Project, list[int]] = {}
         """The `since` of each subscribe that has no answer yet."""
-        self._cursors: dict[Project, int] = {}
-        """The position up to which each project was delivered, while the connection is behind."""
+        self._cursors: dict[Project, Cursor] = {}
+        """How far each project was delivered, while the connection is behind."""
+        self._replays: ReplayAllowance | None = None
+        """What repeated subscribes may cost; made at the first of them."""
         self._bad_messages = 0
         """The number of bad messages since the last good one."""
         self._was_told_stale = False
@@ -107,6 +113,10 @@ class Session:
             raise BadMessage(ErrorCode.TOO_MANY_PROJECTS, sentence, project_id)
         if project_id not in self._projects and self._hub.is_refused(project_id):
             raise BadMessage(ErrorCode.UNAVAILABLE, _UNAVAILABLE, project_id)
+        if project_id in self._projects:
+            self._remember_replay(project_id)
+        if self._replays is not None and self._replays.is_spent(now):
+            raise BadMessage(ErrorCode.RATE_LIMITED, "Repeated subscribes asked for too much.", project_id)
         project = self._projects[project_id] = self._hub.watch(project_id)
         cursors = self._subscribing.setdefault(project, [])
         if len(cursors) >= settings.subscribe_burst:  # while Redis is away
@@ -119,8 +129,15 @@ class Session:
     def _on_unsubscribe(self, message: Unsubscribe) -> None:
         project = self._projects.pop(message.project_id, None)
         if project is not None:
+            self._remember_replay(message.project_id)
             self._forget(project)
         self._write(messages.unsubscribed(message.project_id))
+
+    def _remember_replay(self, project_id: str) -> None:
+        """Count the next replay of this project as a repeated one."""
+        if self._replays is None:
+            self._replays = ReplayAllowance(time.monotonic())
+        self._replays.remember(project_id)
 
     def _forget(self, project: Project) -> None:
         self._subscribing.pop(project, None)
@@ -168,14 +185,31 @@ class Session:
         is_doubtful = any(map(self._hub.is_doubtful, cursors))
         recovered = [channel.recovers(cursor) and not is_doubtful for cursor in cursors]
         answers = [messages.subscribed(channel.project_id, channel.seq, recovered=known) for known in recovered]
-        cursor = 0 if any(map(self._hub.is_before_handover, cursors)) else min(cursors)
-        frames = b"".join(map(text_frame, answers)) + channel.replay(cursor)
+        since = 0 if any(map(self._hub.is_before_handover, cursors)) else min(cursors)
+        if self._replays is not None and self._replays.is_repeated(channel.project_id):
+            self._replays.spend(channel.replay_bytes(since))
+        frames, cursor = channel.replay(since, PIECE_BYTES)
         # Before the write: if it fills the socket, on_behind must find the project. And only after everything that can
         # raise: a viewer in neither set would never be told.
         project.waiting.remove(self)
         del self._subscribing[project]
         project.viewers[self.connection] = self
-        self._send(frames)
+        self._offer(b"".join(map(text_frame, answers)) + frames)
+        self._go_on(project, cursor)
+
+    def _go_on(self, project: Project, cursor: Cursor | None) -> None:
+        """Send what is owed after `cursor` (None: nothing), piece by piece, as long as the socket takes all of it."""
+        while cursor is not None:
+            if self.connection.is_behind:  # on_behind took this project as up to date
+                self._cursors[project] = cursor
+                return
+            frames, cursor = project.channel.catch_up(cursor, PIECE_BYTES)
+            if frames:
+                self._offer(frames)
+
+    def _offer(self, frames: bytes) -> None:
+        self._hub.counters.sent_bytes += len(frames)
+        self.connection.offer(frames)
 
     # What the connection tells
 
@@ -183,12 +217,10 @@ class Session:
         self._hub.counters.throttled += 1
 
     def on_behind(self) -> None:
-        """Remember how far each project was delivered. From now on this client costs an integer for each."""
+        """Remember how far each project was delivered. From now on this client costs a cursor for each."""
         self.behind_since = time.monotonic()
         self._cursors = {
-            project: project.channel.position
-            for project in self._projects.values()
-            if self.connection in project.viewers
+            project: project.channel.end for project in self._projects.values() if self.connection in project.viewers
         }
 
     def on_writable(self) -> None:
@@ -196,13 +228,12 @@ class Session:
         self.behind_since = None
         cursors, self._cursors = self._cursors, {}
         while cursors:
-            project, position = cursors.popitem()
-            if frames := project.channel.catch_up(position):
-                self._hub.catch_ups += 1
-                self._send(frames)
-                if self.connection.is_behind:  # on_behind took every project as up to date; these are not
-                    self._cursors.update(cursors)
-                    return
+            project, cursor = cursors.popitem()
+            self._hub.catch_ups += project.channel.has_more(cursor)
+            self._go_on(project, cursor)
+            if self.connection.is_behind:  # on_behind took every project as up to date; these are not
+                self._cursors.update(cursors)
+                return
         for project in [project for project in self._subscribing if project.is_loaded]:
             self.on_ready(project)
         self.on_feed_changed()

@@ -230,6 +230,9 @@ class SimulatedSocket:
                 if self.session is not None:
                     self.session.on_behind()
 
+    def offer(self, frames: bytes) -> None:
+        self.write(frames)
+
     def fill(self, capacity: int) -> None:
         """Let only so many more writes fit."""
         self.capacity = capacity

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import last_events
+from gateway import last_events, session
 from gateway.channel import Channel
 from gateway.frames import payloads
 from publisher.events import check_event
@@ -23,6 +23,8 @@ EXAMPLES = settings().max_examples  # few, or with `make soak` many: tests/conft
 JOBS = "abc"
 CLIENTS = range(3)
 REPLICAS = range(2)
+
+PIECES = (session.PIECE_BYTES, 1, 250)  # of a replay: all that these tests have, one event, and two
 
 Step = tuple[str, int, int]
 step = st.one_of(
@@ -74,8 +76,9 @@ numbered_steps = st.lists(st.one_of(numbered_say, numbered_say, others), max_siz
 class Play:
     """Plays steps on two replicas and three clients."""
 
-    def __init__(self, *, raw: bool) -> None:
+    def __init__(self, *, raw: bool, piece_bytes: int) -> None:
         self.raw = raw
+        session.PIECE_BYTES = piece_bytes
         self.redis = SimulatedRedis()
         self.replicas = [new_replica(self.redis) for _ in REPLICAS]
         self.clients = [Client() for _ in CLIENTS]
@@ -150,7 +153,7 @@ class Play:
 
 
 def play(script: list[Step], *, raw: bool = False, most_jobs: int = 1_000) -> Play:
-    stage = Play(raw=raw)
+    stage = Play(raw=raw, piece_bytes=PIECES[len(script) % len(PIECES)])
     stage.redis.most_jobs = most_jobs
     for step in script:
         stage.step(*step)
@@ -240,7 +243,7 @@ def pictures(stage: Play) -> Iterator[tuple[str, dict[Part, str]]]:
         for project in hub._projects.values():
             if project.is_loaded:
                 page = Page()
-                for payload in payloads(project.channel.replay(0)):
+                for payload in payloads(project.channel.replay(0)[0]):
                     page.replay.append(check_event(json.loads(payload)))
                 # Not by a page's rules, which would hide what should not be here any more.
                 yield f"replica {index}", {(event.job_id, event.sentence_id): text_of(event) for event in page.replay}
@@ -424,8 +427,8 @@ SLOW: list[Step] = [
 AWAY: list[Step] = [("connect", 0, 0), ("read", 0, 9), ("lose", 0, 0), ("end", 0, 0), ("restore", 0, 0)]
 
 
-def nothing(*_: object) -> bytes:
-    return b""
+def nothing(*_: object) -> tuple[bytes, None]:
+    return b"", None
 
 
 @pytest.mark.parametrize("script", [SLOW, AWAY], ids=["slow", "away"])
@@ -447,6 +450,27 @@ def test_control_without_replay_a_late_client_knows_nothing(monkeypatch: pytest.
 
     def check() -> None:
         assert play(script).clients[0].last() == {}
+
+    in_a_loop(check)
+
+
+def test_control_a_replay_that_is_cut_short_and_not_continued_loses_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    script: list[Step] = [
+        ("end", 0, 0),
+        ("end", 1, 0),
+        ("end", 2, 0),
+        ("connect", 0, 0),
+        ("fill", 0, 1),
+        ("read", 0, 9),
+    ]
+    script.append(("progress", 0, 0))
+    assert PIECES[len(script) % len(PIECES)] == 1
+    in_a_loop(lambda: check_that_everybody_is_current(script))
+    monkeypatch.setattr(session.Session, "_go_on", lambda *_: None)
+
+    def check() -> None:
+        stage = play(script)
+        assert len(stage.clients[0].last()) < len(dict(stage.redis.published))
 
     in_a_loop(check)
 

@@ -450,6 +450,30 @@ def test_a_single_piece_larger_than_every_buffer_arrives_complete(loop_factory: 
 
 
 @loops
+def test_a_piece_that_the_socket_does_not_take_whole_makes_the_connection_count_as_behind(
+    loop_factory: LoopFactory,
+) -> None:
+    """However little waits in the transport. Afterwards its bound is what it was."""
+
+    async def play(connection: Connection, session: RecordingConversation, theirs: socket.socket) -> None:
+        pieces = 0
+        while not connection.is_behind:
+            connection.offer(text_frame(b"x" * 1_000))
+            pieces += 1
+        assert 0 < connection._transport.get_write_buffer_size() <= 1_004
+        await read_all(theirs, pieces * 1_004)
+        await eventually(lambda: not connection.is_behind, "resume_writing")
+        written = 0
+        while not connection._transport.get_write_buffer_size():
+            connection.write(text_frame(b"x" * 1_000))
+            written += 1
+        assert not connection.is_behind
+        await read_all(theirs, written * 1_004)
+
+    on_a_socket(loop_factory, play)
+
+
+@loops
 def test_our_close_comes_after_all_that_was_written_before(loop_factory: LoopFactory) -> None:
     async def play(connection: Connection, session: RecordingConversation, theirs: socket.socket) -> None:
         frames = text_frame(b"x" * 200_000)

@@ -98,7 +98,7 @@ steps = st.lists(st.tuples(events, breaks), max_size=40)
 def channel_state(channel: Channel) -> State:
     """As a viewer who comes to this replica now is given it."""
     jobs: dict[str, dict[str, Any]] = {}
-    for payload in payloads(channel.replay(0)):
+    for payload in payloads(channel.replay(0)[0]):
         event = event_from_json(payload)
         jobs.setdefault(event.job_id, {})[event.sentence_id or ""] = event
     return {job_id: state_of(parts) for job_id, parts in jobs.items()}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway import last_events
-from gateway.last_events import Entry, LastEvents, newer
+from gateway.last_events import Entry, LastEvents
 from publisher.events import check_event
 from publisher.names import job_field
 
@@ -175,9 +175,9 @@ def test_dropping_the_own_end_of_a_job_makes_its_sentences_count(project: Projec
     assert not project.last._ended
 
 
-def test_what_is_newer_is_found_from_the_end(project: Project) -> None:
+def test_what_is_newer_is_found(project: Project) -> None:
     for job in "abc":
         project.say(job)
     project.say("a")
     assert [entry.job_id for entry in project.last.after(2)] == ["c", "a"]
-    assert newer(project.last.by_field, 4) == []
+    assert project.last.after(4) == []

@@ -105,7 +105,7 @@ def test_a_module_imports_only_from_layers_below(package: str) -> None:
 
 
 def test_the_document_names_methods_that_exist() -> None:
-    """`Channel.since`: a class of ours and what its file defines or sets."""
+    """`Channel.catch_up`: a class of ours and what its file defines or sets."""
     code = [path.read_text() for package in ("gateway", "publisher") for path in modules(package).values()]
     named = re.findall(r"`([A-Z]\w+)\.(\w+)", DESIGN.read_text())
     assert len(named) > 10

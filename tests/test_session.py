@@ -6,7 +6,9 @@ import weakref
 
 import pytest
 
+from gateway import last_events, session
 from gateway.codes import CloseCode
+from gateway.rate_limit import ReplayAllowance
 from gateway.refusals import FIRST_SECONDS
 from gateway.session import Session
 from gateway.settings import Settings
@@ -535,6 +537,76 @@ async def test_a_project_that_waits_with_a_full_socket_and_is_refused_is_told_as
     stage.hub.on_refused(CHANNEL)
     stage.socket.drain()
     assert "error" in stage.client.kinds()
+
+
+async def test_a_replay_stops_where_the_socket_is_full_and_goes_on_when_it_drains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "PIECE_BYTES", 1)
+    stage = Stage()
+    stage.client.told()
+    stage.client.subscribe("p")
+    stage.socket.fill(2)
+    stage.hub.on_loaded(CHANNEL, state(*[progress(job, 1, 10 + n) for n, job in enumerate("abcd")]))
+    assert [message["type"] for message in stage.client.told()] == ["subscribed", "progress", "progress"]
+    stage.hub.on_events({NAME: [progress("b", 2, 20), progress("e", 1, 21), progress("c", 2, 22)]})
+    assert stage.client.told() == []
+    stage.socket.drain()
+    got = [(event["jobId"], event["seq"]) for event in stage.client.told()]
+    assert got == [("d", 13), ("b", 20), ("e", 21), ("c", 22)]
+
+
+async def test_a_plain_publish_from_before_the_subscribe_is_not_replayed_with_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "PIECE_BYTES", 1)
+    stage = Stage().watching(progress("a", 1, 10), progress("b", 1, 11))
+    stage.hub.on_events({NAME: [progress("b", 50), progress("raw", 1)]})
+    late = FakeClient(stage.hub)
+    late.told()
+    late.socket.fill(1)
+    late.subscribe("p")
+    stage.hub.on_events({NAME: [progress("raw", 2)]})
+    late.socket.drain()
+    got = [(message.get("jobId"), message.get("progress")) for message in late.told()]
+    assert got == [(None, None), ("a", 1), ("b", 1), ("raw", 2)]
+
+
+async def test_what_a_replay_still_owed_and_was_forgotten_is_told_as_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "PIECE_BYTES", 1)
+    monkeypatch.setattr(last_events, "MAX_JOBS", 3)
+    stage = Stage().watching(progress("a", 1, 10), progress("b", 1, 11), progress("c", 1, 12))
+    late = FakeClient(stage.hub)
+    late.socket.fill(1)
+    late.subscribe("p", since=10)
+    late.told()
+    stage.hub.on_events({NAME: [progress("d", 1, 13), progress("e", 1, 14), progress("f", 1, 15)]})
+    late.socket.drain()
+    subscribed, *events = late.told()
+    assert (subscribed["type"], subscribed["recovered"]) == ("subscribed", False)
+    assert [event["jobId"] for event in events] == ["d", "e", "f"]
+
+
+async def test_asking_again_for_what_was_given_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReplayAllowance, "BURST_BYTES", 250)
+    stage = Stage().watching(progress("a", 1, 10), progress("b", 1, 11))
+    stage.hub.on_loaded("project:q", {})
+    answers = []
+    for project in ("p", "p", "p", "q"):
+        stage.client.subscribe(project)
+        answers.append([message["type"] for message in stage.client.told()])
+    again = ["subscribed", "progress", "progress"]
+    assert answers == [again, again, ["error"], ["error"]], "even another project, until the debt is paid"
+    assert stage.client.session.connection.is_closed is False
+
+
+async def test_leaving_a_project_does_not_make_its_replay_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReplayAllowance, "BURST_BYTES", 250)
+    stage = Stage().watching(progress("a", 1, 10), progress("b", 1, 11))
+    for _ in range(4):
+        stage.client.say("unsubscribe", projectId="p")
+        stage.client.subscribe("p")
+    assert stage.client.kinds()[-1] == "error"
 
 
 async def test_unsubscribing_while_behind_forgets_the_cursor() -> None:

@@ -12,7 +12,13 @@ from .processes import PublisherProcess, RedisServer, Replica
 
 class Launch(Protocol):
     def __call__(
-        self, redis_url: str | None = None, *, ready: bool = True, command: str = "serve", **settings: object
+        self,
+        redis_url: str | None = None,
+        *,
+        ready: bool = True,
+        command: str = "serve",
+        patched: str = "",
+        **settings: object,
     ) -> Replica: ...
 
 
@@ -69,10 +75,15 @@ def launch(redis_server: RedisServer, tmp_path: Path) -> Iterator[Launch]:
     started: list[Replica] = []
 
     def start(
-        redis_url: str | None = None, *, ready: bool = True, command: str = "serve", **settings: object
+        redis_url: str | None = None,
+        *,
+        ready: bool = True,
+        command: str = "serve",
+        patched: str = "",
+        **settings: object,
     ) -> Replica:
         log = tmp_path / f"replica_{len(started)}.log"
-        replica = Replica(redis_url or redis_server.url, log, command=command, **settings)
+        replica = Replica(redis_url or redis_server.url, log, command=command, patched=patched, **settings)
         started.append(replica)
         return replica.wait_ready() if ready else replica
 

@@ -132,14 +132,31 @@ class Process:
         self.popen.wait(PATIENCE)
 
 
-class Replica(Process):
-    """`python -m gateway serve` on a free port, or on that of the settings."""
+PATCHED = """
+import importlib, sys
+for target in sys.argv.pop(1).split(";"):
+    path, value = target.split("=")
+    module, name = path.rsplit(".", 1)
+    setattr(importlib.import_module(module), name, eval(value))
+from gateway.__main__ import main
+main()
+"""
 
-    def __init__(self, redis_url: str | None, log: Path, *, command: str = "serve", **settings: object) -> None:
+
+class Replica(Process):
+    """`python -m gateway serve` on a free port, or on that of the settings.
+
+    `patched` replaces module attributes, for control tests: `gateway.session.PIECE_BYTES=1 << 30`, joined by `;`.
+    """
+
+    def __init__(
+        self, redis_url: str | None, log: Path, *, command: str = "serve", patched: str = "", **settings: object
+    ) -> None:
         self.port = int(str(settings.pop("port", 0))) or free_port()
         variables = {name if name.isupper() else f"GATEWAY_{name.upper()}": text for name, text in settings.items()}
         env = environment(redis_url, **{"GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": self.port} | variables)
-        super().__init__([sys.executable, "-m", "gateway", command], env, log)
+        program = ["-c", PATCHED, patched] if patched else ["-m", "gateway"]
+        super().__init__([sys.executable, *program, command], env, log)
 
     @property
     def ws(self) -> str:

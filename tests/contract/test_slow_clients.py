@@ -5,6 +5,9 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
 
 from .client import Message, watching
 from .conftest import Launch
@@ -217,6 +220,51 @@ async def test_a_client_that_asks_and_does_not_read_costs_no_memory(
                 publisher.seq(project, progress(f"marker_{number}"))
                 await quick.until_job(f"marker_{number}")
         assert replica.rss_bytes() - before < MEMORY_BYTES
+
+
+def queued_bytes(port: int) -> int:
+    """What the kernel keeps for the clients of this port: unsent, on its way, and not yet read by them."""
+    total = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if f"{port:04X}" in (local.partition(":")[2], remote.partition(":")[2]):
+            total += sum(int(size, 16) for size in queues.split(":"))
+    return total
+
+
+JOINING = 100
+
+
+@pytest.mark.parametrize("is_bounded", [True, False], ids=["by position", "control: the whole state at once"])
+async def test_joiners_that_do_not_read_cost_a_piece_each_and_get_everything_when_they_read(
+    is_bounded: bool, launch: Launch, publisher: PublisherProcess, project: str
+) -> None:
+    """The state of a project has 7.5 MB here."""
+    replica = launch(slow_seconds=300, patched="" if is_bounded else "gateway.session.PIECE_BYTES=1 << 30")
+    for start in range(0, 1_000, 50):
+        jobs = range(start, start + 50)
+        publisher.publish_all(project, [progress(f"job_{job}", data={"preview": "x" * 7_500}) for job in jobs])
+    async with asyncio.timeout(120), AsyncExitStack() as stack:
+        async with watching(replica.ws, project) as quick:
+            await quick.events(1_000)
+            joiners = [await stack.enter_async_context(reader(replica.port, small=True)) for _ in range(JOINING)]
+            await eventually(lambda: all(one.texts == 1 for one in joiners), "all to be connected")
+            before = replica.rss_bytes()
+            for one in joiners:
+                one.stop_reading()
+                one.send(json.dumps({"type": "subscribe", "projectId": project}))
+            joined = f"gateway_subscriptions {JOINING + 1}"
+            await eventually(
+                lambda: joined in {line.removesuffix(".0") for line in replica.metrics()},
+                "all to be subscribed",
+                within=60,
+            )
+            grown = replica.rss_bytes() - before + queued_bytes(replica.port)
+        assert (grown < JOINING * 200_000) == is_bounded, f"{grown / 1e6:.1f} MB"
+        for one in joiners[:10]:
+            one.read_again()
+        await eventually(lambda: all(len(one.seqs) == 1_000 for one in joiners[:10]), "the whole picture", within=60)
+        assert all(one.seqs == sorted(set(one.seqs)) for one in joiners[:10]), "in order, none twice"
 
 
 def states(client: Reader) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -73,7 +74,7 @@ class Build:
         *,
         certificate: tuple[Path, Path] | None = None,
         has_v6: bool = False,
-        **settings: object,
+        **settings: Any,
     ) -> Front:
         logs = [self._directory / f"{number}.log" for number in range(2)]
         replicas = [Replica(self._redis_server.url, log, command="serve", **settings) for log in logs]
