@@ -61,7 +61,7 @@ class AsgiConnection:
             if self._session is not None:
                 self._session.on_behind()
 
-    def offer(self, frames: bytes) -> None:
+    def offer(self, frames: bytes, *, is_last: bool) -> None:
         """The same: only the sender's task learns what the socket takes."""
         self.write(frames)
 

@@ -7,6 +7,7 @@ not read from for moments, so what it floods us with stays in the kernel.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from enum import Enum
@@ -26,8 +27,10 @@ from gateway.frames import (
     pong_frame,
     read_frame,
 )
+from gateway.ports import UNSENT_BYTES, set_most_unsent
 
 FRAMES_AT_ONCE = 64
+LEAN_BYTES = 8_192  # that the kernel takes, beyond what is on its way, while a client catches up
 CLOSE_SECONDS = 5.0  # for a client to answer our close frame
 LINGER_SECONDS = 1.0  # for a client to read our close frame, where we do not wait for its answer
 
@@ -69,8 +72,8 @@ class Outgoing(Protocol):
     def write(self, frames: bytes) -> None:
         """Send whole frames, now, without waiting."""
 
-    def offer(self, frames: bytes) -> None:
-        """Like `write`, for a piece of many: `is_behind` is true afterwards unless more may follow now."""
+    def offer(self, frames: bytes, *, is_last: bool) -> None:
+        """Like `write`, for a piece of what is owed: `is_behind` is true afterwards unless more may follow now."""
 
     def ping(self) -> None:
         """Clear `was_heard`, and ask the client for a sign of life that sets it."""
@@ -99,8 +102,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_allowance", "_buffer_bytes", "_close_timer", "_fd", "_fragments", "_is_buffering", "_limits", "_said",
-        "_session", "_state", "_transport", "_unread", "is_behind",
+        "_allowance", "_buffer_bytes", "_close_timer", "_fd", "_fragments", "_is_buffering", "_is_lean", "_limits",
+        "_said", "_session", "_state", "_transport", "_unread", "is_behind",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, *, limits: Limits, buffer_bytes: int) -> None:
@@ -130,6 +133,8 @@ class Connection(asyncio.Protocol):
             self._fd = sock.fileno()
         self._is_buffering = True
         """True if the transport may hold bytes that must go first: in the beginning, those of the handshake."""
+        self._is_lean = False
+        """True while a replay or a catch-up of several pieces is under way."""
         transport.set_write_buffer_limits(high=buffer_bytes)
         transport.set_protocol(self)
 
@@ -164,11 +169,26 @@ class Connection(asyncio.Protocol):
             self._is_buffering = True
             self._transport.write(memoryview(frames)[sent:])  # keeps a reference, not a copy
 
-    def offer(self, frames: bytes) -> None:
-        """Write, and count as behind as soon as the socket does not take everything: no second piece piles up here."""
+    def offer(self, frames: bytes, *, is_last: bool) -> None:
+        """Write, and count as behind as soon as the socket does not take everything: no second piece piles up here.
+
+        Nor in the kernel, which would keep more for a burst of live events than is due to a client that never reads.
+        """
+        if not is_last and not self._is_lean:
+            self._be_lean(True)
         self.write(frames)
-        if not self.is_behind and self._transport.get_write_buffer_size():
+        if self.is_behind:
+            return
+        if self._transport.get_write_buffer_size():
             self._transport.set_write_buffer_limits(high=0)  # calls pause_writing
+        elif is_last and self._is_lean:
+            self._be_lean(False)
+
+    def _be_lean(self, is_lean: bool) -> None:
+        self._is_lean = is_lean
+        if (sock := self._transport.get_extra_info("socket")) is not None:
+            with contextlib.suppress(OSError):  # not TCP, or broken
+                set_most_unsent(sock, LEAN_BYTES if is_lean else UNSENT_BYTES)
 
     def _has_drained(self) -> bool:
         if self._fd < 0 or self._transport.get_write_buffer_size():
@@ -243,6 +263,8 @@ class Connection(asyncio.Protocol):
             self._resume_reading()
             if self._session is not None:
                 self._session.on_writable()
+            if self._is_lean and not self.is_behind:
+                self._be_lean(False)
             self._read()
 
     def data_received(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from gateway.signals import ExitStatus
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?", re.IGNORECASE)
-UNSENT_BYTES = 16_384  # that the kernel takes for a client beyond what is on its way to it
+UNSENT_BYTES = 131_072  # that the kernel takes for a client beyond what is on its way to it: a burst of live events
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # the constant came with Python 3.12
 BACKLOG = 4_096  # handshakes that the kernel queues while the loop is busy: a whole other replica's clients may come
 
@@ -61,9 +61,14 @@ def bind(host: str, port: int, flags: str = "") -> socket.socket:
         listener.close()
         raise CannotListen(f"{host}:{port}", error, flags) from None
     # Each connection inherits it. Without it the kernel keeps megabytes for a client that does not read.
-    listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    set_most_unsent(listener, UNSENT_BYTES)
     listener.setblocking(False)
     return listener
+
+
+def set_most_unsent(connection: socket.socket, size: int) -> None:
+    """Bound what the kernel takes beyond what is on its way to the client. Its buffer, and so the speed, stays free."""
+    connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, size)
 
 
 def listen(listener: socket.socket, flags: str = "") -> None:

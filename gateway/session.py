@@ -194,7 +194,7 @@ class Session:
         project.waiting.remove(self)
         del self._subscribing[project]
         project.viewers[self.connection] = self
-        self._offer(b"".join(map(text_frame, answers)) + frames)
+        self._offer(b"".join(map(text_frame, answers)) + frames, is_last=cursor is None)
         self._go_on(project, cursor)
 
     def _go_on(self, project: Project, cursor: Cursor | None) -> None:
@@ -205,11 +205,11 @@ class Session:
                 return
             frames, cursor = project.channel.catch_up(cursor, PIECE_BYTES)
             if frames:
-                self._offer(frames)
+                self._offer(frames, is_last=cursor is None)
 
-    def _offer(self, frames: bytes) -> None:
+    def _offer(self, frames: bytes, *, is_last: bool) -> None:
         self._hub.counters.sent_bytes += len(frames)
-        self.connection.offer(frames)
+        self.connection.offer(frames, is_last=is_last)
 
     # What the connection tells
 

@@ -230,7 +230,7 @@ class SimulatedSocket:
                 if self.session is not None:
                     self.session.on_behind()
 
-    def offer(self, frames: bytes) -> None:
+    def offer(self, frames: bytes, *, is_last: bool) -> None:
         self.write(frames)
 
     def fill(self, capacity: int) -> None:

@@ -458,7 +458,7 @@ def test_a_piece_that_the_socket_does_not_take_whole_makes_the_connection_count_
     async def play(connection: Connection, session: RecordingConversation, theirs: socket.socket) -> None:
         pieces = 0
         while not connection.is_behind:
-            connection.offer(text_frame(b"x" * 1_000))
+            connection.offer(text_frame(b"x" * 1_000), is_last=False)
             pieces += 1
         assert 0 < connection._transport.get_write_buffer_size() <= 1_004
         await read_all(theirs, pieces * 1_004)
