@@ -12,7 +12,7 @@ from gateway.signals import ExitStatus
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?", re.IGNORECASE)
-UNSENT_BYTES = 131_072  # that the kernel takes for a client beyond what is on its way to it: a burst of live events
+UNSENT_BYTES = 262_144  # that the kernel takes for a client beyond what is on its way to it: a burst of live events
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # the constant came with Python 3.12
 BACKLOG = 4_096  # handshakes that the kernel queues while the loop is busy: a whole other replica's clients may come
 
