@@ -1,6 +1,6 @@
 /** The client of a page: one connection to the gateway, shared by all projects that the page watches. */
 
-import { backoff, between } from "./backoff.js";
+import { backoff, between, later, refusalBackoff } from "./backoff.js";
 import { Link, type LinkOwner } from "./link.js";
 import type { ErrorMessage, GoingAway, ServerMessage, Subscribed } from "./messages.js";
 import { type ClientOptions, openSocket } from "./options.js";
@@ -25,6 +25,7 @@ const STABLE_MS = 5_000; // a link that worked this long resets the back-off; on
 const LINGER_MS = 1_000; // a StrictMode remount, or the next page of an app, finds its project still subscribed
 const QUICK_MOVES = 2; // in a row, without back-off: the next replica may drain as well
 const ANSWER_MS = 30_000; // after this long without an answer, a refused project is subscribed again
+const LOST_CODES = ["unavailable"]; // with these the gateway ends the subscription, if there was one
 const WAKE_ANSWER_MS = 3_000; // how long a link may take to answer the `ping` of a wake
 /** The rule for project ids, as in the gateway. */
 export const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
@@ -231,7 +232,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
 
   #connectIn(ms: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#connect(), ms);
+    this.#timer = later(ms, () => this.#connect());
   }
 
   #cancelTimer(): void {
@@ -321,7 +322,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
       case "going_away":
         return this.#onGoingAway(link, message);
       case "error":
-        return this.#onError(message);
+        return this.#onError(link, message);
       case "pong":
         return link.onPong();
       case "connected":
@@ -354,10 +355,13 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     this.#connectIn(Math.max(Number(between(from, to)) || 0, least));
   }
 
-  #onError({ code, message, projectId = "" }: ErrorMessage): void {
+  #onError(link: Link, { code, message, projectId = "" }: ErrorMessage): void {
     const project = this.#projects.get(projectId);
-    this.#setError({ code, message }, project);
-    if (project) project.retryAt = Date.now() + backoff(++project.refusals + 1);
+    this.#setError({ code: code ?? "", message: message ?? "" }, project);
+    if (project) {
+      project.retryAt = Date.now() + refusalBackoff(++project.refusals);
+      if (project.link === link && LOST_CODES.includes(code)) project.leave();
+    }
     this.#finishMove();
     this.#changed();
   }

@@ -161,10 +161,8 @@ export class Entry {
 
   /** Drop everything: it belongs to an earlier run. */
   #clear(): void {
-    for (const part of this.parts) {
-      this.#count(part, -1);
-      this.#parts.delete(part.id);
-    }
+    for (const part of this.parts) this.#count(part, -1);
+    this.#parts.clear();
     this.#newest = undefined;
   }
 

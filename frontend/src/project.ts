@@ -7,6 +7,7 @@ import type { EventMessage, Subscribed } from "./messages.js";
 import { type ById, type Ended, type Job, type JobData, type JobEvent, publishedAt } from "./state.js";
 
 const REPLAY_MS = 100; // most replays end by themselves within this time; of others, a `pong` tells the end
+const MOST_REPLAYED = 20_000; // twice what a gateway remembers: one that never ends its replay must not fill the memory
 const WHOLE_ODDS = 0.1; // the chance, each second, to ask for a whole replay: not all pages at once
 
 /** `connected`: the project is subscribed. `disconnected`: waiting to retry, offline, disabled, or given up. */
@@ -251,7 +252,7 @@ export class Project {
       return this.changed();
     }
     this.#replay.push(event);
-    if (seq === this.#head) this.#endReplay();
+    if (seq === this.#head || this.#replay.length > MOST_REPLAYED) this.#endReplay();
   }
 
   #take(event: JobEvent): void {

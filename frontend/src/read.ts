@@ -3,9 +3,27 @@
 import type { ServerMessage } from "./messages.js";
 import { own } from "./state.js";
 
-const NUMBERS = ["seq", "progress", "attempt", "nextWithin"];
-const TEXTS = ["type", "jobId", "jobType", "sentenceId", "message", "error", "reason", "code"];
-const OBJECTS = ["result", "data"];
+/** The fields that the client uses, each with a value of its type. */
+const EXAMPLE = {
+  type: "",
+  projectId: "",
+  seq: 0,
+  recovered: true,
+  jobId: "",
+  jobType: "",
+  sentenceId: "",
+  attempt: 0,
+  progress: 0,
+  message: "",
+  nextWithin: 0,
+  data: {},
+  result: { file: "", duration: 0 },
+  error: "",
+  reason: "",
+  code: "",
+  reconnectIn: [0, 0],
+};
+
 /** The field without which a message of this type is useless. */
 const REQUIRED: Record<string, string> = {
   progress: "progress",
@@ -14,9 +32,15 @@ const REQUIRED: Record<string, string> = {
   subscribed: "seq",
 };
 
-const isText = (value: unknown): boolean => typeof (value ?? "") === "string";
-const isNumber = (value: unknown): boolean => Number.isFinite(value ?? 0);
-const isObject = (value: unknown): boolean => typeof (value ?? {}) === "object";
+const MOST = Number.MAX_SAFE_INTEGER; // JSON has greater ones, such as 1e999: infinity in all sums
+
+/** Is each field of `example` of the same type in `value`, if it is there at all? */
+// biome-ignore lint/suspicious/noExplicitAny: this is what tells the type
+const isLike = (value: any, example: object): boolean =>
+  value == null ||
+  (typeof value === typeof example &&
+    !(typeof value === "number" && Math.abs(value) > MOST) &&
+    Object.entries(example).every(([name, its]) => isLike(value[name], its)));
 
 /**
  * Parse one message; throws if it is not JSON, or if a field that the client uses is missing or has the wrong type. An
@@ -24,14 +48,7 @@ const isObject = (value: unknown): boolean => typeof (value ?? {}) === "object";
  */
 export function readMessage(text: unknown): ServerMessage {
   const message = JSON.parse(text as string);
-  const { type, result } = message;
-  const isValid =
-    TEXTS.every((name) => isText(message[name])) &&
-    NUMBERS.every((name) => isNumber(message[name])) &&
-    OBJECTS.every((name) => isObject(message[name])) &&
-    isText(result?.file) &&
-    isNumber(result?.duration) &&
-    message[own(REQUIRED, type) ?? "type"] != null;
+  const isValid = isLike(message, EXAMPLE) && message[own(REQUIRED, message.type) ?? "type"] != null;
   if (!isValid) throw message;
   return message;
 }

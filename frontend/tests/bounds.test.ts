@@ -100,3 +100,24 @@ test("a page that opens beside more running jobs than it keeps shows those that 
   expect(Object.keys(shown.now.jobs)).toEqual(["job_4", "job_5"]);
   expect(shown.now.jobCounts).toEqual({ running: 2, ended: 0, leftOut: 4 });
 });
+
+test("a single job with more than 10,000 sentences is left out as a whole, and said; its end is still told", async () => {
+  const shown = await page();
+  const say = (n: number): void => shown.last.say(progress("huge", 10, { sentenceId: `s${n}` }));
+  for (let n = 0; n < 10_000; n++) say(n);
+  await frame();
+  expect(Object.keys(shown.job("huge").sentences)).toHaveLength(10_000);
+  for (let n = 10_000; n < 10_100; n++) say(n);
+  await frame();
+  expect(shown.now.jobs).toEqual({});
+  expect(shown.now.jobCounts).toEqual({ running: 0, ended: 0, leftOut: 1 });
+  await shown.hear(complete("huge"));
+  expect(shown.ends).toMatchObject([{ what: "job", job: { jobId: "huge", status: "complete" } }]);
+});
+
+test("a replay that never ends does not fill the memory: it is taken after 20,000 events", async () => {
+  const shown = await page(9);
+  for (let n = 0; n <= 20_000; n++) shown.last.say(progress("a", 10, { seq: 5 }));
+  await frame();
+  expect(shown.now).toMatchObject({ isStale: false, jobs: { a: { percent: 10 } } });
+});

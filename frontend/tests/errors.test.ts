@@ -45,11 +45,11 @@ test.each(["rate_limited", "too_many_projects", "unavailable"])(
 );
 
 test("a refused project is subscribed again after a second or more, until it is accepted", async () => {
-  setRandom(0); // at the first tick
+  setRandom(0); // at the first tick after a second
   const shown = await withRefused();
-  await advance(800);
+  await advance(900);
   expect(shown.last.asked(Q)).toHaveLength(1);
-  await advance(300);
+  await advance(1_100);
   expect(shown.last.asked(Q)).toHaveLength(2);
   expect(shown.last.asked(P)).toHaveLength(1);
   shown.last.subscribed(0, true, Q);
@@ -73,18 +73,55 @@ test("pages that were refused together try again at different times, a few secon
   expect(back.at(-1)).toBeGreaterThan(28);
 });
 
-test("a project that is always refused is tried again and again, at that pace", async () => {
-  vi.spyOn(Math, "random").mockImplementation(pseudoRandom());
-  const shown = await withRefused();
-  let answered = 1;
-  for (let second = 0; second < 60; second++) {
-    await advance(1_000);
-    for (; answered < shown.last.asked(Q).length; answered++) await shown.hear(refusal("unavailable", Q));
-  }
-  expect(answered).toBeGreaterThan(8);
-  expect(answered).toBeLessThan(40);
-  expect(shown.other.now.error).toMatchObject({ code: "unavailable" });
-  expect(shown.now).toMatchObject({ status: "connected", error: null });
+test.each([
+  [0, [1, 2, 4, 8, 16, 20, 20]],
+  [0.999, [3, 6, 12, 24, 48, 60, 60]],
+])(
+  "a project that is always refused is tried less and less often, once a minute at least (random: %f)",
+  async (random, expected) => {
+    setRandom(random);
+    const shown = await withRefused("unavailable");
+    const times = [Date.now()];
+    while (times.length <= expected.length) {
+      await advance(500);
+      if (shown.last.asked(Q).length === times.length) continue;
+      times.push(Date.now());
+      await shown.hear(refusal("unavailable", Q), { type: "pong" });
+      shown.last.isAnswering = true;
+    }
+    const waits = times.slice(1).map((time, i) => (time - times[i]!) / 1_000);
+    for (const [i, wait] of waits.entries()) {
+      expect(wait).toBeGreaterThanOrEqual(expected[i]! - 1);
+      expect(wait).toBeLessThanOrEqual(expected[i]! + 2); // it waits for the next tick
+    }
+    expect(shown.other.now.error).toMatchObject({ code: "unavailable" });
+    expect(shown.now).toMatchObject({ status: "connected", error: null });
+    expect(shown.sockets).toHaveLength(1);
+  },
+);
+
+test("a live project that becomes `unavailable` is no longer subscribed: it is stale, and resumes at its cursor", async () => {
+  setRandom(0);
+  const shown = await page();
+  await shown.hear(progress("a", 10, { seq: 7 }));
+  await shown.hear(refusal("unavailable", P));
+  expect(shown.now).toMatchObject({
+    status: "disconnected",
+    isStale: true,
+    error: { code: "unavailable" },
+    jobs: { a: { percent: 10 } },
+  });
+  await advance(2_000);
+  expect(shown.last.asked(P).at(-1)).toEqual({ type: "subscribe", projectId: P, since: 7 });
+  await shown.hear({ type: "subscribed", projectId: P, seq: 7, recovered: true });
+  expect(shown.now).toMatchObject({ status: "connected", isStale: false, error: null });
+  expect(shown.sockets).toHaveLength(1);
+});
+
+test("a live project whose second subscribe is too much (`rate_limited`) stays subscribed", async () => {
+  const shown = await page();
+  await shown.hear(refusal("rate_limited", P));
+  expect(shown.now).toMatchObject({ status: "connected", isStale: false });
 });
 
 test("all refused projects are tried again", async () => {

@@ -1,7 +1,20 @@
 /** What a page or its server gets wrong: each mistake is said, and none makes a loop. */
 
 import { expect, test, vi } from "vitest";
-import { advance, complete, frame, P, page, progress, scripted, setRandom, watch, withFakeTime } from "./support.js";
+import {
+  advance,
+  complete,
+  frame,
+  onPage,
+  P,
+  page,
+  progress,
+  type ScriptedSocket,
+  scripted,
+  setRandom,
+  watch,
+  withFakeTime,
+} from "./support.js";
 
 withFakeTime();
 
@@ -52,8 +65,14 @@ test("`going_away` on each new connection is no loop", async () => {
   expect(watcher.now.status).toBe("connected");
 });
 
-test.each([
+test.each<[string, unknown]>([
   ["no window", { type: "going_away" }],
+  ["a window that overflows a timer", { type: "going_away", reconnectIn: [2 ** 31, 1e15] }],
+  ["numbers that are none", '{"type":"going_away","reconnectIn":[1e999,-1e999]}'],
+  ["a window in the past", { type: "going_away", reconnectIn: [-1e9, -1] }],
+  ["numbers as texts", { type: "going_away", reconnectIn: ["9999999999", "9999999999"] }],
+  ["objects", { type: "going_away", reconnectIn: [{}, { valueOf: 5 }] }],
+  ["an object as window", { type: "going_away", reconnectIn: { 0: 0, 1: 0, length: 2 } }],
   ["texts", { type: "going_away", reconnectIn: ["a", "b"] }],
   ["nothing in it", { type: "going_away", reconnectIn: [] }],
 ])("`going_away` with %s on each connection is no loop", async (_name, message) => {
@@ -68,6 +87,138 @@ test.each([
   watch(client);
   await advance(30_000);
   expect(sockets.length).toBeLessThan(12);
+});
+
+test("`going_away` again and again on one connection is one move", async () => {
+  setRandom(0.5);
+  const shown = await page();
+  for (let i = 0; i < 500; i++) shown.last.say({ type: "going_away", reconnectIn: [0, 0] });
+  await advance(1_000);
+  expect(shown.sockets.length).toBeLessThanOrEqual(2);
+});
+
+test("`going_away` on the next connection, before it is subscribed, has the page try another one, with back-off", async () => {
+  setRandom(0.5);
+  const { client, sockets } = scripted({}, (socket) => {
+    socket.accept();
+    if (sockets.length === 1) socket.subscribed(0);
+    socket.say({ type: "going_away", reconnectIn: [0, 0] });
+  });
+  const watcher = watch(client);
+  await advance(20_000);
+  expect(sockets.length).toBeLessThan(10);
+  expect(sockets[0]!.isLeft).toBe(false);
+  expect(watcher.now.status).toBe("connected");
+});
+
+/** What a field of a message may be instead of what it should be. */
+const WRONG: unknown[] = [
+  null,
+  true,
+  "",
+  "x",
+  "-1e999",
+  -1,
+  1e300,
+  Number.NaN,
+  [],
+  {},
+  [[]],
+  { valueOf: 1 },
+  { toString: null },
+];
+const MESSAGES: Record<string, unknown>[] = [
+  { type: "connected", clientId: "c", expiresIn: 1_000 },
+  { type: "authorised", expiresIn: 1_000 },
+  { type: "subscribed", projectId: P, seq: 5, recovered: true },
+  { type: "unsubscribed", projectId: P },
+  { ...progress("a", 5, { seq: 5, attempt: 0, message: "m", nextWithin: 5, data: {}, sentenceId: "s" }) },
+  { ...complete("a", { seq: 5 }) },
+  { ...complete("a", { seq: 5 }), result: { file: "f", duration: 1 } },
+  { type: "job_failed", projectId: P, jobId: "a", jobType: "audio", error: "e", reason: "lost", seq: 5 },
+  { type: "stale" },
+  { type: "live" },
+  { type: "going_away", reconnectIn: [0, 0] },
+  { type: "pong" },
+  { type: "error", code: "unavailable", message: "m", projectId: P },
+];
+
+test.each(
+  MESSAGES.flatMap((message) => Object.keys(message).map((field) => [message["type"], field, message] as const)),
+)(
+  "%s with a wrong %s, whatever it is, on each connection: no loop, no exception, and nothing that React cannot show",
+  async (_type, field, message) => {
+    setRandom(0.5);
+    for (const wrong of WRONG) {
+      const { client, sockets } = scripted({}, (socket) => {
+        socket.accept();
+        setTimeout(() => {
+          socket.subscribed(5);
+          socket.say({ ...message, [field]: wrong }, { ...message, [field]: undefined }, message);
+        }, 1);
+      });
+      const watcher = watch(client);
+      await advance(30_000);
+      expect(sockets.length, `${field}: ${JSON.stringify(wrong)}`).toBeLessThan(12);
+      const { error, jobs, events, lastEvent } = watcher.now;
+      if (error) expect([typeof error.message, /string|number/.test(typeof error.code)]).toEqual(["string", true]);
+      for (const part of [...events, ...Object.values(jobs), lastEvent]) {
+        const { jobId, message, error } = (part ?? {}) as Record<string, unknown>;
+        for (const text of [jobId, message, error]) expect(typeof (text ?? "")).toBe("string");
+      }
+      watcher.leave();
+      await advance(1_100);
+      client.close();
+    }
+  },
+);
+
+test.each([
+  ["close code 1000", (socket: ScriptedSocket) => socket.end(1000)],
+  ["close code 1012", (socket: ScriptedSocket) => socket.end(1012)],
+  ["close code 4503", (socket: ScriptedSocket) => socket.end(4503)],
+  ["close code 4508", (socket: ScriptedSocket) => socket.end(4508)],
+  ["no close code", (socket: ScriptedSocket) => socket.end(undefined)],
+  ["a close code that is a text", (socket: ScriptedSocket) => socket.end("1012")],
+  ["a message of no type", (socket: ScriptedSocket) => socket.say({})],
+])("a connection that ends with %s as soon as it is subscribed is no loop", async (_name, end) => {
+  setRandom(0.5);
+  const { client, sockets } = scripted({}, (socket) => {
+    socket.accept();
+    setTimeout(() => {
+      socket.subscribed(0);
+      end(socket);
+    }, 1);
+  });
+  watch(client);
+  await advance(60_000);
+  expect(sockets.length).toBeGreaterThan(4);
+  expect(sockets.length).toBeLessThan(15);
+});
+
+test("4400 (abuse): `error` says so, nothing reconnects by itself, `reconnect()` does", async () => {
+  const shown = await page();
+  await shown.hear(progress("a", 10, { seq: 1 }));
+  shown.last.end(4400, "too many messages");
+  await frame();
+  const gaveUp = {
+    status: "disconnected",
+    isStale: true,
+    retryAt: null,
+    error: { code: 4400, message: "too many messages" },
+    jobs: { a: { percent: 10 } },
+  };
+  expect(shown.now).toMatchObject(gaveUp);
+  onPage("online");
+  onPage("pageshow");
+  shown.client.probe();
+  watch(shown.client, "project_2");
+  await advance(600_000);
+  expect(shown.now).toMatchObject(gaveUp);
+  expect(shown.sockets).toHaveLength(1);
+  shown.client.reconnect();
+  await shown.join(1);
+  expect(shown.now).toMatchObject({ status: "connected", error: null });
 });
 
 test.each([
