@@ -129,17 +129,17 @@ async def test_a_request_that_does_not_end_holds_nobody_up_and_is_one_line(launc
         assert not [line for line in lines if "uvicorn" in line or "ERROR" in line or "Traceback" in line], lines
 
 
-async def test_a_second_signal_is_not_held_up_by_a_request(with_admin: tuple[Replica, Operators]) -> None:
-    replica, operators = with_admin
-    port = int(operators.http.rpartition(":")[2])
+async def test_a_second_signal_is_not_held_up_by_a_request(launch: Launch) -> None:
+    port = free_port()
+    replica = launch(admin_port=port, publish_keys=KEY, patched="gateway.server.ADMIN_SECONDS=60")
     async with watching(replica.ws, "p") as client:
         with unfinished(port):
             replica.signal(signal.SIGTERM)
             await client.until_type("going_away")
             began = time.monotonic()
             replica.signal(signal.SIGTERM)
-            assert await asyncio.to_thread(replica.wait, "the end") == 0
-            assert time.monotonic() - began < 0.9
+            assert await asyncio.to_thread(replica.wait, "the end", 50) == 0
+            assert time.monotonic() - began < 30, "it waited for the request, as long as it may"
 
 
 async def test_the_longest_end_is_within_its_bound(launch: Launch) -> None:

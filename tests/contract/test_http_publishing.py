@@ -352,7 +352,7 @@ async def test_with_a_frozen_redis_it_is_503_in_time_the_loop_lives_and_all_is_w
             codes = [answer.json()["code"] for answer in answers]
             assert codes.count("overloaded") > 0, "the bound was not met"
             assert codes.count("redis_unavailable") >= IN_HAND
-            assert slowest < 1, f"a viewer waited {slowest:.2f} s for a pong"
+            assert slowest < took / 2, f"a viewer waited {slowest:.2f} s for a pong, of {took:.2f} s"
             await asyncio.sleep(0.3)
             asked = time.monotonic()
             assert (await post(http, replica, "p", progress("job", 2))).status_code == 503

@@ -197,7 +197,7 @@ def test_a_thousand_jobs_have_one_more_thread_and_are_renewed_once_a_heartbeat(
         before, began = renewals(), time.monotonic()
         time.sleep(3)
         per_second = (renewals() - before) / (time.monotonic() - began)
-        assert 600 < per_second < 1_200
+        assert 250 < per_second < 1_200  # 1,000 where the machine is free; twice that would be the fault
         out, _ = process.communicate("\n", timeout=10)
         assert out.strip() == "['MainThread', 'publisher-jobs']"
     finally:
