@@ -9,14 +9,15 @@ even for an event without a seq (a plain PUBLISH), or with a lower one than the 
 clock is behind). So each event that arrives also gets a `position` in its channel: 1, 2, 3. A slow client's cursor is a
 position.
 
-The outline: `receive` takes live events, `load` merges what Redis remembers. `replay` and `recovers` serve seqs,
-`catch_up` serves positions. Both give a piece at a time, and the cursor of the next one.
+The outline: `receive` takes live events; `read` and `merge`, or `load`, take what Redis remembers. `replay` and
+`recovers` serve seqs, `catch_up` serves positions. Both give a piece at a time, and the cursor of the next one.
 """
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from enum import Enum
+from operator import attrgetter
 from typing import NamedTuple
 
 from gateway.frames import text_frame
@@ -34,17 +35,33 @@ MAX_PAYLOAD_BYTES = 1 << 20
 _REMEMBERED_FOR = (TIME_TO_LIVE_SECONDS - 60) * 1_000_000
 
 
+READ_AT_ONCE = 50  # fields of a state that are read in one step: 1 ms or less
+
+
+class Remembered(NamedTuple):
+    """The last event of a part, as Redis remembers it."""
+
+    seq: int
+    """0 without one."""
+    field: str
+    job_id: str
+    event: Event | None
+    """None: it is known here already."""
+    frame: bytes | None
+    """Its frame, where it will be needed."""
+
+
 class Memory(NamedTuple):
     """What Redis remembers of a project: the hash that publish.lua keeps, as it was read."""
 
-    events: list[tuple[int, str, Event]]
-    """The events as (seq, field, event), in order of seq."""
+    parts: list[Remembered]
+    """The last event of each part, in order of seq."""
     numbers: dict[str, int]
     """The attempts of jobs whose own event does not tell it."""
     seq: int
     """The project's newest seq; 0 if Redis names none."""
     complete_from: int
-    """The seq from which on `events` is complete; 0 for an empty hash."""
+    """The seq from which on `parts` is complete; 0 for an empty hash."""
     is_trimmed: bool
     """True if an event since `complete_from` may be missing or forgotten: jobs were, or the hash says no beginning."""
 
@@ -131,9 +148,7 @@ class Channel:
         frames: list[bytes] = []
         for payload in payloads:
             try:
-                if len(payload) > MAX_PAYLOAD_BYTES:
-                    raise ValueError(f"it has more than {MAX_PAYLOAD_BYTES} bytes")
-                event = event_from_json(payload)
+                event = _event_of(payload)
             except ValueError as error:
                 self.bad_payloads += 1
                 self.bad_payload_error = error
@@ -165,14 +180,22 @@ class Channel:
         self._arrived = {field: event for field, event in self._arrived.items() if event.seq is None}
 
     def load(self, remembered: Mapping[bytes, bytes], *, memory_id: bytes | None = None, now: int = 0) -> None:
-        """Merge the project's remembered state (the hash of publish.lua) and what arrived while it was read.
+        """Read and merge the project's remembered state (the hash of publish.lua) at once."""
+        steps = self.read(remembered)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return self.merge(end.value, memory_id=memory_id, now=now)
+
+    def merge(self, memory: Memory, *, memory_id: bytes | None = None, now: int = 0) -> None:
+        """Merge the project's remembered state, as `read` returned it, and what arrived before it.
 
         Never replaces a newer event by an older one: after Redis was emptied or failed over, this replica may know
         more than Redis.
         `memory_id` is the random id that Redis keeps for as long as it forgets nothing, None if unknown; `now` is in
         microseconds, as a seq. With both, a state that expired can be told apart from one that was lost.
         """
-        memory = self._read(remembered)
         may_lack, known_seq = self._may_lack(memory, memory_id, now), self.seq
         if may_lack:
             self._lacks_until = self.position
@@ -188,27 +211,51 @@ class Channel:
         self.state = ChannelState.LIVE
         self._was_loaded, self._memory_id, self._lost_at = True, memory_id, None
 
-    def _read(self, remembered: Mapping[bytes, bytes]) -> Memory:
-        events, numbers = [], {}
-        for field, payload in remembered.items():
+    def read(self, remembered: Mapping[bytes, bytes]) -> Generator[None, None, Memory]:
+        """Read the hash of publish.lua in steps, and return what `merge` takes. Changes nothing that clients see.
+
+        A large state takes a tenth of a second. Until it is merged, nothing else may be done to the channel.
+        """
+        parts: list[Remembered] = []
+        numbers: dict[str, int] = {}
+        for index, (field, payload) in enumerate(remembered.items(), 1):
+            if index % READ_AT_ONCE == 0:
+                yield
             if b"\n" not in field:  # seq and from, and what the script counts
                 if field.startswith(b"\t") and (number := payload.partition(b":")[0]):
                     numbers[field[1:].decode(errors="replace")] = _whole_number(number)
                 continue
             try:
-                event = event_from_json(payload)
+                parts.append(self._known_part(field, payload) or self._read_part(payload))
             except ValueError as error:
                 self.bad_payloads += 1
                 self.bad_payload_error = error
-                continue
-            events.append((event.seq or 0, job_field(event.job_id, event.sentence_id), event))
-        events.sort(key=lambda item: item[0])
+        parts.sort(key=_seq_of)
         seq, beginning = _whole_number(remembered.get(b"seq")), _whole_number(remembered.get(b"from"))
-        if events and not beginning:  # the newest event could not be remembered, or somebody else wrote to the hash
-            return Memory(events, numbers, seq, events[-1][0] + 1, is_trimmed=True)
+        if parts and not beginning:  # the newest event could not be remembered, or somebody else wrote to the hash
+            return Memory(parts, numbers, seq, parts[-1].seq + 1, is_trimmed=True)
         # The script says what is left until it checks the bounds again; version 0.1 forgot at 1,000 parts.
-        is_trimmed = b"left" in remembered or len(events) >= MAX_JOBS
-        return Memory(events, numbers, seq, beginning, is_trimmed)
+        is_trimmed = b"left" in remembered or len(parts) >= MAX_JOBS
+        return Memory(parts, numbers, seq, beginning, is_trimmed)
+
+    def _known_part(self, field: bytes, payload: bytes) -> Remembered | None:
+        """A part whose last event is known here already by its seq, which need not be read; None for any other.
+
+        Such an event is never news, unless it is an end (`_is_news`): after a failover two events may have one seq.
+        """
+        name = field.decode(errors="replace")
+        known = self._last.by_field.get(name)
+        if known is None or known.seq is None or not payload.startswith(b'{"seq":%d,' % known.seq):
+            return None
+        if not known.is_terminal and not payload.startswith(b'"type":"progress",', payload.index(b",") + 1):
+            return None
+        return Remembered(known.seq, name, known.job_id, None, None)
+
+    def _read_part(self, payload: bytes) -> Remembered:
+        """Raises `ValueError` for what is not an event."""
+        event = _event_of(payload)
+        field = job_field(event.job_id, event.sentence_id)
+        return Remembered(event.seq or 0, field, event.job_id, event, self._frame_of(event))
 
     def _may_lack(self, memory: Memory, memory_id: bytes | None, now: int) -> bool:
         """Whether an event that still matters may be in neither this channel nor `memory`.
@@ -218,7 +265,7 @@ class Channel:
         """
         if not self._was_loaded:
             return False
-        if self._knows_newer(memory.events):
+        if self._knows_newer(memory.parts):
             return True
         if 0 < memory.complete_from <= self.seq <= memory.seq:  # Redis remembers all since the last seq seen here
             return False
@@ -236,20 +283,20 @@ class Channel:
         return not is_same_memory or forgotten_before - self._lost_at >= _REMEMBERED_FOR
 
     def _merge_remembered(self, memory: Memory) -> None:
-        for _, field, event in memory.events:
-            if self._is_news(field, event):
-                self._remember(field, event)
+        for part in memory.parts:
+            if part.event is not None and self._is_news(part.field, part.event):
+                self._remember(part.field, part.event, part.frame)
         for job_id, number in memory.numbers.items():
             self._last.set_number(job_id, number)
         # Only now: what an attempt replaces was deleted in Redis, and the order of seq is not that of arrival.
         self._drop_replaced(memory)
         # Not before: half a job may look as if it had ended. And first the jobs that Redis has forgotten already.
-        self._forget(unless={event.job_id for _, _, event in memory.events})
+        self._forget(unless={part.job_id for part in memory.parts})
         self.seq = max(self.seq, memory.seq)
 
     def _merge_arrived(self, memory: Memory) -> None:
         arrived, self._arrived = self._arrived, {}
-        remembered = {field for _, field, _ in memory.events}
+        remembered = {part.field for part in memory.parts}
         for field, event in arrived.items():
             # Live events win by arrival. Most of them are in the state already.
             known = self._last.by_field.get(field)
@@ -263,7 +310,7 @@ class Channel:
 
         Only what Redis cannot have forgotten in another way.
         """
-        known, remembered = self._last.by_field, {field for _, field, _ in memory.events}
+        known, remembered = self._last.by_field, {part.field for part in memory.parts}
         for job_id in {known[field].job_id for field in remembered if field in known}:
             job = self._last.job(job_id)
             assert job is not None
@@ -278,10 +325,10 @@ class Channel:
                 ]
             )
 
-    def _knows_newer(self, events: Iterable[tuple[int, str, Event]]) -> bool:
+    def _knows_newer(self, parts: Iterable[Remembered]) -> bool:
         """Whether Redis forgot an event that it had accepted."""
         known = self._last.by_field
-        return any(field in known and (known[field].seq or 0) > seq > 0 for seq, field, _ in events)
+        return any(part.field in known and (known[part.field].seq or 0) > part.seq > 0 for part in parts)
 
     def _is_news(self, field: str, event: Event) -> bool:
         """Whether a remembered event is newer than the last one known here of its part.
@@ -315,10 +362,13 @@ class Channel:
         self._forget()
         return entry
 
-    def _remember(self, field: str, event: Event) -> Entry:
+    def _frame_of(self, event: Event) -> bytes:
+        """Written anew from the checked fields: nothing else of the payload reaches a client."""
+        return text_frame(self._head + event_to_json(event)[1:])
+
+    def _remember(self, field: str, event: Event, frame: bytes | None = None) -> Entry:
         self.position += 1
-        # Written anew from the checked fields: nothing else of the payload reaches a client.
-        frame = text_frame(self._head + event_to_json(event)[1:])
+        frame = frame or self._frame_of(event)
         entry = Entry(event, frame, self.position, self.seq, self._last.by_field.get(field))
         self._unsequenced.pop(field, None)
         if event.seq is None:
@@ -418,6 +468,15 @@ def _cut(entries: list[Entry], most_bytes: int) -> list[Entry]:
 
 def _joined(entries: Iterable[Entry]) -> bytes:
     return b"".join([entry.frame for entry in entries])
+
+
+_seq_of = attrgetter("seq")
+
+
+def _event_of(payload: bytes) -> Event:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"it has more than {MAX_PAYLOAD_BYTES} bytes")
+    return event_from_json(payload)
 
 
 def _is_written_by_script(payload: bytes) -> bool:

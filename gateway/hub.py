@@ -6,13 +6,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
-from gateway.channel import Channel, ChannelState
+from gateway.channel import READ_AT_ONCE, Channel, ChannelState, Memory
 from gateway.connection import Outgoing
 from gateway.counters import Counters
 from gateway.feed.interfaces import Feed, FeedObserver, Remembered
 from gateway.logs import Occasional
+from gateway.readings import MOST_LATE, Reading, Readings
 from gateway.refusals import Refusals
 from gateway.settings import Settings
 from gateway.tracing import tracing
@@ -49,7 +51,7 @@ class Viewer(Protocol):
 class Project:
     """One project with local viewers. Lives from the first viewer to a little after the last (`linger`)."""
 
-    __slots__ = ("channel", "linger", "redis_channel", "viewers", "waiting")
+    __slots__ = ("channel", "linger", "reading", "redis_channel", "viewers", "waiting")
 
     def __init__(self, project_id: str, redis_channel: str) -> None:
         self.redis_channel = redis_channel
@@ -62,10 +64,12 @@ class Project:
         """Those who will be told `subscribed` once the project is loaded."""
         self.linger: asyncio.TimerHandle | None = None
         """The timer that unsubscribes the project in Redis. Set while nobody watches or waits."""
+        self.reading: Reading[Memory] | None = None
+        """The state that came from Redis and is still being read. Its channel is left alone until then."""
 
     @property
     def is_loaded(self) -> bool:
-        return self.channel.state is ChannelState.LIVE
+        return self.channel.state is ChannelState.LIVE and self.reading is None
 
 
 class Hub:
@@ -88,6 +92,11 @@ class Hub:
         self._projects: dict[bytes, Project] = {}
         """All projects that somebody watches, waits for, or left a moment ago; by Redis channel, as Redis sends it."""
         self._refusals = Refusals()
+        self._readings = Readings()
+        self.fields_at_once = 4 * READ_AT_ONCE
+        """A state with more fields is read in slices."""
+        self._live_after: Reading[None] | None = None
+        """What tells `live`, once the states are read that came before. None while nothing is to be told."""
         self._handovers: deque[tuple[int, int]] = deque(maxlen=MAX_HANDOVERS)
         """For each failover, the first and the last cursor that may belong to either primary."""
         self._tracing = tracing()
@@ -148,6 +157,8 @@ class Hub:
     def _let_go(self, project: Project) -> None:
         # `watch` cancels this timer, so the project is still unwatched here.
         del self._projects[project.redis_channel.encode()]
+        if project.reading is not None:
+            project.reading.let_go()
         self.payloads_dropped += project.channel.bad_payloads
         self.feed.unsubscribe(project.redis_channel)
 
@@ -160,9 +171,19 @@ class Hub:
             if project is None:
                 continue
             try:
-                self._deliver(project, payloads)
+                if project.reading is not None:
+                    self._keep(project.reading, payloads)
+                else:
+                    self._deliver(project, payloads)
             except Exception as error:
                 self.give_up(project, error)
+
+    @staticmethod
+    def _keep(reading: Reading[Memory], payloads: list[bytes]) -> None:
+        """Keep events that Redis sent after a state until that is merged."""
+        reading.late += payloads
+        if len(reading.late) > MOST_LATE:
+            reading.finish()
 
     def _deliver(self, project: Project, payloads: list[bytes]) -> None:
         counters = self.counters
@@ -186,14 +207,38 @@ class Hub:
     def on_loaded(self, redis_channel: str, remembered: Remembered, memory_id: bytes | None = None) -> None:
         if (project := self._project_at(redis_channel)) is not None:
             try:
-                self._load(project, remembered, memory_id)
+                self._read(project, remembered, memory_id)
             except Exception as error:
                 self.give_up(project, error)
 
-    def _load(self, project: Project, remembered: Remembered, memory_id: bytes | None) -> None:
+    def _read(self, project: Project, remembered: Remembered, memory_id: bytes | None) -> None:
+        """Read a state: a small one at once, a large one in slices."""
+        self._stop_reading(project)  # this state is newer
+        take = partial(self._on_read, project, memory_id)
+        reading = Reading(project.channel.read(remembered), take, partial(self.give_up, project))
+        if len(remembered) <= self.fields_at_once:
+            reading.finish()
+        else:
+            project.reading = self._readings.begin(reading)
+
+    def _on_read(self, project: Project, memory_id: bytes | None, memory: Memory) -> None:
+        reading, project.reading = project.reading, None
+        self._load(project, memory, memory_id)
+        if reading is not None and reading.late:
+            self._deliver(project, reading.late)
+
+    def _stop_reading(self, project: Project) -> None:
+        """Another state will come: it is as if the one that is being read had not, and its events came before that."""
+        reading, project.reading = project.reading, None
+        if reading is not None:
+            reading.let_go()
+            if reading.late:
+                self._deliver(project, reading.late)
+
+    def _load(self, project: Project, memory: Memory, memory_id: bytes | None) -> None:
         channel = project.channel
         before = channel.end
-        channel.load(remembered, memory_id=memory_id, now=_now())
+        channel.merge(memory, memory_id=memory_id, now=_now())
         if channel.bad_payload_error is not None:
             self._log_bad_payload(channel, channel.bad_payload_error)
         if project.viewers and (frames := channel.catch_up(before)[0]):
@@ -242,6 +287,7 @@ class Hub:
         if not self.is_stale:
             self._stale_since = time.monotonic()
         self.is_stale = True
+        self._cancel_live()
         self._tell_all()
 
     def on_moved(self, redis_channels: Iterable[str]) -> None:
@@ -250,9 +296,19 @@ class Hub:
     def _begin_load(self, redis_channels: Iterable[str], *, lost_at: int | None) -> None:
         for redis_channel in redis_channels:
             if (project := self._project_at(redis_channel)) is not None:
+                self._stop_reading(project)
                 project.channel.begin_load(lost_at=lost_at)
 
     def on_live(self) -> None:
+        """Tell `live`: not before what was missed, which may still be read."""
+        self._cancel_live()
+        self._live_after = self._readings.after_these(self._go_live)
+
+    def _cancel_live(self) -> None:
+        if self._live_after is not None:
+            self._live_after.let_go()
+
+    def _go_live(self) -> None:
         self._stale_seconds = self.stale_seconds
         self.is_stale = False
         self._tell_all()

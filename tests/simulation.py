@@ -14,6 +14,7 @@ from gateway.counters import FeedCounters
 from gateway.feed.interfaces import FeedObserver, FeedState
 from gateway.frames import payloads
 from gateway.hub import Hub
+from gateway.readings import Readings
 from gateway.session import Session
 from gateway.settings import Settings
 from publisher.events import Event, Progress, check_event, event_to_json
@@ -154,6 +155,7 @@ class SimulatedFeed:
         self.wire: list[tuple[str, Any]] = []
         self.state = FeedState.DOWN
         self.counters = FeedCounters()
+        self.slices: list[Callable[[], None]] = []  # that the hub wants to run, where states are read in slices
         redis.feeds.append(self)
 
     def subscribe(self, redis_channel: str) -> None:
@@ -186,6 +188,12 @@ class SimulatedFeed:
             if self.is_wanted:
                 self.subscribe(CHANNEL)
             self.wire.append(("live", None))
+
+    def slice(self, most: int) -> None:
+        """What so many turns of the loop do of the states that are being read."""
+        while self.slices and most:
+            self.slices.pop(0)()
+            most -= 1
 
     def read(self, items: int) -> None:
         """What one read from the socket brings: events that stand together are one batch."""
@@ -379,9 +387,13 @@ class Page:
                     del job.parts[part]
 
 
-def new_replica(redis: SimulatedRedis, **settings: Any) -> tuple[Hub, SimulatedFeed]:
+def new_replica(redis: SimulatedRedis, *, in_slices: bool = False, **settings: Any) -> tuple[Hub, SimulatedFeed]:
+    """With `in_slices` each state is read in slices, one for each `slice` of the feed."""
     hub = Hub(Settings(linger_seconds=0, **settings), lambda hub: SimulatedFeed(redis, hub))
     assert isinstance(hub.feed, SimulatedFeed)
+    if in_slices:
+        hub._readings = Readings(hub.feed.slices.append)
+        hub.fields_at_once = 0
     return hub, hub.feed
 
 

@@ -2,7 +2,8 @@
 
 Hypothesis makes the orders: events (of jobs that end and begin again), reads of the feed in pieces, loads under way,
 sockets that fill and drain, clients that come, leave and resume on either of two replicas, a feed that is lost and
-returns. The two controls at the end show that the property is lost where the catch-up is taken away.
+returns. The second replica reads each state in slices, field by field, and anything may happen between two of them.
+The controls at the end show that the property is lost where the catch-up, or what a slice keeps, is taken away.
 """
 
 import json
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from gateway import last_events, session
 from gateway.channel import Channel
 from gateway.frames import payloads
+from gateway.hub import Hub
 from publisher.events import check_event
 from tests.simulation import Client, Page, Part, SimulatedRedis, in_a_loop, names, new_replica, text_of
 
@@ -23,6 +25,7 @@ EXAMPLES = settings().max_examples  # few, or with `make soak` many: tests/conft
 JOBS = "abc"
 CLIENTS = range(3)
 REPLICAS = range(2)
+SLICED = 1  # the replica that reads states in slices
 
 PIECES = (session.PIECE_BYTES, 1, 250)  # of a replay: all that these tests have, one event, and two
 
@@ -30,6 +33,7 @@ Step = tuple[str, int, int]
 step = st.one_of(
     st.tuples(st.sampled_from(["progress", "progress", "end", "raw"]), st.integers(0, len(JOBS) - 1), st.just(0)),
     st.tuples(st.just("read"), st.sampled_from(REPLICAS), st.integers(1, 5)),
+    st.tuples(st.just("slice"), st.just(SLICED), st.integers(1, 5)),
     st.tuples(st.just("connect"), st.sampled_from(CLIENTS), st.sampled_from(REPLICAS)),
     st.tuples(st.just("disconnect"), st.sampled_from(CLIENTS), st.just(0)),
     st.tuples(st.just("again"), st.sampled_from(CLIENTS), st.just(0)),
@@ -73,6 +77,12 @@ attempt_steps = st.lists(st.one_of(say, say, others), max_size=60)
 numbered_steps = st.lists(st.one_of(numbered_say, numbered_say, others), max_size=60)
 
 
+@pytest.fixture(autouse=True)
+def _smallest_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.channel.READ_AT_ONCE", 1)
+    monkeypatch.setattr("gateway.readings.SLICE_SECONDS", 0)
+
+
 class Play:
     """Plays steps on two replicas and three clients."""
 
@@ -80,7 +90,7 @@ class Play:
         self.raw = raw
         session.PIECE_BYTES = piece_bytes
         self.redis = SimulatedRedis()
-        self.replicas = [new_replica(self.redis) for _ in REPLICAS]
+        self.replicas = [new_replica(self.redis, in_slices=replica == SLICED) for replica in REPLICAS]
         self.clients = [Client() for _ in CLIENTS]
         self.names = names()
         # How many events were published when a client began: from then on `recovered` is a promise to it.
@@ -88,6 +98,7 @@ class Play:
         for _, feed in self.replicas:
             feed.connect()
             feed.read(1)
+            feed.slice(1)
 
     def step(self, kind: str, who: int, how: int) -> None:
         if kind == "say":
@@ -98,6 +109,8 @@ class Play:
             self.redis.publish(JOBS[who], what, raw=raw and self.raw)
         elif kind == "read":
             self.replicas[who][1].read(how)
+        elif kind == "slice":
+            self.replicas[who][1].slice(how)
         elif kind == "lose":
             self.replicas[who][1].lose()
         elif kind == "restore":
@@ -150,6 +163,7 @@ class Play:
                 client.socket.drain()
             for _, feed in self.replicas:
                 feed.read(10_000)
+                feed.slice(10_000)
 
 
 def play(script: list[Step], *, raw: bool = False, most_jobs: int = 1_000) -> Play:
@@ -481,3 +495,43 @@ def test_a_plain_publish_reaches_a_slow_client_when_it_reads_again() -> None:
         assert stage.clients[0].last()["a"] == stage.redis.published[-1][1]
 
     in_a_loop(check)
+
+
+# The job begins anew while the state before that is read in slices: its sentences are dropped.
+WHILE_READ: list[Step] = [
+    *[said(sentence, "progress") for sentence in (None, "s", "t")],
+    ("connect", 0, SLICED),
+    ("read", SLICED, 1),
+    ("slice", SLICED, 1),
+    said(None, "begin"),
+    said(None, "progress"),
+    said("s", "end"),
+    ("read", SLICED, 9),
+    ("slice", SLICED, 1),
+]
+
+
+def check_what_the_sliced_replica_knows() -> None:
+    stage = play(WHILE_READ)
+    assert dict(pictures(stage))[f"replica {SLICED}"] == stage.redis.picture()
+
+
+def test_what_arrives_while_a_state_is_read_comes_after_it() -> None:
+    in_a_loop(check_what_the_sliced_replica_knows)
+
+
+@pytest.mark.parametrize("is_lost", [True, False], ids=["lost", "taken as if it were before the state"])
+def test_control_what_arrives_while_a_state_is_read_must_be_kept(
+    is_lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_events(hub: Hub, events: dict[bytes, list[bytes]]) -> None:
+        for redis_channel, arrived in events.items():
+            project = hub._projects[redis_channel]
+            if project.reading is None:
+                hub._deliver(project, arrived)
+            elif not is_lost:
+                project.channel.receive(arrived)
+
+    monkeypatch.setattr(Hub, "on_events", on_events)
+    with pytest.raises(AssertionError):
+        in_a_loop(check_what_the_sliced_replica_knows)

@@ -1,5 +1,6 @@
 """Who watches what, and the one step from Redis to the sockets."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -167,6 +168,90 @@ async def test_events_that_cannot_be_read_are_one_line_a_minute_that_counts_the_
     assert hub.bad_payloads == 12
 
 
+# States that are read in slices
+
+
+async def test_a_large_state_is_read_in_slices_and_the_others_are_served_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.readings.SLICE_SECONDS", 0)
+    hub, _ = new_hub()
+    client, other = FakeClient(hub), FakeClient(hub)
+    client.subscribe("p")
+    other.subscribe("q")
+    hub.on_loaded("project:q", {}, b"memory")
+    hub.on_lost(["project:p", "project:q"])
+    large = state(*[progress(f"j{number}", 1, number + 1) for number in range(500)])
+    hub.on_loaded("project:p", large)
+    hub.on_loaded("project:q", {}, b"memory")
+    hub.on_live()
+    hub.on_events({NAME: [progress("j7", 50, 1_000)], b"project:q": [progress("a", 1, 1)]})
+    client.subscribe("p")
+    assert client.kinds() == ["connected", "stale"], "it waits"
+    assert other.kinds() == ["connected", "subscribed", "stale", "progress"], "this one is served"
+    await asyncio.sleep(0)
+    hub.on_events({b"project:q": [progress("a", 2, 2)]})
+    assert client.kinds() == []
+    assert other.kinds() == ["progress"]
+    await eventually(lambda: not hub.is_stale, "the state to be read")
+    assert other.kinds() == ["live"]
+    told = client.told()
+    assert [message["type"] for message in told] == ["subscribed", "subscribed", *["progress"] * 501, "live"]
+    assert told[0]["seq"] == 500
+    assert told[-2]["seq"] == 1_000, "what arrived meanwhile comes after the state"
+
+
+async def test_a_state_that_is_read_while_the_feed_is_lost_again_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.readings.SLICE_SECONDS", 0)
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    client.subscribe("p")
+    large = state(*[progress(f"j{number}", 1, number + 1) for number in range(500)])
+    hub.on_loaded("project:p", large)
+    hub.on_live()
+    hub.on_events({NAME: [progress("j7", 50, 1_000), progress("raw", 1)]})
+    lose(hub)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert client.kinds() == ["connected", "stale"]
+    hub.on_loaded("project:p", state(progress("j8", 1, 1_001)))
+    hub.on_live()
+    assert [message.get("jobId", message["type"]) for message in client.told()] == ["subscribed", "j8", "live"]
+
+
+async def test_too_many_events_beside_a_state_that_is_read_end_its_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.hub.MOST_LATE", 10)
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_loaded("project:p", state(*[progress(f"j{number}", 1, number + 1) for number in range(500)]))
+    hub.on_events({NAME: [progress("a", number, 1_000 + number) for number in range(10)]})
+    assert client.kinds() == ["connected"]
+    hub.on_events({NAME: [progress("a", 11, 2_000)]})
+    assert client.kinds() == ["subscribed", *["progress"] * 511]
+
+
+async def test_a_project_that_is_let_go_while_its_state_is_read_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.readings.SLICE_SECONDS", 0)
+    hub, _ = new_hub(linger_seconds=0)
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_loaded("project:p", state(*[progress(f"j{number}", 1, number + 1) for number in range(500)]))
+    client.say("unsubscribe", projectId="p")
+    await eventually(lambda: not hub.projects, "the end of the linger")
+    await eventually(lambda: not hub._readings._queue, "the end of the slices")
+    assert client.kinds() == ["connected", "unsubscribed"]
+
+
+async def test_control_a_state_that_is_read_at_once_keeps_everybody_waiting() -> None:
+    hub, _ = new_hub()
+    hub.fields_at_once = 1 << 30
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_loaded("project:p", state(*[progress(f"j{number}", 1, number + 1) for number in range(500)]))
+    assert len(client.kinds()) == 502
+
+
 # What nobody thought of
 
 
@@ -188,7 +273,7 @@ async def test_a_state_that_cannot_be_taken_costs_its_project_alone_one_line(
     client.subscribe("p")
     other.subscribe("q")
     with monkeypatch.context() as context:
-        context.setattr("gateway.hub.Channel.load", fail)
+        context.setattr("gateway.hub.Channel.merge", fail)
         hub.on_loaded("project:p", {})
     hub.on_loaded("project:q", {})
     assert [message.get("code", message["type"]) for message in client.told()] == ["connected", "unavailable"]
