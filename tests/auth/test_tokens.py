@@ -139,7 +139,7 @@ def test_a_header_with_a_field_twice_is_refused() -> None:
 # Claims
 
 
-@pytest.mark.parametrize("exp", [None, True, False, "9999999999", 1e300, time.time() + 60.5, [1], {}, -1e300, 10**30])
+@pytest.mark.parametrize("exp", [None, True, False, "9999999999", 1e300, 1796072472.5, [1], {}, -1e300, 10**30])
 def test_exp_is_a_whole_number(exp: object) -> None:
     given = claims() | {"exp": exp} if exp is not None else claims(exp=None)
     assert refused(hs256(given))
