@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)/.oldest
 DEPLOY := $(VENV)/.deploy
+AUTOBAHN := $(VENV)/.autobahn
 KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test soak coverage .set-up .packages lint types frontend oldest example bench chaos deploy-check manifests screenshot grafana lock clean
+.PHONY: run test soak coverage .set-up .packages lint types frontend oldest example bench autobahn chaos deploy-check manifests screenshot grafana lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -68,6 +69,9 @@ example: frontend/node_modules/.installed  ## a React page beside `make run`
 
 bench: $(VENV)/.dev  ## the figures of bench/README.md
 	$(BIN)/python -m bench
+
+autobahn: $(VENV)/.dev $(AUTOBAHN)/.installed  ## the Autobahn test suite against our frames, in half a minute; needs Python 2.7
+	$(BIN)/python -m tests.autobahn $(AUTOBAHN)/bin/wstest $(CASES)
 
 chaos: $(VENV)/.dev  ## an hour of faults: docs/chaos.md; make chaos SEEDS="1 2 3" ROUNDS=50 CLIENTS=200
 	@tests/system-packages redis-server
@@ -133,6 +137,16 @@ $(DEPLOY)/.installed: requirements-deploy.lock | $(BIN)/python
 	@echo "Installing the tools that check deploy/ into $(DEPLOY) (once) ..."
 	@$(BIN)/python -m venv $(DEPLOY)
 	@$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# The suite exists for Python 2.7 only, and the last virtualenv that can set one up is this one.
+PYTHON2 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/2.7.*/bin/python2.7) python2.7)
+$(AUTOBAHN)/.installed: | $(BIN)/python
+	@$(PYTHON2) -c '' 2>/dev/null || { echo "Python 2.7 is needed: make autobahn PYTHON2=/path/to/python2.7"; exit 1; }
+	@echo "Installing the Autobahn test suite into $(AUTOBAHN) (once) ..."
+	@$(PYTHON2) -m pip install --quiet --disable-pip-version-check --target $(AUTOBAHN)/virtualenv virtualenv==20.15.1
+	@PYTHONPATH=$(AUTOBAHN)/virtualenv $(PYTHON2) -m virtualenv --quiet $(AUTOBAHN)
+	@$(AUTOBAHN)/bin/pip install --quiet --disable-pip-version-check autobahntestsuite==25.10.1
 	@touch $@
 
 frontend/node_modules/.installed $(KINDS)/.installed: %/node_modules/.installed: %/package-lock.json %/.npmrc

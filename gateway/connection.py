@@ -282,6 +282,7 @@ class Connection(asyncio.Protocol):
                     break
                 frame, position = read_frame(data, position, self._limits.max_bytes)
                 if frame is None:
+                    self._check_begun(data, position)
                     break
                 self._on_frame(frame)
                 if self._state in (ConnectionState.DEAF, ConnectionState.CLOSED):
@@ -356,6 +357,11 @@ class Connection(asyncio.Protocol):
             self.write(pong_frame(bytes(frame.data)))
         elif frame.opcode is not Opcode.PONG:
             self._on_data_frame(frame)
+
+    def _check_begun(self, data: bytes, position: int) -> None:
+        """Refuse a text that is not UTF-8 before its frame is whole: the rest may be long, or never come."""
+        if self._state is ConnectionState.OPEN:
+            (self._fragments or Fragments(self._limits.max_bytes)).check_begun(data, position)
 
     def _on_data_frame(self, frame: Frame) -> None:
         try:

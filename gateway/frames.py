@@ -3,11 +3,12 @@
 Pure functions over bytes, without a socket.
 """
 
+from codecs import utf_8_decode
 from collections.abc import Generator, Iterator
 from struct import Struct
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
-from websockets.frames import Close
+from websockets.frames import Close, apply_mask  # type: ignore[attr-defined]  # the fastest of its apply_mask
 from websockets.frames import Frame as Frame  # also for modules that read frames
 from websockets.frames import Opcode as Opcode
 
@@ -15,6 +16,7 @@ from gateway.codes import CloseCode
 
 MAX_FRAGMENTS = 1_024  # of one message: empty fragments do not count against its size
 PING = b"\x89\x00"  # without a payload: only the pong's arrival counts
+_MASK_AT = {126: 4, 127: 10}  # from the start of a frame, by its short length; else 2
 _TEXT = 0x81  # FIN and opcode 1; a server's frames are not masked (RFC 6455, 5.1)
 _SHORT = Struct("!BB").pack
 _MEDIUM = Struct("!BBH").pack
@@ -71,6 +73,8 @@ def read_frame(data: bytes, position: int, max_bytes: int) -> tuple[Frame | None
     and a connection need not keep a parser.
     """
     start = position
+    if len(data) >= position + 4:
+        _check_length(data, position)
 
     def read_exact(size: int) -> Generator[None, None, bytes]:
         nonlocal position
@@ -91,15 +95,33 @@ def read_frame(data: bytes, position: int, max_bytes: int) -> tuple[Frame | None
     return None, start
 
 
+def _check_length(data: bytes, position: int) -> None:
+    """Refuse a length that is written in more bytes than it needs (RFC 6455, 5.2), which the library takes."""
+    short, long = data[position + 1] & 0x7F, data[position + 2 : position + 10]
+    is_padded = (short == 126 and long[:2] < b"\x00\x7e") or (short == 127 and long[:6] == bytes(6))
+    if is_padded:
+        raise FrameError(CloseCode.PROTOCOL_ERROR, "a length is written in too many bytes")
+
+
+def begun_payload(data: bytes, position: int) -> bytes:
+    """What has come of the payload of the unfinished frame at `position`, which `read_frame` has accepted so far."""
+    if len(data) < position + 2:
+        return b""
+    mask = position + _MASK_AT.get(data[position + 1] & 0x7F, 2)
+    return apply_mask(data[mask + 4 :], data[mask : mask + 4]) if len(data) > mask + 4 else b""
+
+
 class Fragments:
     """An unfinished message, in one frame or several (RFC 6455, 5.4). Lives until it is finished."""
 
-    __slots__ = ("_max_bytes", "_parts", "_size", "is_text")
+    __slots__ = ("_cut", "_max_bytes", "_parts", "_size", "is_text")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._parts: list[bytes] = []
         self._size = 0
+        self._cut = b""
+        """The first bytes of a character that goes on in the next frame."""
         self.is_text = False
 
     def add(self, frame: Frame) -> bytes | None:
@@ -112,15 +134,23 @@ class Fragments:
         self._size += len(frame.data)
         if self._size > self._max_bytes or len(self._parts) > MAX_FRAGMENTS:
             raise FrameError(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {self._max_bytes} bytes")
-        if not frame.fin:
-            return None
-        message = b"".join(self._parts)
         if self.is_text:
-            try:
-                message.decode()
-            except UnicodeDecodeError:
-                raise FrameError(CloseCode.BAD_TEXT, "a text message is UTF-8") from None
-        return message
+            self._cut = _check_text(self._cut + self._parts[-1], is_whole=frame.fin)
+        return b"".join(self._parts) if frame.fin else None
+
+    def check_begun(self, data: bytes, position: int) -> None:
+        """Raise `FrameError` if the unfinished frame at `position` has to be text, and what has come of it is not."""
+        opcode = data[position] & 0x0F
+        if opcode == Opcode.TEXT or (opcode == Opcode.CONT and self.is_text):
+            _check_text(self._cut + begun_payload(data, position), is_whole=False)
+
+
+def _check_text(data: bytes, *, is_whole: bool) -> bytes:
+    """Return the bytes at the end that are a part of a character. Raises `FrameError` if this is not UTF-8."""
+    try:
+        return data[utf_8_decode(data, "strict", is_whole)[1] :]
+    except UnicodeDecodeError:
+        raise FrameError(CloseCode.BAD_TEXT, "a text message is UTF-8") from None
 
 
 def code_to_echo(frame: Frame) -> int:

@@ -126,14 +126,28 @@ async def test_any_byte_counts_as_life(stage: Stage) -> None:
         (text(b"x" * (MAX_BYTES + 1)), CloseCode.MESSAGE_TOO_BIG),
         (client(Opcode.TEXT, b"x" * MAX_BYTES, fin=False) + client(Opcode.CONT, b"x"), CloseCode.MESSAGE_TOO_BIG),
         (text(b"\xff"), CloseCode.BAD_TEXT),
+        (client(Opcode.TEXT, b"\xff", fin=False), CloseCode.BAD_TEXT),
+        (text(b"\xff" + b"x" * 500)[:-400], CloseCode.BAD_TEXT),
+        (client(Opcode.TEXT, b"\xe2", fin=False) + client(Opcode.CONT, b"\xff..")[:-1], CloseCode.BAD_TEXT),
     ],
-    ids=["not masked", "of nothing", "amid another", "too long", "too long together", "no UTF-8"],  # masks are random
+    ids=[
+        "not masked",
+        "of nothing",
+        "amid another",
+        "too long",
+        "too long together",
+        "no UTF-8",
+        "in a fragment",
+        "in a begun frame",
+        "in a begun fragment",
+    ],  # masks are random
 )
 async def test_frames_that_may_not_be_end_the_connection_with_a_code(
     stage: Stage, frames: bytes, expected: int
 ) -> None:
     assert [code(frame) for frame in stage.receive(frames)] == [expected]
     assert stage.told == ["close"]
+    assert stage.transport.has_written_eof, "the client waits for the end of the connection"
 
 
 async def test_empty_fragments_without_end_are_too_big_a_message(stage: Stage) -> None:
@@ -147,7 +161,7 @@ async def test_empty_fragments_without_end_are_too_big_a_message(stage: Stage) -
 async def test_what_comes_after_frames_that_could_not_be_read_is_thrown_away_until_it_is_dropped(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.01)
     stage.receive(b"\x81\x05Hello")
     assert stage.receive(text(b"later"), b"\x81\x05Hello", b"x" * 100_000) == []
     assert stage.told == ["close"]
@@ -536,6 +550,26 @@ def test_what_is_written_after_the_end_goes_nowhere(loop_factory: LoopFactory) -
             connection.write(text_frame(b"closed"))
         connection.close(CloseCode.RESTART)
         assert theirs.recv(1_000) == b""
+
+    on_a_socket(loop_factory, play)
+
+
+@loops
+def test_after_bad_frames_the_close_frame_arrives_and_the_connection_ends_at_once(loop_factory: LoopFactory) -> None:
+    """Though much of the client's input is unread: closing the socket then would reset the connection."""
+
+    async def play(connection: Connection, session: RecordingConversation, theirs: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
+        await loop.sock_sendall(theirs, client(Opcode.TEXT, b"\xff") + b"more of it" * 10_000)
+        await eventually(lambda: session.code is not None, "the end of the session")
+        async with asyncio.timeout(20):
+            got = await read_all(theirs, len(close_frame(1007, "a text message is UTF-8")))
+            assert got == close_frame(1007, "a text message is UTF-8")
+            assert await loop.sock_recv(theirs, 100) == b""
+        assert not connection.is_closed, "it waits for the client's end"
+        theirs.close()
+        await eventually(lambda: connection.is_closed, "the end after the client's")
 
     on_a_socket(loop_factory, play)
 

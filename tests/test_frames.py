@@ -1,5 +1,7 @@
 """Frames on the wire: written byte for byte as RFC 6455 shows them, and read in whatever pieces they arrive."""
 
+import contextlib
+import itertools
 from typing import NamedTuple
 
 import pytest
@@ -209,7 +211,20 @@ def test_a_frame_of_the_limit_passes_and_one_byte_more_is_too_big() -> None:
     assert code_of(masked(Opcode.TEXT, b"x" * 201), 200) == CloseCode.MESSAGE_TOO_BIG
 
 
-@pytest.mark.parametrize("length", [LIMIT + 1, 2**31, 2**63 - 1, 2**64 - 1])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        ("81 fe 00 00", "0 in two bytes"),
+        ("81 fe 00 7d", "125 in two bytes"),
+        ("81 ff 00 00 00 00 00 00 00 05", "5 in eight bytes"),
+        ("81 ff 00 00 00 00 00 00 ff ff", "65,535 in eight bytes"),
+    ],
+)
+def test_a_length_in_more_bytes_than_it_needs_is_a_protocol_error(data: str, what: str) -> None:
+    assert code_of(bytes.fromhex(data)) == CloseCode.PROTOCOL_ERROR, what
+
+
+@pytest.mark.parametrize("length", [65_536, 2**31, 2**63 - 1, 2**64 - 1])
 def test_a_length_above_the_limit_is_refused_before_its_bytes_have_come(length: int) -> None:
     assert code_of(b"\x81\xff" + length.to_bytes(8, "big")) == CloseCode.MESSAGE_TOO_BIG
 
@@ -275,6 +290,60 @@ def test_empty_fragments_without_end_are_refused() -> None:
 @pytest.mark.parametrize("data", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xe2\x82"])
 def test_a_text_that_is_not_utf_8_is_refused(data: bytes) -> None:
     assert refused(LIMIT, Frame(Opcode.TEXT, data)) == CloseCode.BAD_TEXT
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\xc0", b"ok \xf4\x90", b"\xce\xba\xed\xa0\x80"])
+def test_a_text_that_is_not_utf_8_is_refused_in_the_fragment_in_which_that_shows(data: bytes) -> None:
+    assert refused(LIMIT, Frame(Opcode.TEXT, b"ok", fin=False), Frame(Opcode.CONT, data, fin=False)) == (
+        CloseCode.BAD_TEXT
+    )
+
+
+def test_a_character_that_never_ends_is_refused_with_the_last_fragment() -> None:
+    assert refused(LIMIT, Frame(Opcode.TEXT, b"\xe2\x82", fin=False), Frame(Opcode.CONT, b"")) == CloseCode.BAD_TEXT
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.data())
+def test_text_may_be_split_anywhere(text: str, data: st.DataObject) -> None:
+    sent = text.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), min_size=1, max_size=8)))
+    fragments = Fragments(10_000)
+    for number, (start, end) in enumerate(itertools.pairwise([0, *cuts])):
+        frame = Frame(Opcode.CONT if number else Opcode.TEXT, sent[start:end], fin=False)
+        fragments.check_begun(frame.serialize(mask=True)[: data.draw(st.integers(1, 5))], 0)
+        assert fragments.add(frame) is None
+    assert fragments.add(Frame(Opcode.CONT, sent[cuts[-1] :])) == sent
+
+
+# Frames that are not whole
+
+
+@pytest.mark.parametrize("size", [10, 200, 70_000])
+@pytest.mark.parametrize(
+    ("opcode", "begun", "is_refused"),
+    [
+        (Opcode.TEXT, b"", False),
+        (Opcode.TEXT, b"\xce\xba", False),
+        (Opcode.TEXT, b"\xce", False),
+        (Opcode.TEXT, b"\xce\xba\xf4\x90", True),
+        (Opcode.CONT, b"\xff", False),  # goes on with nothing: refused when it is whole
+        (Opcode.BINARY, b"\xff", False),
+    ],
+)
+def test_what_has_come_of_a_text_frame_is_checked(size: int, opcode: Opcode, begun: bytes, is_refused: bool) -> None:
+    rest = size - len(begun)
+    data = b"before" + masked(opcode, begun + b"x" * rest)[:-rest]
+    with pytest.raises(FrameError) if is_refused else contextlib.nullcontext():
+        Fragments(100_000).check_begun(data, 6)
+
+
+def test_a_frame_that_goes_on_with_a_text_is_checked_with_what_came_before() -> None:
+    fragments = Fragments(LIMIT)
+    fragments.add(Frame(Opcode.TEXT, b"\xe2\x82", fin=False))
+    fragments.check_begun(masked(Opcode.CONT, b"\xacx")[:-1], 0)
+    with pytest.raises(FrameError) as caught:
+        fragments.check_begun(masked(Opcode.CONT, b"xx")[:-1], 0)
+    assert caught.value.code == CloseCode.BAD_TEXT
 
 
 def test_a_binary_message_need_not_be_utf_8() -> None:

@@ -72,6 +72,6 @@ def test_every_error_code_has_a_row_and_no_other_has() -> None:
 
 
 def test_every_close_code_has_a_row_and_no_other_has() -> None:
-    table = TEXT[TEXT.index("## Close codes") : TEXT.index("## Publishing")]
+    table = TEXT[TEXT.index("## Close codes") : TEXT.index("## Conformance")]
     rows = re.findall(r"^\| ([0-9, ]+) \| ", table, re.MULTILINE)
     assert {int(code) for row in rows for code in row.split(",")} == {code.value for code in CloseCode}

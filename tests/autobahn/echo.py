@@ -1,0 +1,62 @@
+"""A server that echoes every message, on the gateway's own handshake, connection and frames.
+
+    python -m tests.autobahn.echo PORT
+
+The gateway echoes nothing and refuses binary messages, so the Autobahn test suite needs this. Only the limits are
+wider: the suite sends messages of 16 MiB and as many fragments and pings as it can.
+"""
+
+import sys
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from gateway import frames
+from gateway.allowance import Limits
+from gateway.app import HAND_OVER
+from gateway.connection import Connection
+from gateway.counters import Counters
+from gateway.frames import text_frame
+from gateway.protocols import protocols_for
+from gateway.settings import Settings
+
+LIMITS = Limits(max_bytes=64 * 2**20, rate=1e9, burst=10_000_000)
+MAX_FRAGMENTS = 1_000_000
+BUFFER_BYTES = 2**20
+
+
+class Echo(Connection):
+    """Answers each message with itself."""
+
+    __slots__ = ()
+
+    def _on_message(self, data: bytes, *, is_text: bool) -> None:
+        frame = text_frame(data)
+        self.write(frame if is_text else b"\x82" + frame[1:])
+
+
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    taken: Connection = websocket.scope["extensions"][HAND_OVER]["take"](limits=LIMITS, buffer_bytes=BUFFER_BYTES)
+    Echo(taken._transport, limits=LIMITS, buffer_bytes=BUFFER_BYTES)
+
+
+def main(port: int) -> None:
+    frames.MAX_FRAGMENTS = MAX_FRAGMENTS
+    http, websocket = protocols_for(Settings(), Counters())
+    app = Starlette(routes=[WebSocketRoute("/", echo)])
+    uvicorn.run(
+        app,
+        port=port,
+        http=http,
+        ws=websocket,
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
