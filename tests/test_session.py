@@ -589,6 +589,7 @@ async def test_what_a_replay_still_owed_and_was_forgotten_is_told_as_a_gap(monke
 
 async def test_asking_again_for_what_was_given_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ReplayAllowance, "BURST_BYTES", 250)
+    monkeypatch.setattr(ReplayAllowance, "RATE_BYTES", 1)  # or a slow machine pays the debt within the test
     stage = Stage().watching(progress("a", 1, 10), progress("b", 1, 11))
     stage.hub.on_loaded("project:q", {})
     answers = []
@@ -602,6 +603,7 @@ async def test_asking_again_for_what_was_given_is_bounded_in_bytes(monkeypatch: 
 
 async def test_leaving_a_project_does_not_make_its_replay_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ReplayAllowance, "BURST_BYTES", 250)
+    monkeypatch.setattr(ReplayAllowance, "RATE_BYTES", 1)  # or a slow machine pays the debt within the test
     stage = Stage().watching(progress("a", 1, 10), progress("b", 1, 11))
     for _ in range(4):
         stage.client.say("unsubscribe", projectId="p")
