@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
@@ -103,11 +104,20 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_allowance", "_buffer_bytes", "_close_timer", "_fd", "_fragments", "_is_buffering", "_is_lean", "_limits",
-        "_said", "_session", "_state", "_transport", "_unread", "is_behind",
+        "_on_lost", "_said", "_session", "_state", "_transport", "_unread", "is_behind",
     )  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, *, limits: Limits, buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        limits: Limits,
+        buffer_bytes: int,
+        on_lost: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_lost` is called once, when the transport is closed."""
         self._transport = transport
+        self._on_lost = on_lost
         self._limits = limits
         self._buffer_bytes = buffer_bytes
         self._session: Conversation | None = None
@@ -345,6 +355,8 @@ class Connection(asyncio.Protocol):
         self._end(ConnectionState.CLOSED, BROKEN_OFF)
         if self._close_timer is not None:
             self._close_timer.cancel()
+        if self._on_lost is not None:
+            self._on_lost()
 
     # Frames
 

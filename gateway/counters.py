@@ -16,7 +16,7 @@ LONGEST_DELIVERY_SECONDS = 3_600.0  # Redis remembers nothing older: a seq befor
 BROKEN_OFF = 1006  # closed without a close frame; cannot be sent
 OTHER = "other"  # a client may send any code, and a label must have few values
 CLOSE_CODES = (*(str(int(code)) for code in CloseCode), str(BROKEN_OFF), OTHER)
-REFUSAL_REASONS = ("draining", "full", "origin", "host", "path")
+REFUSAL_REASONS = ("draining", "full", "origin", "host", "path", "version")
 
 
 class Histogram:
@@ -53,7 +53,7 @@ class Counters:
 
     __slots__ = (
         "bad_requests", "closed", "deliveries", "deliveries_joined", "delivery", "loop_lag", "received_bytes",
-        "refused", "sent_bytes", "throttled",
+        "refused", "requests_dropped", "sent_bytes", "throttled",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -61,6 +61,7 @@ class Counters:
         self.refused = dict.fromkeys(REFUSAL_REASONS, 0)  # handshakes, by reason
         self.bad_requests = 0
         self.throttled = 0
+        self.requests_dropped = 0
         self.received_bytes = 0
         self.sent_bytes = 0
         self.deliveries = 0

@@ -62,6 +62,11 @@ class HubCollector(Collector):
         hub, counters = self._hub, self._hub.counters
         for name, text, counter in (
             ("bad_requests", "Requests that were not HTTP, or whose head was too long", counters.bad_requests),
+            (
+                "requests_dropped",
+                "Connections without a whole request that were closed, because there were too many",
+                counters.requests_dropped,
+            ),
             ("connections_opened", "Accepted connections", hub.accepted),
             ("events_received", "Events received from Redis", hub.events_received),
             ("events_bad", "Payloads from Redis that were not events", hub.bad_payloads),

@@ -1,13 +1,18 @@
 """uvicorn's two protocols, with limits and the hand-over added.
 
-HTTP: a request's head has a limit in bytes, and a request a limit in time. WebSocket: after the handshake our own
-`Connection` takes the transport over.
+HTTP: a head has a limit in bytes, a request and the reading of its answer have limits in time, and connections have one
+in number. WebSocket: after the handshake our own `Connection` takes the transport over.
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
@@ -18,14 +23,32 @@ from gateway.app import HAND_OVER
 from gateway.connection import Connection
 from gateway.counters import Counters
 from gateway.settings import Settings
+from gateway.transports import Transports
 
-_HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, no time
+MAX_PIPELINED = 256  # requests of a connection that wait for the answer to an earlier one; each takes some kilobytes
+
+
+def _last_answer(status: str, *headers: str) -> bytes:
+    """A whole answer without a body, after which the connection closes."""
+    lines = [
+        f"HTTP/1.1 {status}",
+        "content-length: 0",
+        "x-content-type-options: nosniff",
+        "connection: close",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+_HEAD_TOO_LONG = _last_answer("431 Request Header Fields Too Large")
+_BAD_REQUEST = _last_answer("400 Bad Request")
+_TOO_LATE = _last_answer("408 Request Timeout")
+_WRONG_VERSION = _last_answer("426 Upgrade Required", "upgrade: websocket", "sec-websocket-version: 13")
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Limits the bytes of a head and the time until a request is complete.
+    """Limits the bytes of a head, and the time until a request is complete and until its answer is read.
 
     Lives until the connection closes or becomes a WebSocket.
     """
@@ -33,6 +56,9 @@ class HttpProtocol(HttpToolsProtocol):
     # Set by `protocols_for`.
     settings: Settings
     counters: Counters
+    transports: Transports
+
+    is_counted = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,14 +66,60 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_reading_head = True  # from the end of a request to the end of the next one's head
         self._deadline: asyncio.TimerHandle | None = None  # set while a request is incomplete
         self._last_read = b""
+        self._unread_answer: asyncio.TimerHandle | None = None  # set while the client does not read
+        self._answering: RequestResponseCycle | None = None  # the request that the application answers now
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_request()
+        if self.transports.enter(self):
+            self._expect_request()
+        else:
+            self.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """uvicorn's tells only the last of several pipelined requests. The application would go on answering the
+        earlier one, into a closed transport, which raises: a traceback in the log for each such connection."""
         self._stop_waiting()
+        self._stop_timing_answer()
+        self.transports.leave(self)
+        self.pipeline.clear()
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+            self._answering = None
         super().connection_lost(exc)
+
+    def drop(self) -> None:
+        """Close at once, with a reset. Otherwise the kernel would keep an unread answer for minutes: megabytes."""
+        plug = self.transport.get_extra_info("socket")
+        if plug is not None:
+            with contextlib.suppress(OSError):  # it is closed already
+                plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stop_timing_answer()
+        self._unread_answer = self.loop.call_later(self.settings.request_seconds, self.drop)
+
+    def resume_writing(self) -> None:
+        self._stop_timing_answer()
+        super().resume_writing()
+
+    def _stop_timing_answer(self) -> None:
+        if self._unread_answer is not None:
+            self._unread_answer.cancel()
+            self._unread_answer = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self._answering = None
+        super().on_response_complete()
+        if not self.pipeline:
+            self.transports.waits(self)
 
     def data_received(self, data: bytes) -> None:
         # Count here: httptools buffers a long header before it calls on_header.
@@ -68,16 +140,31 @@ class HttpProtocol(HttpToolsProtocol):
         return 0 <= end <= self.settings.max_header_bytes - (self._head_bytes - len(data))
 
     def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests at once")  # httptools ends parsing, and `send_400_response` follows
         self._is_reading_head = False
         self._head_bytes = 0
         self._unset_keepalive_if_required()  # set by an earlier request in the same read
+        if not self.url.startswith(b"/"):
+            self._take_host_from_target()
         super().on_headers_complete()
+
+    def _take_host_from_target(self) -> None:
+        """A target in absolute form (`GET http://host/ws`) names the host, and the Host header does not count (RFC
+        9112, 3.2.2)."""
+        target = httptools.parse_url(self.url)  # raises for what is not a URL; httptools then answers 400
+        self.url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
+        name = b"[%b]" % target.host if b":" in target.host else target.host
+        host = (b"host", name if target.port is None else b"%b:%d" % (name, target.port))
+        self.headers[:] = [host if header[0] == b"host" else header for header in self.headers]
 
     def on_message_complete(self) -> None:
         self._is_reading_head = True
         self._stop_waiting()
         super().on_message_complete()
-        if self.cycle is not None and self.cycle.response_complete:
+        if self.cycle is None or not self.cycle.response_complete:
+            self.transports.is_served(self)
+        else:
             # The request was answered before its body came. uvicorn then started the timer for the next request, and
             # the body stopped that timer. Start it again.
             self._unset_keepalive_if_required()
@@ -95,8 +182,14 @@ class HttpProtocol(HttpToolsProtocol):
             # RFC 6455, 4.1 forbids: we could only guess to which request these bytes belong.
             self._refuse(_BAD_REQUEST)
             return
+        if [value for name, value in self.headers if name == b"sec-websocket-version"] != [b"13"]:
+            self.counters.refused["version"] += 1
+            self._end(_WRONG_VERSION)
+            return
         self.connections.discard(self)
         protocol = WebSocketProtocol(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        self.transports.hand_over(self)
+        protocol.on_lost = self.transports.on_lost
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers)
@@ -104,11 +197,13 @@ class HttpProtocol(HttpToolsProtocol):
         protocol.handle_connect(Request(self.url.decode("latin-1"), headers, method, f"HTTP/{version}"))
 
     def send_400_response(self, msg: str) -> None:
-        self.counters.bad_requests += 1
-        super().send_400_response(msg)
+        self._refuse(_BAD_REQUEST)
 
     def _refuse(self, answer: bytes) -> None:
         self.counters.bad_requests += 1
+        self._end(answer)
+
+    def _end(self, answer: bytes) -> None:
         self.transport.write(answer)
         self.transport.close()
 
@@ -123,14 +218,19 @@ class HttpProtocol(HttpToolsProtocol):
     def _drop(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
-            self.transport.write(_TOO_LATE)
-            self.transport.close()
+            self._end(_TOO_LATE)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """The handshake, until the application takes the connection over."""
 
     was_taken = False
+    on_lost: Callable[[], None]
+    """Told once when the connection is closed, also after it was taken. Set by `HttpProtocol`."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.on_lost()
+        super().connection_lost(exc)
 
     def handle_connect(self, event: Request) -> None:
         if not event.path.isascii():
@@ -152,7 +252,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """
         self.was_taken = True
         self.connections.discard(self)
-        return Connection(self.transport, limits=limits, buffer_bytes=buffer_bytes)
+        return Connection(self.transport, limits=limits, buffer_bytes=buffer_bytes, on_lost=self.on_lost)
 
     async def run_asgi(self) -> None:
         """Like uvicorn's. But when the application returns, a connection that was taken over stays open."""
@@ -167,6 +267,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
 
-def protocols_for(settings: Settings, counters: Counters) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
-    """Return both classes. uvicorn creates the instances itself, so settings and counters are class attributes."""
-    return type("HttpProtocol", (HttpProtocol,), {"settings": settings, "counters": counters}), WebSocketProtocol
+def protocols_for(
+    settings: Settings, counters: Counters, transports: Transports
+) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    """Return both classes. uvicorn creates the instances itself, so what they share are class attributes."""
+    shared = {"settings": settings, "counters": counters, "transports": transports}
+    return type("HttpProtocol", (HttpProtocol,), shared), WebSocketProtocol

@@ -26,6 +26,7 @@ from gateway.protocols import protocols_for
 from gateway.settings import Settings
 from gateway.signals import on_ending_signals
 from gateway.systemd import Systemd
+from gateway.transports import SPARE_TRANSPORTS, Transports
 
 logger = logging.getLogger("gateway")
 
@@ -44,7 +45,8 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
     """Serve clients on `listener`, and operators on `admin_listener` if given, until a signal."""
     app = create_app(settings)
     hub: Hub = app.state.hub
-    http, websocket = protocols_for(settings, hub.counters)
+    most = settings.max_connections + SPARE_TRANSPORTS
+    http, websocket = protocols_for(settings, hub.counters, Transports(most, hub.counters))
     config = _config(
         app,
         http=http,
@@ -57,9 +59,10 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
     )
     admin = None
     if admin_listener is not None:
+        http, _ = protocols_for(settings, hub.counters, Transports(SPARE_TRANSPORTS, hub.counters))
         admin = admin_port(_config(app.state.admin, http=http, ws="none", lifespan="off"), admin_listener)
     server = Server(config, hub, admin)
-    _raise_descriptor_limit(settings.max_connections)
+    _raise_descriptor_limit(most)
     _tune_garbage_collection()
     # uvicorn handles signals only once its loop runs, and not SIGHUP (the terminal was closed).
     on_ending_signals(server.handle_exit)
@@ -69,7 +72,10 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
 
 def _config(app: Any, **options: Any) -> uvicorn.Config:
     """Log only uvicorn's errors: its warnings are about requests, and any client can cause them without end."""
-    return uvicorn.Config(app, access_log=False, server_header=False, log_config=None, log_level="error", **options)
+    # Without uvicorn's own proxy headers: whom a header may speak for is GATEWAY_TRUSTED_PROXIES' to say.
+    return uvicorn.Config(
+        app, access_log=False, server_header=False, proxy_headers=False, log_config=None, log_level="error", **options
+    )
 
 
 def _raise_descriptor_limit(connections: int) -> None:

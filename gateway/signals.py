@@ -1,4 +1,4 @@
-"""How this process begins and ends: its signals and its exit status.
+"""How this process begins and ends: its standard streams, its signals and its exit status.
 
 The kernel drops signals that the first process of a container does not handle. So the command line imports this module
 first, before the half second of the other imports, and this module imports nothing slow.
@@ -56,4 +56,25 @@ def _from_the_beginning(arguments: list[str]) -> None:
         on_ending_signals(exit_at_once)
 
 
+def _open_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed (`<&- >&-`).
+
+    Otherwise the next socket or epoll would get that descriptor: `print` would write to a client, and libuv aborts the
+    process when it closes a descriptor below 3.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 they live as long as the process
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+_open_standard_streams()
 _from_the_beginning(sys.argv)

@@ -1,8 +1,14 @@
 """The command with only the publisher's dependencies installed, or some of the gateway's."""
 
+import signal
+import sys
+from pathlib import Path
+
+import httpx
 import pytest
 
-from tests.contract.processes import RedisServer, environment, run_python
+from tests.contract.deadlines import wait_for
+from tests.contract.processes import Process, RedisServer, environment, free_port, listens, run_python
 
 # The packages of the extra `gateway`; `redis` and `pydantic` are there without it.
 EXTRA = {"click", "hiredis", "httptools", "prometheus_client", "pydantic_settings", "rich", "starlette", "uvicorn",
@@ -40,6 +46,28 @@ def test_a_missing_extra_is_one_line_and_says_what_to_install(
     done = run_python(COMMAND, environment(redis_server.url), ",".join(missing), *command)
     said = "progress-gateway: this needs the gateway extra: pip install 'progress-gateway[gateway]'\n"
     assert (done.returncode, done.stdout, done.stderr) == (78, "", said)
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_a_replica_whose_standard_streams_are_closed_serves_and_ends_in_order(
+    closed: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """A socket took the free descriptor: libuv aborted when it closed it."""
+    port = free_port()
+    command = ["sh", "-c", f'exec "{sys.executable}" -m gateway serve --port {port} {closed}']
+    replica = Process(command, environment(redis_server.url), tmp_path / "log")
+    try:
+        wait_for(lambda: listens(port), "the replica to listen", 20)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            assert [client.get("/healthz").status_code for _ in range(3)] == [200] * 3
+            assert {str(Path(f"/proc/{replica.popen.pid}/fd/{number}").readlink()) for number in range(3)} <= {
+                "/dev/null",
+                str(tmp_path / "log"),
+            }
+        replica.signal(signal.SIGTERM)
+        assert replica.wait("the end") == 0
+    finally:
+        replica.end()
 
 
 def test_a_module_of_ours_that_is_missing_is_a_bug_and_not_hidden(redis_server: RedisServer) -> None:
