@@ -27,6 +27,7 @@ ALL_ZERO = {
     "gateway_drain_overdue_seconds",
     "gateway_bad_requests_total",
     "gateway_requests_dropped_total",
+    "gateway_throttled_total",
     "gateway_connections_opened_total",
     "gateway_events_received_total",
     "gateway_events_bad_total",
