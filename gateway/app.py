@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import cast
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,6 +18,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from gateway.addresses import Addresses
 from gateway.allowance import Limits
 from gateway.asgi_connection import AsgiConnection
 from gateway.connection import Connection
@@ -97,6 +99,7 @@ class Replica:
         )
         self.publishing = Publishing(settings, lambda: self.hub.is_draining) if settings.publish_keys else None
         self._limits = Limits(settings.max_message_bytes, settings.message_rate, settings.message_burst)
+        self._addresses = Addresses(settings.max_connections_per_address, settings.trusted_proxies)
         self._exposition = Exposition(registry(self.hub, self.publishing))
 
     @contextlib.asynccontextmanager
@@ -121,20 +124,42 @@ class Replica:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def websocket(self, websocket: WebSocket) -> None:
-        if (refusal := self._refusal(websocket.scope)) is not None:
-            await deny(refusal, websocket.scope, websocket.send)
+        scope = websocket.scope
+        address = self._address_of(scope)
+        if (refusal := self._refusal(scope, address)) is not None:
+            await deny(refusal, scope, websocket.send)
             return
-        await websocket.accept()
+        self._addresses.enter(address)  # no `await` since the check: others cannot take the place meanwhile
+        leave = partial(self._addresses.leave, address)
+        try:
+            await websocket.accept()
+        except BaseException:
+            leave()
+            raise
         buffer_bytes = self.hub.settings.buffer_bytes
-        take = _hand_over(websocket.scope)
+        take = _hand_over(scope)
         if take is not None:
-            connection = take(limits=self._limits, buffer_bytes=buffer_bytes)
+            connection = take(
+                limits=self._limits, buffer_bytes=buffer_bytes, on_lost=None if address is None else leave
+            )
             connection.start(Session(self.hub, connection))
-        else:
-            asgi_connection = AsgiConnection(websocket, limits=self._limits, buffer_bytes=buffer_bytes)
+            return
+        asgi_connection = AsgiConnection(websocket, limits=self._limits, buffer_bytes=buffer_bytes)
+        try:
             await asgi_connection.run(Session(self.hub, asgi_connection))
+        finally:
+            leave()
 
-    def _refusal(self, scope: Scope) -> Answer | None:
+    def _address_of(self, scope: Scope) -> str | None:
+        """What the limit of an address counts this client as; None: it has no limit."""
+        if not self.hub.settings.max_connections_per_address:
+            return None
+        client = scope.get("client")
+        return self._addresses.key_of(
+            client[0] if client else None, headers_of(scope, b"x-forwarded-for"), headers_of(scope, b"forwarded")
+        )
+
+    def _refusal(self, scope: Scope, address: str | None) -> Answer | None:
         hub, refused = self.hub, self.hub.counters.refused
         if hub.is_draining:
             refused["draining"] += 1
@@ -145,6 +170,9 @@ class Replica:
         if not self._is_page_allowed(scope):
             refused["origin"] += 1
             return text(403, "Pages of this origin may not connect; add it to GATEWAY_ORIGINS.")
+        if self._addresses.is_full(address):
+            refused["address"] += 1
+            return text(429, "Too many connections from this address; close some first.", (b"retry-after", b"30"))
         return None
 
     def _is_page_allowed(self, scope: Scope) -> bool:

@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gateway.hosts import is_loopback
 from gateway.settings import PREFIX, SECRET, Settings, in_digits
 from publisher.redaction import escaped, redacted_redis_url
 
@@ -21,6 +22,10 @@ _LINK = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_
 _LINK_URL = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 # Jobs that POST their events read these (docs/publishing.md); the same shell may run a gateway.
 _OF_PUBLISHERS = {"GATEWAY_URL", "GATEWAY_KEY"}
+_ONE_ADDRESS = (
+    "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS is set on a loopback address, where all clients of a proxy have one address. "
+    "Set GATEWAY_TRUSTED_PROXIES=127.0.0.1,::1 if there is a proxy."
+)
 LINKS_HINT = "set enableServiceLinks: false in the pod's spec"
 
 
@@ -78,6 +83,8 @@ def configure(flags: Mapping[str, Any]) -> Configuration:
                 problems.append(problem)
     if problems:
         raise WrongConfiguration(list(dict.fromkeys(problems)))
+    if settings.max_connections_per_address and is_loopback(settings.host) and not settings.trusted_proxies:
+        remarks.append(_ONE_ADDRESS)
     return Configuration(
         settings, {field: _source(field, given, environment) for field in Settings.model_fields}, remarks
     )

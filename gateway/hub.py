@@ -128,8 +128,13 @@ class Hub:
     # What sessions ask for
 
     def is_refused(self, project_id: str) -> bool:
-        """Whether a project could not be served a moment ago. Redis is not asked for it again yet."""
+        """Whether a project could not be served a moment ago, or is one too many. Redis is not asked for it now."""
+        if len(self._projects) >= self.settings.max_watched_projects and not self._knows(project_id):
+            return True
         return self._refusals.holds(project_id, time.monotonic())
+
+    def _knows(self, project_id: str) -> bool:
+        return self._project_at(redis_channel_of(project_id, self.settings.namespace)) is not None
 
     def watch(self, project_id: str) -> Project:
         """Return the project. One that is new here begins to load."""

@@ -245,14 +245,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Bytes before the answer to the upgrade: RFC 6455, 4.1 forbids them."""
         self.transport.close()
 
-    def take(self, *, limits: Limits, buffer_bytes: int) -> Connection:
-        """Hand the transport over, in the same step as the 101 is written.
+    def take(self, *, limits: Limits, buffer_bytes: int, on_lost: Callable[[], None] | None = None) -> Connection:
+        """Hand the transport over, in the same step as the 101 is written. `on_lost` is called once, at the end.
 
         No other callback runs in between, so nothing that the client sends can be read by the wrong protocol.
         """
         self.was_taken = True
         self.connections.discard(self)
-        return Connection(self.transport, limits=limits, buffer_bytes=buffer_bytes, on_lost=self.on_lost)
+        on_ours = self.on_lost
+
+        def on_both() -> None:
+            on_ours()
+            if on_lost is not None:
+                on_lost()
+
+        # Without an `on_lost` all connections share one method: a function of its own would cost each of them memory.
+        end = on_ours if on_lost is None else on_both
+        return Connection(self.transport, limits=limits, buffer_bytes=buffer_bytes, on_lost=end)
 
     async def run_asgi(self) -> None:
         """Like uvicorn's. But when the application returns, a connection that was taken over stays open."""

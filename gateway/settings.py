@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AliasGenerator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.addresses import check_network
 from gateway.hosts import MAX_PORT, check_name
 from gateway.origins import check_origin
 from gateway.ports import check_host
@@ -84,12 +85,26 @@ class Settings(BaseSettings):
     )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins whose pages may connect besides the gateway's own one, comma-separated, such as "
+        description="Origins whose pages may connect besides the gateway's own one, with commas between, such as "
         "https://app.example.com; *: all. Unset: the own origin, and loopback pages if the gateway is addressed as "
         "loopback. Clients that send no Origin are not pages and may connect.",
     )
     max_connections: Count = Field(default=10_000, description="Most connections of this replica; beyond: 503.")
+    max_connections_per_address: Annotated[int, Field(ge=0, le=10_000_000)] = Field(
+        default=0,
+        description="Most connections from one client address (IPv6: from one /64); beyond: 429. 0: no limit. Behind a "
+        "proxy it needs GATEWAY_TRUSTED_PROXIES.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses and networks of proxies, comma-separated, such as 10.0.0.0/8. A connection from there "
+        "counts as the last address in X-Forwarded-For, or else Forwarded, that is not one of them.",
+    )
     max_projects: Count = Field(default=100, description="Most projects that one connection may watch.")
+    max_watched_projects: Count = Field(
+        default=100_000,
+        description="Most projects that all connections of this replica watch; beyond: error unavailable.",
+    )
     subscribe_rate: Annotated[float, Field(gt=0)] = Field(
         default=20, description="Subscribes per second of one connection, on average."
     )
@@ -206,7 +221,12 @@ class Settings(BaseSettings):
             RedisUrl.parse(value)  # its errors repeat no password
         return value
 
-    @field_validator("hosts", mode="before")
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(check_network, networks))
+
+    @field_validator("hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         if isinstance(value, str):

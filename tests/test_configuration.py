@@ -111,6 +111,15 @@ def test_one_that_is_like_none_leads_to_the_help(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
+    ("host", "trusted", "is_warned"),
+    [("127.0.0.1", "", True), ("127.0.0.1", "127.0.0.1", False), ("0.0.0.0", "", False)],
+)
+def test_a_limit_of_an_address_that_would_be_the_proxys_is_told(host: str, trusted: str, is_warned: bool) -> None:
+    flags = {"host": host, "max_connections_per_address": "5", "trusted_proxies": trusted}
+    assert [("GATEWAY_TRUSTED_PROXIES" in remark) for remark in configure(flags).remarks] == [True] * is_warned
+
+
+@pytest.mark.parametrize(
     "name", ["GATEWAYS", "MY_GATEWAY_PORT", "GATEWAY_URL", "GATEWAY_KEY", "PROGRESS_ELSE", "REDIS_PASSWORD"]
 )
 def test_variables_of_others_are_their_business(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -26,7 +26,10 @@ OTHER: dict[str, tuple[str, object]] = {
     "hosts": (" A.example, [2001:DB8::0:1],, localhost.", ("a.example", "2001:db8::1", "localhost")),
     "origins": ("https://a.example, HTTPS://B.example/ ,,", ("https://a.example", "https://b.example")),
     "max_connections": ("7", 7),
+    "max_connections_per_address": ("6", 6),
+    "trusted_proxies": ("127.0.0.1, 10.1.2.3/8", ("127.0.0.1", "10.0.0.0/8")),
     "max_projects": ("8", 8),
+    "max_watched_projects": ("11", 11),
     "subscribe_rate": ("0.5", 0.5),
     "subscribe_burst": ("9", 9),
     "message_rate": ("1.5", 1.5),
@@ -55,7 +58,10 @@ BAD: dict[str, list[str]] = {
     "namespace": ["-a", "a b", "a{b}", "a" * 129, "project", "a:project:b"],
     "port": ["-1", "65536", "http", "3001.5"],
     "max_connections": ["0", "-1", "many", "10000001"],
+    "max_connections_per_address": ["-1", "many"],
+    "trusted_proxies": ["proxy.example", "10.0.0.0/33", "*"],
     "max_projects": ["0"],
+    "max_watched_projects": ["0"],
     "subscribe_rate": ["0", "-1", "fast", "nan"],
     "subscribe_burst": ["0", "1.5"],
     "message_rate": ["0", "0.5", "nan"],
@@ -171,6 +177,8 @@ def test_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch, field: s
     )
     if field in ("namespace", "origins", "admin_host"):
         monkeypatch.setenv(variable_of(field), "a")
+    if field == "trusted_proxies":
+        monkeypatch.setenv(variable_of(field), "192.0.2.1")
     if field == "redis_url":
         monkeypatch.setenv(variable_of(field), "redis://another")
     if field == "publish_keys":

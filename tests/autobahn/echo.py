@@ -21,6 +21,7 @@ from gateway.counters import Counters
 from gateway.frames import text_frame
 from gateway.protocols import protocols_for
 from gateway.settings import Settings
+from gateway.transports import Transports
 
 LIMITS = Limits(max_bytes=64 * 2**20, rate=1e9, burst=10_000_000)
 MAX_FRAGMENTS = 1_000_000
@@ -45,7 +46,8 @@ async def echo(websocket: WebSocket) -> None:
 
 def main(port: int) -> None:
     frames.MAX_FRAGMENTS = MAX_FRAGMENTS
-    http, websocket = protocols_for(Settings(), Counters())
+    counters = Counters()
+    http, websocket = protocols_for(Settings(), counters, Transports(1_000, counters))
     app = Starlette(routes=[WebSocketRoute("/", echo)])
     uvicorn.run(
         app,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -107,6 +108,76 @@ async def test_connections_above_the_limit_are_refused_with_503_and_admitted_whe
         async with asyncio.timeout(10):
             while await admitted() != 101:
                 await asyncio.sleep(0.02)
+
+
+async def test_an_address_has_so_many_connections_and_others_are_not_touched(launch: Launch, project: str) -> None:
+    replica = launch(max_connections_per_address=2, trusted_proxies="127.0.0.1")
+
+    async def arrive(address: str) -> tuple[int, str]:
+        """A handshake that the proxy passes on; it stays open if it is granted."""
+        client = await stack.enter_async_context(raw_socket(replica.port))
+        await client.send(request(replica.port, more=(f"X-Forwarded-For: 198.51.100.1, {address}",)))
+        head = (await client.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        return int(head.split()[1]), head
+
+    async with connect(replica.ws) as bystander:
+        await bystander.subscribe(project)
+        async with AsyncExitStack() as stack:
+            assert [(await arrive("203.0.113.7"))[0] for _ in range(2)] == [101, 101]
+            status, head = await arrive("203.0.113.7")
+            assert status == 429
+            assert "retry-after: " in head
+            assert (await arrive("203.0.113.8"))[0] == 101
+            # One customer's network.
+            assert [(await arrive(f"2001:db8::{number}"))[0] for number in (1, 2, 3)] == [101, 101, 429]
+            assert (await arrive("2001:db8:0:1::1"))[0] == 101
+            assert 'gateway_handshakes_total{outcome="address"} 2.0' in replica.metrics()
+
+        async def admitted() -> bool:
+            async with AsyncExitStack() as again:
+                nonlocal stack
+                stack = again
+                return (await arrive("203.0.113.7"))[0] == 101
+
+        async with asyncio.timeout(20):
+            while not await admitted():
+                await asyncio.sleep(0.02)
+        await bystander.send("ping")
+        await bystander.expect("pong")
+
+
+async def test_control_who_is_no_trusted_proxy_speaks_for_itself_only(launch: Launch) -> None:
+    replica = launch(max_connections_per_address=1)
+    async with connect(replica.ws), raw_socket(replica.port) as client:
+        await client.send(request(replica.port, more=("X-Forwarded-For: 203.0.113.7",)))
+        assert await client.status() == 429
+    assert "GATEWAY_TRUSTED_PROXIES" in replica.log
+
+
+async def test_a_replica_watches_so_many_projects_and_one_more_is_unavailable(
+    launch: Launch, publisher: PublisherProcess, project: str
+) -> None:
+    replica = launch(max_watched_projects=3, linger_seconds=0)
+    async with connect(replica.ws) as one, connect(replica.ws) as other:
+        for number in range(3):
+            await one.subscribe(f"{project}_{number}")
+        for number in (3, 4) * 15:  # more often than bad messages are borne
+            await other.send("subscribe", projectId=f"{project}_{number}")
+            error = await other.error()
+            assert (error["code"], error["projectId"]) == ("unavailable", f"{project}_{number}")
+        await other.subscribe(f"{project}_0")  # watched already
+        publisher.seq(f"{project}_0", progress("job"))
+        assert await one.events(1) == await other.events(1)
+        await one.send("unsubscribe", projectId=f"{project}_1")
+        await one.expect("unsubscribed")
+
+        async def answer() -> str:
+            await other.send("subscribe", projectId=f"{project}_3")
+            return str((await other.next())["type"])
+
+        async with asyncio.timeout(20):
+            while await answer() != "subscribed":
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize(
