@@ -61,6 +61,12 @@ RECONNECT_MAX_SECONDS = 2.0
 
 MEMORY_FIELD = "id"  # the field of the memory's id in its hash
 
+# Why a state is not read, in words.
+LOST_TWICE = (
+    "the link was lost twice while its state was on its way. Compare the size of its key with "
+    "client-output-buffer-limit pubsub; it is tried again later"
+)
+
 _NOTHING = object()  # the reader returns it while no reply is complete
 
 
@@ -121,7 +127,7 @@ class ServerFeed(asyncio.Protocol):
         self._failed_loads = FailedLoads()
         """The states that earlier links did not survive."""
         self._memory_load: Load | None = None
-        """The load of the memory's id that counts."""
+        """The load of the memory's id, until it has come."""
         self._unwanted: list[str] = []
         """Those still to be unsubscribed."""
         self._flush_scheduled = False
@@ -229,7 +235,7 @@ class ServerFeed(asyncio.Protocol):
         self._load_bytes = 0
         self._unwanted.clear()
         self._lost.clear()
-        self.memory_id = None
+        self.memory_id = self._memory_load = None
         transport.set_protocol(self)
         self._enter(FeedState.LOADING)
         self._read_memory()
@@ -273,6 +279,10 @@ class ServerFeed(asyncio.Protocol):
         """
         key, value = jobs_key(self.memory_channel), (self.memory_id or secrets.token_hex(8).encode()).decode()
         self._write(self._command(Expected("write memory", key), "HSETNX", key, MEMORY_FIELD, value))
+        if self._failed_loads.is_guilty(self.memory_channel):
+            self._failed_loads.try_again(self.memory_channel)  # on the next link
+            self._leave_out(key, LOST_TWICE)
+            return
         self._memory_load = Load("memory", self.memory_channel)
         self._write(b"".join(self._measure(self._memory_load)))
 
@@ -295,18 +305,18 @@ class ServerFeed(asyncio.Protocol):
     def _blame_loads(self) -> None:
         """The link is lost, perhaps because of a state that was on its way."""
         if not self._lost.is_set():
-            self._failed_loads.lost(load.redis_channel for load in self._loads.values() if load.is_sent)
+            loads = [*self._loads.values(), *([self._memory_load] if self._memory_load is not None else [])]
+            self._failed_loads.lost(load.redis_channel for load in loads if load.is_sent)
 
     def _refuse_guilty(self) -> None:
         """Refuse the projects whose state cost the link twice, so that the others are rid of them."""
         for redis_channel in [name for name in self._channels if self._failed_loads.is_guilty(name)]:
             del self._channels[redis_channel]
-            text = (
-                "the link was lost twice while its state was on its way. Compare the size of its key with "
-                "client-output-buffer-limit pubsub; it is tried again later"
-            )
-            self._trouble_log.left_out(redis_channel, ValueError(text), asyncio.get_running_loop().time())
+            self._leave_out(redis_channel, LOST_TWICE)
             self._observer.on_refused(redis_channel)
+
+    def _leave_out(self, name: str, why: str) -> None:
+        self._trouble_log.left_out(name, ValueError(why), asyncio.get_running_loop().time())
 
     def _disconnect(self) -> None:
         if self._transport is not None:
@@ -515,6 +525,7 @@ class ServerFeed(asyncio.Protocol):
 
         If Redis' memory is full, the id counts as unknown: publish.lua then sends events that it cannot remember.
         """
+        self._memory_load = None
         refusal, self._memory_refusal = self._memory_refusal or refusal, None
         is_full = refusal is not None and str(refusal).startswith("OOM")
         self.memory_id = None if is_full else state.get(MEMORY_FIELD.encode())
@@ -535,15 +546,14 @@ class ServerFeed(asyncio.Protocol):
             self._on_memory_size(load)
         elif why := why_too_large(load.fields, load.size):
             self._loads.pop(load.redis_channel, None)
-            self._trouble_log.left_out(load.redis_channel, ValueError(why), asyncio.get_running_loop().time())
+            self._leave_out(load.redis_channel, why)
             self._observer.on_refused(load.redis_channel)
         else:
             self._measured.append(load)
 
     def _on_memory_size(self, load: Load) -> None:
         if why := why_too_large(load.fields, load.size, MAX_MEMORY_FIELDS, MAX_MEMORY_BYTES):
-            name = jobs_key(load.redis_channel)
-            self._trouble_log.left_out(name, ValueError(why), asyncio.get_running_loop().time())
+            self._leave_out(jobs_key(load.redis_channel), why)
             self._on_memory({})
         else:
             self._measured.append(load)
@@ -551,6 +561,7 @@ class ServerFeed(asyncio.Protocol):
     def _on_state(self, load: Load, answer: Any) -> None:
         state = read_state(answer)
         if load is self._memory_load:
+            self._failed_loads.loaded(load.redis_channel)
             self._on_memory(state)
         elif self._counts(load):
             self._failed_loads.loaded(load.redis_channel)

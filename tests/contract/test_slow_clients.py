@@ -82,7 +82,9 @@ async def test_fifty_of_a_hundred_that_do_not_read_cost_no_memory_and_no_event(
             seqs += await publish(publisher, project, events[start : start + 1_000], reading)
             peak = max(peak, replica.rss_bytes())
         assert all(seqs)
-        await eventually(lambda: all(len(one.seqs) >= 100 + EVENTS for one in reading), "every event to be read")
+        await eventually(
+            lambda: all(len(one.seqs) >= 100 + EVENTS for one in reading), "every event to be read", within=30
+        )
         for one in reading:
             assert one.seqs == warm + seqs
         for one in stalled:

@@ -473,10 +473,27 @@ async def test_a_large_hash_in_the_place_of_the_memory_costs_its_id_alone(
         assert stage.observer.memory_ids[1] is not None
 
 
+async def test_a_user_that_may_not_ask_for_sizes_gives_it_up_after_two_losses(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_redis.command("HSET", jobs_key(MEMORY), "id", "x" * 40_000_000)
+    async with user(own_redis, "allchannels", "-hlen", "-memory") as url, running(url, live=False) as stage:
+        await eventually(lambda: any("is not served" in line for line in caplog.messages), "it to be given up")
+        await stage.watch()
+        await eventually(lambda: stage.feed.state is FeedState.LIVE, "the feed to be live")
+        assert stage.observer.memory_ids == [None]
+        assert len(stage.observer.lost) <= 4
+        await stage.client.delete(jobs_key(MEMORY))
+        await stage.kill()
+        await eventually(lambda: len(stage.observer.memory_ids) == 2, "another load")
+        assert stage.observer.memory_ids[1] is not None
+
+
 async def test_control_without_the_check_it_costs_the_feed(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "why_too_large", lambda *_: "")
+    monkeypatch.setattr("gateway.feed.failed_loads.MOST_FAILURES", 1 << 30)
     own_redis.command("HSET", jobs_key(MEMORY), "id", "x" * 40_000_000)
     async with running(own_redis.url, live=False) as stage:
         await eventually(lambda: len(stage.observer.lost) > 3, "the loss of the link, again and again")
