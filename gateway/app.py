@@ -19,8 +19,10 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from gateway.addresses import Addresses
+from gateway.admission import admit
 from gateway.allowance import Limits
 from gateway.asgi_connection import AsgiConnection
+from gateway.auth.authority import authority_for
 from gateway.connection import Connection
 from gateway.feed.interfaces import FeedState
 from gateway.feed.kinds import feed_for
@@ -32,14 +34,15 @@ from gateway.keepalive import Keepalive, watch_loop
 from gateway.metrics import Exposition, registry
 from gateway.origins import is_allowed, scheme_of
 from gateway.pages import OPENAPI, Page, dashboard
-from gateway.session import Session
+from gateway.restorer import Restorer
+from gateway.session import Session, close_of
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
 
 # The ASGI extension by which gateway.protocols hands a connection over: a function that returns a `Connection`.
 HAND_OVER = "progress_gateway.hand_over"
 
-PROJECTS = "/projects/"
+PROJECTS, VIEWERS = "/projects/", "/viewers/"
 
 # A proxy adds one of these. So a loopback peer that sends none is a person or a program of this machine.
 _FORWARDING = {b"forwarded", b"via", b"x-real-ip"}
@@ -59,6 +62,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     if replica.publishing is not None:
         of_operators["/openapi.json"] = Page(OPENAPI)
         publishing.append(Route(f"{PROJECTS}{{project_id}}/events", PublishEndpoint(replica.publishing)))
+        publishing.append(Route(f"{VIEWERS}{{sub:path}}/revoke", RevokeEndpoint(replica.publishing)))
     if settings.admin_port is None:
         endpoints = of_clients | of_operators | {"/readyz": replica.readyz_by_peer}
         return _application(replica, settings.host, endpoints, websocket + publishing, lifespan=replica.lifespan)
@@ -81,7 +85,7 @@ def _application(
         hosts=Hosts(listens_on, settings.hosts, settings.origins),
         counters=replica.hub.counters,
         endpoints=endpoints,
-        passed_on=[PROJECTS] if any(isinstance(route, Route) for route in routes) else [],
+        passed_on=[PROJECTS, VIEWERS] if any(isinstance(route, Route) for route in routes) else [],
     )
     app = Starlette(routes=routes, middleware=[front], lifespan=lifespan)
     app.router.redirect_slashes = False
@@ -94,10 +98,14 @@ class Replica:
 
     def __init__(self, settings: Settings) -> None:
         redis_url, replica_id = settings.redis_url or DEFAULT_REDIS_URL, secrets.token_hex(8)
+        authority = authority_for(settings)
         self.hub = Hub(
-            settings, lambda hub: feed_for(redis_url, hub, replica_id=replica_id, namespace=settings.namespace)
+            settings,
+            lambda hub: feed_for(redis_url, hub, replica_id=replica_id, namespace=settings.namespace),
+            authority,
         )
-        self.publishing = Publishing(settings, lambda: self.hub.is_draining) if settings.publish_keys else None
+        takes_events = bool(settings.publish_keys) or authority is not None
+        self.publishing = Publishing(settings, lambda: self.hub.is_draining, authority) if takes_events else None
         self._limits = Limits(settings.max_message_bytes, settings.message_rate, settings.message_burst)
         self._addresses = Addresses(settings.max_connections_per_address, settings.trusted_proxies)
         self._exposition = Exposition(registry(self.hub, self.publishing))
@@ -110,18 +118,29 @@ class Replica:
         whether it starts at all. A signal ends the wait.
         """
         hub = self.hub
-        forever = (hub.feed.run(), Keepalive(hub).run(), watch_loop(hub.counters.loop_lag))
+        forever = [hub.feed.run(), Keepalive(hub).run(), watch_loop(hub.counters.loop_lag)]
+        if hub.authority is not None:
+            hub.watch_revocations()
+            restorer = Restorer(hub.settings)
+            hub.authority.restore = restorer.restore
+            forever += [hub.authority.run(), restorer.run()]
         tasks = [asyncio.create_task(work) for work in forever]
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(hub.settings.redis_wait_seconds):
-                    while hub.feed.state is not FeedState.LIVE and not hub.is_draining:
+                    while not self._has_begun and not hub.is_draining:
                         await asyncio.sleep(0.01)
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether events arrive, and the keys of a JWKS are known."""
+        authority = self.hub.authority
+        return self.hub.feed.state is FeedState.LIVE and (authority is None or authority.has_keys)
 
     async def websocket(self, websocket: WebSocket) -> None:
         scope = websocket.scope
@@ -132,6 +151,11 @@ class Replica:
         self._addresses.enter(address)  # no `await` since the check: others cannot take the place meanwhile
         leave = partial(self._addresses.leave, address)
         try:
+            admission = await admit(self.hub, scope)
+            if admission.answer is not None:
+                await deny(admission.answer, scope, websocket.send)
+                leave()
+                return
             await websocket.accept()
         except BaseException:
             leave()
@@ -142,11 +166,17 @@ class Replica:
             connection = take(
                 limits=self._limits, buffer_bytes=buffer_bytes, on_lost=None if address is None else leave
             )
-            connection.start(Session(self.hub, connection))
+            if admission.refusal is None:
+                connection.start(Session(self.hub, connection, admission.grant))
+            else:
+                connection.close(*close_of(admission.refusal))
             return
-        asgi_connection = AsgiConnection(websocket, limits=self._limits, buffer_bytes=buffer_bytes)
         try:
-            await asgi_connection.run(Session(self.hub, asgi_connection))
+            if admission.refusal is None:
+                asgi_connection = AsgiConnection(websocket, limits=self._limits, buffer_bytes=buffer_bytes)
+                await asgi_connection.run(Session(self.hub, asgi_connection, admission.grant))
+            else:
+                await websocket.close(*close_of(admission.refusal))
         finally:
             leave()
 
@@ -238,6 +268,20 @@ class PublishEndpoint:
             answer = await self._publishing.answer(post)
         except ClientDisconnect:  # before the whole body was read: nothing was sent, and nobody waits for an answer
             return
+        response = Response(answer.body, answer.status, answer.headers, media_type="application/json")
+        await response(scope, receive, send)
+
+
+class RevokeEndpoint:
+    """Revocation as an ASGI application, as `PublishEndpoint`."""
+
+    def __init__(self, publishing: Publishing) -> None:
+        self._publishing = publishing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        authorization = request.headers.getlist("authorization")
+        answer = await self._publishing.revoke(request.method, request.path_params["sub"], authorization)
         response = Response(answer.body, answer.status, answer.headers, media_type="application/json")
         await response(scope, receive, send)
 

@@ -1,6 +1,6 @@
 """Every code that clients see: close codes, the `code` of an `error` message, and of a refused request to publish.
 
-Close codes from 4000 to 4499 mean "do not reconnect"; all others mean "reconnect with back-off".
+Close codes from 4000 to 4499 mean "do not reconnect as you are"; all others mean "reconnect with back-off".
 """
 
 from enum import IntEnum, StrEnum
@@ -18,8 +18,8 @@ class CloseCode(IntEnum):
     INTERNAL_ERROR = 1011  # a bug of the gateway; reconnect (sent by the ASGI server)
     RESTART = 1012  # this replica is shutting down; reconnect to another one
     PROTOCOL_ABUSED = 4400  # more messages than MESSAGE_RATE, for seconds; do not reconnect
-    NOT_AUTHORISED = 4401  # do not reconnect (reserved)
-    OVERLOADED = 4503  # reconnect with back-off (reserved)
+    NOT_AUTHORISED = 4401  # no token, or one that is refused; reconnect with another token only
+    OVERLOADED = 4503  # overloaded, or no keys that could check the token; reconnect with back-off
     SILENT = 4504  # the client did not answer a ping in time; reconnect
     TOO_SLOW = 4508  # behind for longer than SLOW_SECONDS; reconnect with back-off
 
@@ -35,6 +35,7 @@ class ErrorCode(StrEnum):
     BAD_SINCE = "bad_since"
     RATE_LIMITED = "rate_limited"  # more subscribes per second than SUBSCRIBE_RATE
     TOO_MANY_PROJECTS = "too_many_projects"  # more than MAX_PROJECTS on this connection
+    FORBIDDEN = "forbidden"  # the client's token does not cover the project
     UNAVAILABLE = "unavailable"  # Redis refuses this project's Redis channel; the gateway's log says why
 
 
@@ -44,9 +45,11 @@ class PublishCode(StrEnum):
     # Each comment begins with the HTTP status.
     METHOD_NOT_ALLOWED = "method_not_allowed"  # 405: only POST is allowed
     NOT_AUTHORISED = "not_authorised"  # 401: no key, or one that is not in PUBLISH_KEYS
+    FORBIDDEN = "forbidden"  # 403: the token may not post to this project
     BODY_TOO_BIG = "body_too_big"  # 413: more than PUBLISH_MAX_BYTES
     TOO_MANY_EVENTS = "too_many_events"  # 413: more than PUBLISH_MAX_EVENTS
     BAD_PROJECT_ID = "bad_project_id"  # 422
+    BAD_SUB = "bad_sub"  # 422: the user to revoke
     NOT_JSON = "not_json"  # 422
     NO_EVENTS = "no_events"  # 422: an empty list
     BAD_EVENTS = "bad_events"  # 422: `errors` names each field that is not valid

@@ -124,6 +124,7 @@ def shown(field: str, value: object) -> str:
 def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Variables that begin with our prefix and are not settings, as problems and as remarks."""
     known = {variable_of(field): field for field in Settings.model_fields}
+    by_name = {variable.removeprefix(PREFIX): variable for variable in known}
     problems, links = [], []
     for name in sorted(environment):
         if not name.upper().startswith(PREFIX) or name.upper() in _OF_PUBLISHERS:
@@ -135,8 +136,9 @@ def _misplaced(environment: Mapping[str, str], given: Mapping[str, Any]) -> tupl
         elif _is_link(name, environment[name]):
             links.append(name)
         else:
-            near = get_close_matches(name.upper(), known, 1)
-            hint = f"; did you mean {near[0]}?" if near else "; see progress-gateway serve --help"
+            # Without the prefix: with it, all of them are alike.
+            near = get_close_matches(name.upper().removeprefix(PREFIX), by_name, 1)
+            hint = f"; did you mean {by_name[near[0]]}?" if near else "; see progress-gateway serve --help"
             problems.append(f"{escaped(name)} is not a setting{hint}")
     if not links:
         return problems, []

@@ -16,7 +16,9 @@ LONGEST_DELIVERY_SECONDS = 3_600.0  # Redis remembers nothing older: a seq befor
 BROKEN_OFF = 1006  # closed without a close frame; cannot be sent
 OTHER = "other"  # a client may send any code, and a label must have few values
 CLOSE_CODES = (*(str(int(code)) for code in CloseCode), str(BROKEN_OFF), OTHER)
-REFUSAL_REASONS = ("draining", "full", "origin", "host", "path", "version", "address")
+REFUSAL_REASONS = (
+    "draining", "full", "origin", "host", "path", "version", "address", "not_authorised", "cannot_decide",
+)  # fmt: skip
 
 
 class Histogram:

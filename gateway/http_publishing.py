@@ -1,7 +1,6 @@
 """`POST /projects/<id>/events`: events from jobs in any language, published by the publisher's code. No framework."""
 
 import asyncio
-import hmac
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -10,19 +9,23 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from gateway.auth.authority import Authority
+from gateway.auth.refusal import CannotDecide, NotAuthorised
 from gateway.codes import PublishCode
 from gateway.logs import Occasional
+from gateway.posters import Poster, Posters
 from gateway.rate_limit import TokenBucket
 from gateway.settings import Settings, in_digits
 from publisher.events import CamelModel
 from publisher.field_errors import EventError
 from publisher.names import check_project_id
 from publisher.publication import Publication
+from publisher.revocation import SUB_RULE
 from publisher.settings import DEFAULT_REDIS_URL, PublisherSettings
-from publisher.transport.async_driver import send
+from publisher.transport.async_driver import revoke, send
 from publisher.transport.circuit import SEND_ERRORS, is_worth_retrying
 
-STATUSES = (202, 401, 405, 413, 422, 429, 503)
+STATUSES = (202, 401, 403, 405, 413, 422, 429, 503)
 
 # Requests in progress: read, or waiting for Redis. Each may hold a body and a Redis connection: this bounds both while
 # Redis is away; usually a request takes milliseconds.
@@ -56,6 +59,15 @@ class Accepted(CamelModel):
     @property
     def answer(self) -> Answer:
         return Answer(202, self.__pydantic_serializer__.to_json(self), {})
+
+
+class Revoked(CamelModel):
+    """Tokens of this user that were issued before this moment are refused."""
+
+    sub: str
+    """The user's id."""
+    revoked_at: int
+    """The moment, in milliseconds since the epoch, by Redis' clock."""
 
 
 class BadField(CamelModel):
@@ -117,14 +129,13 @@ class Publishing:
     Redis, a request is refused before anything is sent.
     """
 
-    def __init__(self, settings: Settings, is_draining: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, is_draining: Callable[[], bool], authority: Authority | None = None) -> None:
         self._settings = settings
         self._is_draining = is_draining
         self._publisher = PublisherSettings(
             settings.redis_url or DEFAULT_REDIS_URL, settings.namespace, settings.replay
         )
-        self._keys = [key.get_secret_value().encode() for key in settings.publish_keys]
-        self._buckets = [TokenBucket(settings.publish_burst, time.monotonic()) for _ in self._keys]
+        self._posters = Posters(settings, authority, lambda: time.monotonic())  # for tests that move it
         self._max_events = min(settings.publish_max_events, settings.publish_burst)
         self._in_progress = 0
         self._occasional = Occasional("gateway.publishing")
@@ -158,27 +169,54 @@ class Publishing:
             raise Refused(405, PublishCode.METHOD_NOT_ALLOWED, "Use POST to send events.", allow="POST")
         if self._is_draining():
             raise self._draining()
-        key = self._key_of(post.authorization)
+        poster = await self._poster_of(post.authorization)
         with self._one_in_progress():
             self._check_project(post.project_id)
+            if not poster.may_post(post.project_id):
+                sentence = "The claim `publish` of the token does not cover this project."
+                raise Refused(403, PublishCode.FORBIDDEN, sentence)
             events = self._events_of(await self._read(post))
-            self._take(key, 1 if isinstance(events, dict) else len(events))
+            self._take(poster.bucket, 1 if isinstance(events, dict) else len(events))
             return await self._send(await self._check(post.project_id, events))
 
     @staticmethod
     def _draining() -> Refused:
         return Refused(503, PublishCode.DRAINING, "This replica is shutting down; retry.", retry_after=BUSY_SECONDS)
 
-    def _key_of(self, authorization: Sequence[str]) -> int:
-        """The index of the request's key."""
-        words = authorization[0].split() if len(authorization) == 1 else []
-        given = words[1] if len(words) == 2 and words[0].lower() == "bearer" else ""
-        # Compare every key in constant time, so that the time does not reveal a near match.
-        matches = [hmac.compare_digest(given.encode(errors="replace"), key) for key in self._keys]
-        if True not in matches:
-            sentence = "Send `Authorization: Bearer <key>` with one of the keys of GATEWAY_PUBLISH_KEYS."
-            raise Refused(401, PublishCode.NOT_AUTHORISED, sentence, www_authenticate="Bearer")
-        return matches.index(True)
+    async def _poster_of(self, authorization: Sequence[str]) -> Poster:
+        try:
+            return await self._posters.of(authorization)
+        except NotAuthorised as refused:
+            raise self._not_authorised(refused.detail and refused.reason) from None
+        except CannotDecide:
+            sentence = "No key that could check the token is known at the moment; retry."
+            raise Refused(503, PublishCode.OVERLOADED, sentence, retry_after=BUSY_SECONDS) from None
+
+    def _not_authorised(self, reason: str = "") -> Refused:
+        sentence = "Send `Authorization: Bearer <key>` with one of the keys of GATEWAY_PUBLISH_KEYS."
+        if reason:
+            sentence = f"The token is refused: {reason}."
+        return Refused(401, PublishCode.NOT_AUTHORISED, sentence, www_authenticate="Bearer")
+
+    async def revoke(self, method: str, sub: str, authorization: Sequence[str]) -> Answer:
+        """Refuse the tokens of a user that were issued before now; with a key only."""
+        try:
+            if method != "POST":
+                raise Refused(405, PublishCode.METHOD_NOT_ALLOWED, "Use POST to revoke a user's tokens.", allow="POST")
+            try:
+                self._posters.with_key(authorization)
+            except NotAuthorised:
+                raise self._not_authorised() from None
+            async with asyncio.timeout(GIVE_UP_SECONDS):
+                revoked_at = await revoke(self._publisher, sub)
+        except Refused as refused:
+            return refused.answer
+        except ValueError:
+            return Refused(422, PublishCode.BAD_SUB, f"The path must name {SUB_RULE}.").answer
+        except SEND_ERRORS as error:
+            return self._not_sent(error).answer
+        revoked = Revoked(sub=sub, revoked_at=revoked_at // 1_000)
+        return Answer(200, revoked.__pydantic_serializer__.to_json(revoked, by_alias=True), {})
 
     @contextmanager
     def _one_in_progress(self) -> Iterator[None]:
@@ -233,9 +271,8 @@ class Publishing:
             raise Refused(413, PublishCode.TOO_MANY_EVENTS, sentence)
         return value
 
-    def _take(self, key: int, events: int) -> None:
+    def _take(self, bucket: TokenBucket, events: int) -> None:
         rate, burst = self._settings.publish_rate, self._settings.publish_burst
-        bucket = self._buckets[key]
         if not bucket.take(rate=rate, burst=burst, now=time.monotonic(), count=events):
             seconds = math.ceil(bucket.seconds_until(events, rate=rate)) or 1
             sentence = f"At most {in_digits(rate)} events per second with one key; retry in {seconds} s."

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
+from gateway.auth.authority import Authority
 from gateway.channel import READ_AT_ONCE, Channel, ChannelState, Memory
 from gateway.connection import Outgoing
 from gateway.counters import Counters
@@ -20,6 +21,7 @@ from gateway.settings import Settings
 from gateway.tracing import tracing
 from publisher.events import why_unreadable
 from publisher.names import redis_channel_of
+from publisher.revocation import revoked_channel
 
 logger = logging.getLogger("gateway.hub")
 
@@ -46,6 +48,12 @@ class Viewer(Protocol):
 
     def on_feed_changed(self) -> None:
         """`Hub.is_stale` changed."""
+
+    def check_access(self, now: float) -> None:
+        """Close if the viewer's token has expired, or none has come in time. `now`: seconds since the epoch."""
+
+    def check_revoked(self) -> None:
+        """Close if the tokens of the viewer's user were revoked."""
 
 
 class Project:
@@ -79,8 +87,14 @@ class Hub:
     else can run, so no event can fall between.
     """
 
-    def __init__(self, settings: Settings, new_feed: Callable[[FeedObserver], Feed]) -> None:
+    def __init__(
+        self, settings: Settings, new_feed: Callable[[FeedObserver], Feed], authority: Authority | None = None
+    ) -> None:
         self.settings = settings
+        self.authority = authority
+        """Who may watch; None: anybody."""
+        self.revoked_channel = revoked_channel(settings.namespace)
+        """The Redis channel of revocations. The feed treats it as a project's: a hash, and what is published."""
         self.feed = new_feed(self)
         """What brings the events; made once, with this hub as its observer."""
         self.is_stale = True
@@ -124,6 +138,11 @@ class Hub:
         """When the drain must have ended, by the monotonic clock."""
         self.drain_forced_closes = 0
         """The number of clients that did not answer the drain's close frame."""
+
+    def watch_revocations(self) -> None:
+        """Hear of revocations, for as long as the feed runs."""
+        if self.authority is not None:
+            self.feed.subscribe(self.revoked_channel)
 
     # What sessions ask for
 
@@ -174,6 +193,8 @@ class Hub:
         for redis_channel, payloads in events.items():
             project = self._projects.get(redis_channel)
             if project is None:
+                if self.authority is not None and redis_channel == self.revoked_channel.encode():
+                    self._on_revocations(partial(self.authority.on_events, payloads))
                 continue
             try:
                 if project.reading is not None:
@@ -210,7 +231,9 @@ class Hub:
                 self._tracing.on_delivered(payloads, len(keeping_up), started_ns)
 
     def on_loaded(self, redis_channel: str, remembered: Remembered, memory_id: bytes | None = None) -> None:
-        if (project := self._project_at(redis_channel)) is not None:
+        if self.authority is not None and redis_channel == self.revoked_channel:
+            self._on_revocations(partial(self.authority.on_loaded, remembered))
+        elif (project := self._project_at(redis_channel)) is not None:
             try:
                 self._read(project, remembered, memory_id)
             except Exception as error:
@@ -261,6 +284,16 @@ class Hub:
         channel.bad_payload_error = None
         text = "Project %s: an event cannot be read and is not delivered: %.300s"
         self.occasional.warning("bad payload", text, channel.project_id, why_unreadable(error))
+
+    def _on_revocations(self, take: Callable[[], set[str]]) -> None:
+        """One look at all viewers, for all users that one read from Redis revokes. A bug must not stop the feed."""
+        try:
+            if take():
+                for viewer in list(self.viewers):
+                    viewer.check_revoked()
+        except Exception as error:
+            self.occasional.error("revocations", "Revocations cannot be taken: %s", type(error).__name__)
+            logger.debug("Unexpected", exc_info=error)
 
     def on_refused(self, redis_channel: str) -> None:
         if (project := self._project_at(redis_channel)) is not None:

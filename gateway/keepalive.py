@@ -33,6 +33,8 @@ class Keepalive:
 
     def sweep(self, turn: int, now: float) -> None:
         """Give new connections a turn, ping those whose turn it is, close those that are behind for too long."""
+        if self._hub.authority is not None:
+            self.check_access(time.time())
         newcomers = 0
         for viewer in list(self._hub.viewers):
             if viewer.ping_turn is None:
@@ -47,6 +49,11 @@ class Keepalive:
                     viewer.connection.close(CloseCode.TOO_SLOW, "behind for too long")
             elif viewer.ping_turn == turn:
                 self._ping(viewer)
+
+    def check_access(self, now: float) -> None:
+        """Also of those that are behind: they are owed nothing any more. `now`: seconds since the epoch."""
+        for viewer in list(self._hub.viewers):
+            viewer.check_access(now)
 
     def _ping(self, viewer: Viewer) -> None:
         """Any byte since the last ping counts as an answer."""

@@ -6,7 +6,7 @@ docstrings of their fields.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StrictInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, StrictInt, StrictStr, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from gateway.codes import ErrorCode
@@ -49,9 +49,17 @@ class Ping(_ClientMessage):
     type: Literal["ping"]
 
 
-ClientMessage = Subscribe | Unsubscribe | Ping
+class Auth(_ClientMessage):
+    """Show a token, at any time. `authorised` answers it; a token that is refused ends the connection."""
+
+    type: Literal["auth"]
+    token: StrictStr
+    """A JWT that names the projects which its bearer may watch."""
+
+
+ClientMessage = Auth | Subscribe | Unsubscribe | Ping
 _client_message: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
-TYPES = ("subscribe", "unsubscribe", "ping")
+TYPES = ("auth", "subscribe", "unsubscribe", "ping")
 
 
 class BadMessage(Exception):
@@ -83,6 +91,8 @@ def read_client_message(text: bytes | str) -> ClientMessage:
 def _explain(error: ValidationError, value: dict[str, Any]) -> BadMessage:
     # loc is (type of message, field, ...)
     fields = {str(details["loc"][1]) for details in error.errors(include_input=False, include_url=False)}
+    if "token" in fields:
+        return BadMessage(ErrorCode.BAD_MESSAGE, "`token` must be a string.")
     if "projectId" in fields:
         return BadMessage(ErrorCode.BAD_PROJECT_ID, f"`projectId` must be {PROJECT_ID_RULE}.")
     return BadMessage(
@@ -99,6 +109,16 @@ class Connected(Message):
     type: Literal["connected"] = "connected"
     client_id: str
     """The id of this connection in the gateway's log."""
+    expires_in: Annotated[int, Field(ge=0)] | None = None
+    """In how many milliseconds the token of the handshake expires, if there was one."""
+
+
+class Authorised(Message):
+    """The token of the client's last `auth` counts from now on."""
+
+    type: Literal["authorised"] = "authorised"
+    expires_in: Annotated[int, Field(ge=0)]
+    """In how many milliseconds it expires. Relative, so a wrong clock of the client does not matter."""
 
 
 class Subscribed(Message):
@@ -177,15 +197,21 @@ class JobFailedMessage(_OfProject, JobFailed):
 
 
 EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage
-ServerMessage = Connected | Subscribed | Unsubscribed | EventMessage | Stale | Live | GoingAway | Pong | ErrorMessage
+ServerMessage = (
+    Connected | Authorised | Subscribed | Unsubscribed | EventMessage | Stale | Live | GoingAway | Pong | ErrorMessage
+)
 
 
 def _encode(message: CamelModel) -> bytes:
     return message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_none=True)
 
 
-def connected(client_id: str) -> bytes:
-    return _encode(Connected(client_id=client_id))
+def connected(client_id: str, expires_in_ms: int | None = None) -> bytes:
+    return _encode(Connected(client_id=client_id, expires_in=expires_in_ms))
+
+
+def authorised(expires_in_ms: int) -> bytes:
+    return _encode(Authorised(expires_in=expires_in_ms))
 
 
 def subscribed(project_id: str, seq: int, *, recovered: bool) -> bytes:

@@ -15,6 +15,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from gateway.auth.authority import RESULTS
 from gateway.counters import Histogram
 from gateway.feed.interfaces import FeedState
 from gateway.http_publishing import STATUSES, Publishing
@@ -102,6 +103,9 @@ class HubCollector(Collector):
         yield labelled("connections_closed", closed, "code", counters.closed)
         lost = "Times that the connection to Redis was lost, by the meaning of the last error"
         yield labelled("redis_reconnects", lost, "reason", hub.feed.counters.reconnects)
+        authority = hub.authority
+        results = dict.fromkeys(RESULTS, 0) if authority is None else authority.results
+        yield labelled("auth", "Tokens, or the lack of one, by what came of it", "result", results)
         handshakes = {"accepted": hub.accepted} | counters.refused
         yield labelled("handshakes", "Requests to upgrade to a WebSocket", "outcome", handshakes)
 

@@ -5,22 +5,40 @@ import time
 from collections.abc import Callable
 
 from gateway import messages
+from gateway.access import Access
+from gateway.auth.authority import Verdict
+from gateway.auth.grant import Grant
+from gateway.auth.refusal import CannotDecide, NotAuthorised, Reason
 from gateway.channel import Cursor
 from gateway.codes import CloseCode, ErrorCode
 from gateway.connection import Outgoing
 from gateway.counters import BROKEN_OFF
 from gateway.frames import text_frame
 from gateway.hub import Hub, Project
-from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
+from gateway.messages import Auth, BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
 from gateway.rate_limit import ReplayAllowance, TokenBucket
 from gateway.settings import Settings, in_digits
 
 # What a client that does not read may hold of a replay: the rest is a cursor.
 PIECE_BYTES = 16 << 10
 
+# What a client may do wrong again and again.
+_HARMLESS = (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_PROJECTS, ErrorCode.UNAVAILABLE, ErrorCode.FORBIDDEN)
+
 _LIVE, _STALE, _PONG = text_frame(messages.LIVE), text_frame(messages.STALE), text_frame(messages.PONG)
 
 _UNAVAILABLE = "This project cannot be watched at the moment; the gateway's operator can see why."
+
+
+def close_of(verdict: NotAuthorised | CannotDecide) -> tuple[CloseCode, str]:
+    """The close code and its reason for a token that is not accepted."""
+    if isinstance(verdict, CannotDecide):
+        return CloseCode.OVERLOADED, "cannot check tokens now"
+    return CloseCode.NOT_AUTHORISED, verdict.reason
+
+
+def _forbidden(project_id: str) -> BadMessage:
+    return BadMessage(ErrorCode.FORBIDDEN, "Your token does not cover this project.", project_id)
 
 
 class Session:
@@ -31,11 +49,11 @@ class Session:
     """
 
     __slots__ = (
-        "_bad_messages", "_bucket", "_cursors", "_hub", "_projects", "_replays", "_subscribing",
+        "_access", "_bad_messages", "_bucket", "_cursors", "_hub", "_projects", "_replays", "_subscribing",
         "_was_told_stale", "behind_since", "client_id", "connection", "ping_turn",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, connection: Outgoing) -> None:
+    def __init__(self, hub: Hub, connection: Outgoing, grant: Grant | None = None) -> None:
         self.client_id = secrets.token_hex(8)
         """Random; the client is told it, and the log names it."""
         self.connection = connection
@@ -55,10 +73,12 @@ class Session:
         self._was_told_stale = False
         """Which of `stale` and `live` the client was told last."""
         self._bucket: TokenBucket | None = None  # made at the first subscribe
+        self._access = None if hub.authority is None else Access(hub.authority, grant, hub.settings.auth_seconds)
+        """What it may watch; None where anybody may watch everything."""
         hub.accepted += 1
         self.ping_turn: int | None = None
         hub.viewers.add(self)
-        self._write(messages.connected(self.client_id))
+        self._write(messages.connected(self.client_id, None if self._access is None else self._access.expires_in_ms))
         self.on_feed_changed()
 
     @property
@@ -79,6 +99,8 @@ class Session:
             message = read_client_message(text)
             if isinstance(message, Subscribe):
                 self._on_subscribe(message)
+            elif isinstance(message, Auth):
+                self._on_auth(message)
             elif isinstance(message, Unsubscribe):
                 self._on_unsubscribe(message)
             elif isinstance(message, Ping):
@@ -92,7 +114,7 @@ class Session:
 
     def _refuse(self, bad: BadMessage) -> None:
         self._write(messages.error(bad.code, bad.message, bad.project_id))
-        if bad.code not in (ErrorCode.RATE_LIMITED, ErrorCode.TOO_MANY_PROJECTS, ErrorCode.UNAVAILABLE):
+        if bad.code not in _HARMLESS:
             self._bad_messages += 1
             if self._bad_messages >= self._settings.max_bad_messages:
                 text = "Client %s: closed after %d bad messages; the last: %s"
@@ -101,13 +123,28 @@ class Session:
                     CloseCode.TOO_MANY_BAD_MESSAGES, f"{self._bad_messages} bad messages in a row; the last: {bad.code}"
                 )
 
-    def _on_subscribe(self, message: Subscribe) -> None:
-        settings, project_id, now = self._settings, message.project_id, time.monotonic()
+    def _take(self, project_id: str | None = None) -> None:
+        """Take from the allowance for what costs more than a moment."""
+        settings, now = self._settings, time.monotonic()
         if self._bucket is None:
             self._bucket = TokenBucket(settings.subscribe_burst, now)
         if not self._bucket.take(rate=settings.subscribe_rate, burst=settings.subscribe_burst, now=now):
             sentence = f"At most {in_digits(settings.subscribe_rate)} subscribes a second; ask again a little later."
             raise BadMessage(ErrorCode.RATE_LIMITED, sentence, project_id)
+
+    def _on_subscribe(self, message: Subscribe) -> None:
+        self._take(message.project_id)
+        access = self._access
+        if access is None or access.covers(message.project_id):
+            self._watch(message.project_id, message.since)
+        elif not access.is_awaited:
+            raise _forbidden(message.project_id)
+        elif not access.hold(message, self._settings.max_projects):
+            raise BadMessage(ErrorCode.RATE_LIMITED, "Earlier subscribes wait for a token.", message.project_id)
+
+    def _watch(self, project_id: str, since: int | None) -> None:
+        """The access has been checked: before that, nothing of the project may be said."""
+        settings, now = self._settings, time.monotonic()
         if project_id not in self._projects and len(self._projects) >= settings.max_projects:
             sentence = f"At most {settings.max_projects} projects on one connection; unsubscribe from one first."
             raise BadMessage(ErrorCode.TOO_MANY_PROJECTS, sentence, project_id)
@@ -121,7 +158,7 @@ class Session:
         cursors = self._subscribing.setdefault(project, [])
         if len(cursors) >= settings.subscribe_burst:  # while Redis is away
             raise BadMessage(ErrorCode.RATE_LIMITED, "Earlier subscribes to this project wait for Redis.", project_id)
-        cursors.append(message.since or 0)
+        cursors.append(since or 0)
         project.waiting.add(self)
         if project.is_loaded:
             self._attempt(self.on_ready, project)
@@ -131,6 +168,8 @@ class Session:
         if project is not None:
             self._remember_replay(message.project_id)
             self._forget(project)
+        elif self._access is not None:
+            self._access.drop(message.project_id)
         self._write(messages.unsubscribed(message.project_id))
 
     def _remember_replay(self, project_id: str) -> None:
@@ -143,6 +182,70 @@ class Session:
         self._subscribing.pop(project, None)
         self._cursors.pop(project, None)
         self._hub.leave(project, self)
+
+    # Who it is
+
+    def _on_auth(self, message: Auth) -> None:
+        authority, access = self._hub.authority, self._access
+        if authority is None or access is None:  # nobody asks: the page may go on, and need not come back soon
+            self._write(messages.authorised(int(self._settings.jwt_max_seconds * 1_000)))
+            return
+        self._take()
+        number = access.ask()
+        # The verdict comes at once, or when newer keys have come. The client may have shown another token by then.
+        authority.decide(message.token, lambda verdict: self._on_verdict(verdict) if access.asked == number else None)
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        access = self._access
+        if access is None or self not in self._hub.viewers:
+            return
+        if isinstance(verdict, Grant) and access.grant is not None and access.grant.sub != verdict.sub:
+            verdict = NotAuthorised(Reason.ANOTHER_USER, "has another `sub` than the one before")
+            access.count(verdict)
+        if not isinstance(verdict, Grant):
+            self._close(verdict)
+            return
+        access.take(verdict)
+        self._write(messages.authorised(access.expires_in_ms or 0))
+        for project_id in [project_id for project_id in self._projects if not access.covers(project_id)]:
+            self._forget(self._projects.pop(project_id))
+            self._refuse(_forbidden(project_id))
+        self._release(access)
+
+    def _release(self, access: Access) -> None:
+        """Answer the subscribes that waited for a token."""
+        for project_id, since in access.release():
+            try:
+                if not access.covers(project_id):
+                    raise _forbidden(project_id)
+                self._watch(project_id, since)
+            except BadMessage as bad:
+                self._refuse(bad)
+
+    def check_access(self, now: float) -> None:
+        """Close if the token has expired, or none has come in time. `now`: seconds since the epoch."""
+        access = self._access
+        if access is None or now < access.until:
+            return
+        if access.grant is None and self._projects:  # they need no token
+            access.give_up()
+            self._release(access)
+        else:
+            self._lose(access, Reason.NO_TOKEN if access.grant is None else Reason.TOKEN_EXPIRED)
+
+    def check_revoked(self) -> None:
+        """Close if the user's tokens were revoked."""
+        access = self._access
+        if access is not None and access.is_revoked:
+            self._lose(access, Reason.TOKEN_REVOKED)
+
+    def _lose(self, access: Access, reason: Reason) -> None:
+        refused = NotAuthorised(reason)
+        access.count(refused)
+        self._close(refused)
+
+    def _close(self, verdict: NotAuthorised | CannotDecide) -> None:
+        self.connection.close(*close_of(verdict))
 
     # What the hub tells
 

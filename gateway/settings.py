@@ -9,18 +9,24 @@ from pydantic import AliasGenerator, Field, SecretStr, ValidationInfo, field_val
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.addresses import check_network
+from gateway.auth.keys import MIN_SECRET_BYTES, KeySet, check_secret, public_keys, secret_keys, split_secrets
 from gateway.hosts import MAX_PORT, check_name
 from gateway.origins import check_origin
 from gateway.ports import check_host
+from publisher.names import PATTERN_RULE, is_project_pattern
+from publisher.revocation import KEEP_SECONDS
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay
 from publisher.transport.url import RedisUrl
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+LongSeconds = Annotated[float, Field(gt=0, le=KEEP_SECONDS)]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 PREFIX = "GATEWAY_"
-SECRET = {"redis_url", "publish_keys"}  # may come from a file; never shown
+SECRET = {"redis_url", "publish_keys", "jwt_secret"}  # may come from a file; never shown
+FILES = ("redis_url_file", "publish_keys_file", "jwt_secret_file", "jwt_public_keys_file")
 MAX_FILE_BYTES = 65_536
 MIN_KEY_CHARACTERS = 16  # a publish key is all that keeps the network from writing to every viewer
+_COOKIE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KEY = re.compile(r"[!-+\--~]*")  # printable ASCII without space and comma
 
 
@@ -88,6 +94,43 @@ class Settings(BaseSettings):
         description="Origins whose pages may connect besides the gateway's own one, with commas between, such as "
         "https://app.example.com; *: all. Unset: the own origin, and loopback pages if the gateway is addressed as "
         "loopback. Clients that send no Origin are not pages and may connect.",
+    )
+    jwt_secret_file: Path | None = Field(
+        default=None,
+        description="Read GATEWAY_JWT_SECRET from this file, such as a mounted secret; or one secret per line. Read "
+        "again when it changes, so a rotation needs no restart.",
+    )
+    jwt_secret: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        validate_default=True,
+        description="Secrets for tokens signed with HS256, comma-separated, the newest first, each of "
+        f"{MIN_SECRET_BYTES} or more bytes.",
+    )
+    jwt_public_keys_file: Path | None = Field(
+        default=None,
+        description="A file of public keys, as PEM or JWKS, for RS256, ES256 or EdDSA by the type of the key. Read "
+        "again when it changes.",
+    )
+    jwt_jwks_url: str = Field(
+        default="",
+        description="The URL of a JWKS, fetched at the start, every 10 min, and for an unknown kid once per 30 s. The "
+        "last good answer is kept for 24 h.",
+    )
+    jwt_audience: str = Field(default="", description="Required in the claim `aud`, if set.")
+    jwt_issuer: str = Field(default="", description="Required in the claim `iss`, if set.")
+    jwt_max_seconds: LongSeconds = Field(
+        default=86_400, description="A token that expires later than so many seconds from now is refused."
+    )
+    jwt_cookie: str = Field(default="", description="Name of a cookie that may carry the token; needs GATEWAY_ORIGINS.")
+    auth_seconds: Seconds = Field(default=5, description="How long the first token may take; then: close 4401.")
+    anonymous_projects: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Projects that need no token, comma-separated: ids, or `prefix*`."
+    )
+    auth: Literal["none", "jwt"] = Field(
+        default="none",
+        validate_default=True,
+        description="jwt: viewers need a token, and exactly one of GATEWAY_JWT_SECRET, GATEWAY_JWT_PUBLIC_KEYS_FILE "
+        "and GATEWAY_JWT_JWKS_URL must be set; none: anybody may watch any project.",
     )
     max_connections: Count = Field(default=10_000, description="Most connections of this replica; beyond: 503.")
     max_connections_per_address: Annotated[int, Field(ge=0, le=10_000_000)] = Field(
@@ -185,7 +228,7 @@ class Settings(BaseSettings):
     def _is_an_address_or_a_name(cls, value: str) -> str:
         return check_host(value) if value else value
 
-    @field_validator("admin_port", "redis_url_file", "publish_keys_file", mode="before")
+    @field_validator("admin_port", *FILES, mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -250,6 +293,72 @@ class Settings(BaseSettings):
     def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(check_origin, origins))
 
+    @field_validator("jwt_secret", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        return tuple(map(SecretStr, split_secrets(value))) if isinstance(value, str) else value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _secrets_are_long(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, secret in enumerate(secrets, 1):
+            check_secret(secret.get_secret_value(), number)
+        return secrets
+
+    @field_validator("jwt_public_keys_file")
+    @classmethod
+    def _holds_public_keys(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_public_keys(path)
+        return path
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _is_a_web_url(cls, url: str) -> str:
+        if url and not re.match(r"https?://[^/\s]", url):
+            raise ValueError("must be a URL that begins with https:// (or http://, within your own network)")
+        return url
+
+    @field_validator("jwt_cookie")
+    @classmethod
+    def _has_origins(cls, name: str, info: ValidationInfo) -> str:
+        """A browser sends the cookie whatever page connects. Only the origin tells which page it is."""
+        if name and not _COOKIE.fullmatch(name):
+            raise ValueError("is not the name of a cookie; use letters, digits, - and _")
+        origins = info.data.get("origins")
+        if name and origins is not None and (not origins or "*" in origins):
+            raise ValueError("needs GATEWAY_ORIGINS, the exact origins whose pages may connect with the cookie")
+        return name
+
+    @field_validator("anonymous_projects", mode="before")
+    @classmethod
+    def _split_projects(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(project.strip() for project in value.split(",") if project.strip())
+        return value
+
+    @field_validator("anonymous_projects")
+    @classmethod
+    def _name_projects(cls, projects: tuple[str, ...]) -> tuple[str, ...]:
+        for project in projects:
+            if not is_project_pattern(project):
+                raise ValueError(f"{project[:80]!r} is not {PATTERN_RULE}")
+        return projects
+
+    @field_validator("auth")
+    @classmethod
+    def _has_one_kind_of_key(cls, auth: str, info: ValidationInfo) -> str:
+        kinds = ("jwt_secret", "jwt_public_keys_file", "jwt_jwks_url")
+        if auth == "jwt" and set(kinds) <= info.data.keys():  # else one of them is wrong, and said to be so
+            given = [PREFIX + kind.upper() for kind in kinds if info.data[kind]]
+            if len(given) != 1:
+                found = " and ".join(given) + (" are set" if given else "no key is set")
+                raise ValueError(
+                    f"jwt needs exactly one kind of key, and {found}; set GATEWAY_JWT_SECRET (or its _FILE), "
+                    "GATEWAY_JWT_PUBLIC_KEYS_FILE or GATEWAY_JWT_JWKS_URL"
+                )
+        return auth
+
     @field_validator("publish_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
@@ -268,7 +377,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"key {number} {wrong}: use {MIN_KEY_CHARACTERS} or more printable ASCII characters")
         return keys
 
-    @field_validator("redis_url", "publish_keys", mode="before")  # pydantic calls the last in the class first
+    @field_validator("redis_url", "publish_keys", "jwt_secret", mode="before")  # pydantic calls the last first
     @classmethod
     def _from_file(cls, value: object, info: ValidationInfo) -> object:
         """Return the content of the file, if one is set."""
@@ -282,8 +391,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{name} must be the path of an existing file that holds the secret")
         if value:
             raise ValueError(f"both this and the file {path} are set; unset one")
-        text = _read_secret(path)
-        return text.replace("\n", ",") if info.field_name == "publish_keys" else text
+        text = read_text(path)
+        return text if info.field_name == "redis_url" else text.replace("\n", ",")
 
 
 def in_digits(value: float) -> str:
@@ -291,7 +400,18 @@ def in_digits(value: float) -> str:
     return repr(value).removesuffix(".0")
 
 
-def _read_secret(path: Path) -> str:
+def read_secrets(path: Path) -> KeySet:
+    """The secrets in a file; raises `ValueError`."""
+    return secret_keys(split_secrets(read_text(path)))
+
+
+def read_public_keys(path: Path) -> KeySet:
+    """The public keys in a file; raises `ValueError`."""
+    return public_keys(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """The content of a file with a secret or with keys; raises `ValueError`, and repeats nothing of it."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)

@@ -225,6 +225,7 @@ class SimulatedSocket:
         self.written: list[dict[str, Any]] = []
         self.bytes_written = 0
         self.closed_with: int | None = None
+        self.close_reason = ""
         self.session: Session | None = None
 
     def write(self, frames: bytes) -> None:
@@ -257,7 +258,7 @@ class SimulatedSocket:
         self.was_heard = False
 
     def close(self, code: int, reason: str = "") -> None:
-        self.closed_with = code
+        self.closed_with, self.close_reason = code, reason
         if self.session is not None:
             self.session.on_close(code)
 

@@ -32,13 +32,14 @@ def test_no_code_has_two_names(enum: type[CloseCode] | type[ErrorCode] | type[Pu
 def test_the_error_codes_are_these_words() -> None:
     assert set(ErrorCode) == {
         "not_text", "not_json", "bad_message", "unknown_type", "bad_project_id", "bad_since", "rate_limited",
-        "too_many_projects", "unavailable",
+        "too_many_projects", "forbidden", "unavailable",
     }  # fmt: skip
 
 
 def test_the_codes_of_a_refused_publication_are_these_words() -> None:
     assert set(PublishCode) == {
-        "method_not_allowed", "not_authorised", "body_too_big", "too_many_events", "bad_project_id", "not_json",
+        "method_not_allowed", "not_authorised", "forbidden", "body_too_big", "too_many_events", "bad_project_id",
+        "bad_sub", "not_json",
         "no_events", "bad_events", "rate_limited", "draining", "overloaded", "redis_unavailable", "redis_refused",
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.auth.authority import RESULTS
 from gateway.codes import CloseCode
 from gateway.counters import BROKEN_OFF, REFUSAL_REASONS
 from gateway.feed.interfaces import FeedState
@@ -43,7 +44,8 @@ ALL_ZERO = {
     "gateway_connections_closed_total{code=other}",
     *(f"gateway_redis_reconnects_total{{reason={reason}}}" for reason in MEANINGS),
     *(f"gateway_published_total{{result={result}}}" for result in ("accepted", "refused")),
-    *(f"gateway_publish_requests_total{{status={status}}}" for status in (202, 401, 405, 413, 422, 429, 503)),
+    *(f"gateway_publish_requests_total{{status={status}}}" for status in (202, 401, 403, 405, 413, 422, 429, 503)),
+    *(f"gateway_auth_total{{result={result}}}" for result in RESULTS),
 }
 HISTOGRAMS = {"gateway_delivery_seconds", "gateway_redis_probe_seconds", "gateway_event_loop_lag_seconds"}
 

@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from gateway.app import create_app
 from gateway.codes import PublishCode
-from gateway.http_publishing import STATUSES, Accepted, BadField, PublishError, Refused
+from gateway.http_publishing import STATUSES, Accepted, BadField, PublishError, Refused, Revoked
 from gateway.schema import AsSent, Documented
 from gateway.settings import MIN_KEY_CHARACTERS, Settings
 from publisher.events import NEXT, JobComplete, JobFailed, Progress
@@ -62,7 +62,9 @@ def test_the_events_are_those_of_the_models(model: Any) -> None:
     assert {"$ref": f"#/components/schemas/{model.__name__}"} in SCHEMAS["Event"]["oneOf"]
 
 
-@pytest.mark.parametrize(("model", "generator"), [(Accepted, Documented), (PublishError, AsSent)])
+@pytest.mark.parametrize(
+    ("model", "generator"), [(Accepted, Documented), (Revoked, Documented), (PublishError, AsSent)]
+)
 def test_the_answers_are_those_of_the_models(model: Any, generator: type[GenerateJsonSchema]) -> None:
     """`seqs` holds nulls; in an error, a field without a value is absent."""
     expected = schema_of(model, generator)
@@ -72,7 +74,7 @@ def test_the_answers_are_those_of_the_models(model: Any, generator: type[Generat
 def test_it_has_no_other_schema() -> None:
     assert SCHEMAS.keys() == {
         "Event", "Progress", "JobComplete", "JobFailed", "Result",
-        "Accepted", "PublishError", "BadField", "PublishCode", "Readiness",
+        "Accepted", "Revoked", "PublishError", "BadField", "PublishCode", "Readiness",
     }  # fmt: skip
     assert len(SCHEMAS["Event"]["oneOf"]) == len(SCHEMAS["Event"]["discriminator"]["mapping"]) == 3
 

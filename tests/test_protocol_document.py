@@ -9,7 +9,7 @@ import pytest
 
 from gateway import messages
 from gateway.codes import CloseCode, ErrorCode
-from gateway.messages import Subscribe, Unsubscribe, read_client_message
+from gateway.messages import Auth, Subscribe, Unsubscribe, read_client_message
 from publisher.events import JobComplete, JobFailed, Progress, Result, check_event, event_to_json
 
 TEXT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
@@ -24,12 +24,12 @@ def aliases(model: Any) -> set[str]:
 
 
 def test_every_message_of_the_contract_has_an_example() -> None:
-    client = {"subscribe", "unsubscribe", "ping"}
-    server = {"connected", "subscribed", "unsubscribed", "progress", "job_complete", "job_failed"}
+    client = {"auth", "subscribe", "unsubscribe", "ping"}
+    server = {"connected", "authorised", "subscribed", "unsubscribed", "progress", "job_complete", "job_failed"}
     assert EXAMPLES.keys() == client | server | {"stale", "live", "going_away", "pong", "error"}
 
 
-@pytest.mark.parametrize("model", [Subscribe, Unsubscribe])
+@pytest.mark.parametrize("model", [Auth, Subscribe, Unsubscribe])
 def test_the_examples_of_the_client_are_read_and_show_every_field(model: Any) -> None:
     example = EXAMPLES[model.model_fields["type"].annotation.__args__[0]]
     assert isinstance(read_client_message(json.dumps(example)), model)
@@ -54,7 +54,8 @@ def test_the_result_has_the_fields_that_are_named() -> None:
 
 def test_what_the_gateway_says_has_the_fields_of_the_examples() -> None:
     said = [
-        messages.connected("x"),
+        messages.connected("x", 1),
+        messages.authorised(1),
         messages.subscribed("p", 1, recovered=True),
         messages.unsubscribed("p"),
         messages.error(ErrorCode.RATE_LIMITED, "m", "p"),

@@ -37,8 +37,8 @@ def names_of(union: str) -> set[str]:
 def test_it_has_every_message() -> None:
     types = {DOCUMENT["$defs"][name]["properties"]["type"]["const"] for name in names_of("ServerMessage")}
     assert types == {
-        "connected", "subscribed", "unsubscribed", "progress", "job_complete", "job_failed", "stale", "live",
-        "going_away", "pong", "error",
+        "connected", "authorised", "subscribed", "unsubscribed", "progress", "job_complete", "job_failed", "stale",
+        "live", "going_away", "pong", "error",
     }  # fmt: skip
     assert {DOCUMENT["$defs"][name]["properties"]["type"]["const"] for name in names_of("ClientMessage")} == set(
         messages.TYPES

@@ -13,6 +13,7 @@ export type ErrorCode =
   | "bad_since"
   | "rate_limited"
   | "too_many_projects"
+  | "forbidden"
   | "unavailable";
 
 /** The kind of a job. Any text of 1 to 64 characters passes; pages know icons for the well-known ones. */
@@ -21,10 +22,11 @@ export type JobType = "script" | "audio" | "image" | "video" | "export" | (strin
 /** An event of a job. */
 export type EventMessage = ProgressMessage | JobCompleteMessage | JobFailedMessage;
 
-export type ClientMessage = Subscribe | Unsubscribe | Ping;
+export type ClientMessage = Auth | Subscribe | Unsubscribe | Ping;
 
 export type ServerMessage =
   | Connected
+  | Authorised
   | Subscribed
   | Unsubscribed
   | ProgressMessage
@@ -36,12 +38,30 @@ export type ServerMessage =
   | Pong
   | ErrorMessage;
 
+/** Show a token, at any time. `authorised` answers it; a token that is refused ends the connection. */
+export interface Auth {
+  /** The kind of message. */
+  type: "auth";
+  /** A JWT that names the projects which its bearer may watch. */
+  token: string;
+}
+
+/** The token of the client's last `auth` counts from now on. */
+export interface Authorised {
+  /** The kind of message. */
+  type: "authorised";
+  /** In how many milliseconds it expires. Relative, so a wrong clock of the client does not matter. */
+  expiresIn: number;
+}
+
 /** The first message of a connection. */
 export interface Connected {
   /** The kind of message. */
   type: "connected";
   /** The id of this connection in the gateway's log. */
   clientId: string;
+  /** In how many milliseconds the token of the handshake expires, if there was one. */
+  expiresIn?: number;
 }
 
 /** A message of the client was refused. The connection stays open. */

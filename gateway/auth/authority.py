@@ -1,22 +1,22 @@
 """Decides on tokens: by the keys, the rules and the revocations of this replica."""
 
-import logging
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from gateway.auth.grant import NOTHING, Grant, Scope
-from gateway.auth.key_sources import KeySource
-from gateway.auth.keys import UnknownKid
+from gateway.auth.grant import NOTHING, Grant, Scope, scope
+from gateway.auth.key_sources import FileSource, JwksSource, KeySource
+from gateway.auth.keys import UnknownKid, secret_keys
 from gateway.auth.refusal import CannotDecide, NotAuthorised, Reason, bad
 from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import Rules, read_token
-
-logger = logging.getLogger("gateway.auth")
+from gateway.logs import Occasional
+from gateway.settings import Settings, read_public_keys, read_secrets
 
 Verdict = Grant | NotAuthorised | CannotDecide
 
-ACCEPTED, CANNOT_DECIDE = "accepted", "cannot decide"
-RESULTS = (ACCEPTED, *(reason.value for reason in Reason), CANNOT_DECIDE)
+ACCEPTED, CANNOT_DECIDE = "accepted", "cannot_decide"
+RESULTS = (ACCEPTED, *(reason.name.lower() for reason in Reason), CANNOT_DECIDE)
 
 
 class Authority:
@@ -38,6 +38,9 @@ class Authority:
         self.revocations = Revocations(rules.max_seconds)
         self.results = dict.fromkeys(RESULTS, 0)
         """How often each was the answer to a token, or to the lack of one."""
+        self.restore: Callable[[Mapping[str, int]], None] | None = None
+        """Called with revocations that Redis has lost."""
+        self._occasional = Occasional("gateway.auth")
 
     async def run(self) -> None:
         """Keep the keys up to date, until cancelled."""
@@ -65,6 +68,12 @@ class Authority:
         self.count(verdict)
         then(verdict)
 
+    async def verdict_on(self, token: str) -> Verdict:
+        """The verdict, for a coroutine."""
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.decide(token, lambda found: None if verdict.done() else verdict.set_result(found))
+        return await verdict
+
     def _read(self, token: str) -> Grant:
         keys = self._source.keys
         if keys is None:
@@ -78,14 +87,40 @@ class Authority:
         return self.revocations.is_revoked(grant.sub, grant.issued_at)
 
     def count(self, verdict: Verdict) -> None:
-        if isinstance(verdict, NotAuthorised):
-            self.results[verdict.reason] += 1
+        """Count an answer, and log a refusal: why, and nothing of the token."""
+        if isinstance(verdict, Grant):
+            self.results[ACCEPTED] += 1
+        elif isinstance(verdict, CannotDecide):
+            self.results[CANNOT_DECIDE] += 1
         else:
-            self.results[ACCEPTED if isinstance(verdict, Grant) else CANNOT_DECIDE] += 1
+            self.results[verdict.reason.name.lower()] += 1
+            self._occasional.info(f"{verdict.reason} {verdict.detail}", "Not authorised: %s", verdict)
 
-    def on_revoked(self, found: Mapping[bytes, bytes] | list[bytes]) -> set[str]:
-        """Take what Redis remembers, or what was published; returns the users of whom that is news."""
+    def on_loaded(self, remembered: Mapping[bytes, bytes]) -> set[str]:
+        """Take the revocations that Redis remembers; returns the users of whom that is news."""
         now = self._clock()
-        if isinstance(found, Mapping):
-            return self.revocations.on_loaded(found, now)
-        return self.revocations.on_events(found, now)
+        news = self.revocations.on_loaded(remembered, now)
+        if self.restore is not None and (missing := self.revocations.missing(remembered, now)):
+            self.restore(missing)
+        return news
+
+    def on_events(self, payloads: Iterable[bytes]) -> set[str]:
+        """Take revocations that were published; returns the users of whom that is news."""
+        return self.revocations.on_events(payloads, self._clock())
+
+
+def authority_for(settings: Settings) -> Authority | None:
+    """The authority that the settings ask for; None where anybody may watch."""
+    if settings.auth == "none":
+        return None
+    rules = Rules(settings.jwt_max_seconds, settings.jwt_audience, settings.jwt_issuer)
+    return Authority(_source_for(settings), rules, anonymous=scope(settings.anonymous_projects))
+
+
+def _source_for(settings: Settings) -> KeySource:
+    if settings.jwt_jwks_url:
+        return JwksSource(settings.jwt_jwks_url)
+    if (path := settings.jwt_public_keys_file) is not None:
+        return FileSource(read_public_keys(path), path, read_public_keys)
+    keys = secret_keys(secret.get_secret_value() for secret in settings.jwt_secret)
+    return FileSource(keys, settings.jwt_secret_file, read_secrets)

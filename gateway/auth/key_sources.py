@@ -196,10 +196,11 @@ class JwksSource:
 
     def _release(self) -> None:
         """Let the tokens go on, a few in a turn of the loop."""
+        loop = asyncio.get_running_loop()
         for _ in range(min(CHECKED_AT_ONCE, len(self._waiting))):
-            self._waiting.popleft()()
+            loop.call_soon(self._waiting.popleft())
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._release)
+            loop.call_soon(self._release)
 
 
 class _NoRedirects(HTTPRedirectHandler):

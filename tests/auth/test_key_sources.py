@@ -187,7 +187,7 @@ async def test_without_keys_nothing_can_be_decided_and_the_first_token_asks_agai
     assert fetch.calls == 2
     assert isinstance(await decided(authority, TOKEN_A), CannotDecide)  # not again within 30 s
     assert fetch.calls == 2
-    assert authority.results["cannot decide"] == 2
+    assert authority.results["cannot_decide"] == 2
     running.cancel()
 
 
@@ -272,4 +272,4 @@ async def test_secrets_and_pems_know_no_kid() -> None:
     authority = Authority(FileSource(secret_keys([SECRET]), None, read_secrets), FOREVER)
     verdict = await decided(authority, hs256(claims(), header={"alg": "HS256", "kid": "x"}))
     assert isinstance(verdict, NotAuthorised)
-    assert authority.results["bad token"] == 1
+    assert authority.results["bad_token"] == 1

@@ -272,3 +272,11 @@ def test_odd_claims_are_refused_or_read_and_never_break_anything(name: str, valu
         return
     assert isinstance(grant.sub, str | None)
     assert type(grant.expires_at) is int
+
+
+def test_a_new_key_may_have_another_algorithm_than_those_that_are_known() -> None:
+    keys = public_keys(jwks(jwk("ES256", "a")))
+    with pytest.raises(UnknownKid):
+        read(signed("EdDSA", claims(), kid="new"), keys)
+    assert refused(signed("EdDSA", claims()), keys)
+    assert refused(hs256(claims(), header={"alg": "HS256", "kid": "new"}), keys)
