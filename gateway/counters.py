@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.codes import CloseCode
+from gateway.codes import CloseCode, ErrorCode
 from publisher.transport.advice import MEANINGS
 
 # Upper bounds of the buckets.
@@ -54,13 +54,14 @@ class Counters:
     """
 
     __slots__ = (
-        "bad_requests", "closed", "deliveries", "deliveries_joined", "delivery", "loop_lag", "received_bytes",
+        "bad_requests", "closed", "deliveries", "deliveries_joined", "delivery", "errors", "loop_lag", "received_bytes",
         "refused", "requests_dropped", "sent_bytes", "throttled",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.closed = dict.fromkeys(CLOSE_CODES, 0)
         self.refused = dict.fromkeys(REFUSAL_REASONS, 0)  # handshakes, by reason
+        self.errors = dict.fromkeys(map(str, ErrorCode), 0)  # messages `error` to clients, by code
         self.bad_requests = 0
         self.throttled = 0
         self.requests_dropped = 0

@@ -101,6 +101,8 @@ class HubCollector(Collector):
             yield CounterMetricFamily(f"gateway_{name}", text, counter)
         closed = "Connections closed, by the code of the side that closed first; 1006: without a close"
         yield labelled("connections_closed", closed, "code", counters.closed)
+        errors = "Messages of the type `error` to clients, by their code"
+        yield labelled("errors", errors, "code", counters.errors)
         lost = "Times that the connection to Redis was lost, by the meaning of the last error"
         yield labelled("redis_reconnects", lost, "reason", hub.feed.counters.reconnects)
         authority = hub.authority

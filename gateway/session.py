@@ -112,8 +112,12 @@ class Session:
     def on_binary(self) -> None:
         self._refuse(BadMessage(ErrorCode.NOT_TEXT, "Messages are JSON in text frames."))
 
+    def _tell_error(self, code: ErrorCode, sentence: str, project_id: str | None) -> None:
+        self._hub.counters.errors[code] += 1
+        self._write(messages.error(code, sentence, project_id))
+
     def _refuse(self, bad: BadMessage) -> None:
-        self._write(messages.error(bad.code, bad.message, bad.project_id))
+        self._tell_error(bad.code, bad.message, bad.project_id)
         if bad.code not in _HARMLESS:
             self._bad_messages += 1
             if self._bad_messages >= self._settings.max_bad_messages:
@@ -262,7 +266,7 @@ class Session:
     def on_refused(self, project: Project) -> None:
         self._projects.pop(project.channel.project_id, None)
         self._forget(project)
-        self._write(messages.error(ErrorCode.UNAVAILABLE, _UNAVAILABLE, project.channel.project_id))
+        self._tell_error(ErrorCode.UNAVAILABLE, _UNAVAILABLE, project.channel.project_id)
 
     def on_feed_changed(self) -> None:
         """Tell `stale` or `live` if that is news. A client that is behind is told once it has caught up."""

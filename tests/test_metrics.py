@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.auth.authority import RESULTS
-from gateway.codes import CloseCode
+from gateway.codes import CloseCode, ErrorCode
 from gateway.counters import BROKEN_OFF, REFUSAL_REASONS
 from gateway.feed.interfaces import FeedState
 from gateway.hub import Hub
@@ -39,6 +39,7 @@ ALL_ZERO = {
     "gateway_catch_ups_total",
     "gateway_drains_total",
     "gateway_drain_forced_closes_total",
+    *(f"gateway_errors_total{{code={code}}}" for code in ErrorCode),
     *(f"gateway_handshakes_total{{outcome={outcome}}}" for outcome in ("accepted", *REFUSAL_REASONS)),
     *(f"gateway_connections_closed_total{{code={int(code)}}}" for code in (*CloseCode, BROKEN_OFF)),
     "gateway_connections_closed_total{code=other}",
@@ -131,6 +132,22 @@ async def test_the_metrics_are_those_of_the_hub(hub: Hub) -> None:
     assert sent == written > sum(map(len, events))
     assert 2 <= metrics["gateway_delivery_seconds_sum"] < 3, "the oldest of the batch counts"
     assert 7 <= metrics["gateway_drain_overdue_seconds"] < 8
+
+
+async def test_errors_are_counted_by_their_code(hub: Hub) -> None:
+    client = FakeClient(hub)
+    for _ in range(3):
+        client.session.on_text(b"junk")
+    client.session.on_binary()
+    client.subscribe("p")
+    hub.on_refused("project:p")
+    client.subscribe("p")
+    errors = {name: value for name, value in shown(hub).items() if name.startswith("gateway_errors") and value}
+    assert errors == {
+        "gateway_errors_total{code=not_json}": 3,
+        "gateway_errors_total{code=not_text}": 1,
+        "gateway_errors_total{code=unavailable}": 2,
+    }
 
 
 async def test_sent_bytes_are_all_that_is_said_to_clients(hub: Hub) -> None:
