@@ -67,8 +67,8 @@ OLDEST_TESTS := $(addprefix tests/,publisher/test_options.py publisher/test_clie
 example: frontend/node_modules/.installed  ## a React page beside `make run`
 	@cd frontend && npm run --silent example
 
-bench: $(VENV)/.dev  ## the figures of bench/README.md
-	$(BIN)/python -m bench
+bench: $(VENV)/.dev  ## the figures of bench/README.md; some: make bench F="P1 hostile"
+	$(BIN)/python -m bench $(F)
 
 autobahn: $(VENV)/.dev $(AUTOBAHN)/.installed  ## the Autobahn test suite against our frames, in half a minute; needs Python 2.7
 	$(BIN)/python -m tests.autobahn $(AUTOBAHN)/bin/wstest $(CASES)

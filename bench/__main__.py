@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from bench.capacity import run_capacity
+from bench.hostile import hostile_table, run_hostile
 from bench.publishing import as_json, run_publishing, table
 from bench.report import Report
 from bench.scenarios import SCENARIOS, pick
@@ -17,6 +18,7 @@ PUBLISHING = "P8"  # compares no servers, so it is not a Scenario; see bench/pub
 PUBLISHING_ROUNDS = 7
 CAPACITY = "P9"  # neither does this one; see bench/capacity.py
 CAPACITY_ROUNDS = 5
+HOSTILE = "hostile"  # nor this one, which runs only if it is named; see bench/hostile.py
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -27,7 +29,8 @@ def parse_arguments() -> argparse.Namespace:
         "and with a plain Starlette loop. Method and results: bench/README.md.",
         epilog=f"scenarios:\n{scenarios}\n  P6   both halves, P6a and P6b\n"
         f"  P8   what publishing costs Redis and the caller ({PUBLISHING_ROUNDS} rounds)\n"
-        f"  P9   what one Redis can carry; docs/scaling.md uses these numbers ({CAPACITY_ROUNDS} rounds)",
+        f"  P9   what one Redis can carry; docs/scaling.md uses these numbers ({CAPACITY_ROUNDS} rounds)\n"
+        "  hostile   what attacks cost, and what another viewer feels of them",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenarios", nargs="*", metavar="P1", help="the scenarios to run (default: all)")
@@ -54,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise BenchError("The benchmark needs Linux: it reads /proc and its C programs use epoll.")
     kinds, names = (
         pick_kinds(arguments.only),
-        [name for name in arguments.scenarios if name not in (PUBLISHING, CAPACITY)],
+        [name for name in arguments.scenarios if name not in (PUBLISHING, CAPACITY, HOSTILE)],
     )
     scenarios = [] if arguments.scenarios and not names else pick(names)
     for program in ("client", "baseline") if scenarios else ():
@@ -76,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
                     remarks = parts + "".join(f"  [{note}]" for note in sample.notes)
                     progress = f"{scenario.name} round {number}/{rounds} {kind.name:8}"
                     print(f"{progress} {sample.value:10.2f} {scenario.unit}{remarks}", file=sys.stderr, flush=True)
+        hostile = run_hostile(ground, rounds=arguments.rounds or 1) if HOSTILE in arguments.scenarios else []
         publishing = []
         if not arguments.scenarios or PUBLISHING in arguments.scenarios:
             publishing = run_publishing(redis_port, arguments.rounds or PUBLISHING_ROUNDS)
@@ -85,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(report.table())
         for note in report.notes():
             print(f"- {note}")
+    if hostile:
+        print(hostile_table(hostile))
     if publishing:
         print(table(publishing))
     if arguments.json:
