@@ -5,6 +5,7 @@ in number. WebSocket: after the handshake our own `Connection` takes the transpo
 """
 
 import asyncio
+import base64
 import contextlib
 import socket
 import struct
@@ -45,6 +46,15 @@ _HEAD_TOO_LONG = _last_answer("431 Request Header Fields Too Large")
 _BAD_REQUEST = _last_answer("400 Bad Request")
 _TOO_LATE = _last_answer("408 Request Timeout")
 _WRONG_VERSION = _last_answer("426 Upgrade Required", "upgrade: websocket", "sec-websocket-version: 13")
+
+
+def _has_key(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether there is one Sec-WebSocket-Key, of 16 bytes (RFC 6455, 4.2.1)."""
+    keys = [value for name, value in headers if name == b"sec-websocket-key"]
+    try:
+        return len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
+    except ValueError:
+        return False
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -101,9 +111,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().pause_writing()
         self._stop_timing_answer()
         self._unread_answer = self.loop.call_later(self.settings.request_seconds, self.drop)
+        self.transports.waits(self)
 
     def resume_writing(self) -> None:
         self._stop_timing_answer()
+        if self._answering is not None:
+            self.transports.is_served(self)
         super().resume_writing()
 
     def _stop_timing_answer(self) -> None:
@@ -185,6 +198,9 @@ class HttpProtocol(HttpToolsProtocol):
         if [value for name, value in self.headers if name == b"sec-websocket-version"] != [b"13"]:
             self.counters.refused["version"] += 1
             self._end(_WRONG_VERSION)
+            return
+        if not _has_key(self.headers):  # here, because the library's own answer lacks some headers
+            self._refuse(_BAD_REQUEST)
             return
         self.connections.discard(self)
         protocol = WebSocketProtocol(config=self.config, server_state=self.server_state, app_state=self.app_state)

@@ -133,6 +133,13 @@ def test_pipelined_requests_that_are_broken_off_cost_no_line_of_log(replica: Rep
     assert replica.log == logged
 
 
+@pytest.mark.parametrize("key", ["", "too short", "x" * 24, "AAAAAAAAAAAAAAAAAAAAAA==, AAAAAAAAAAAAAAAAAAAAAA=="])
+def test_a_bad_key_is_a_bad_request(port: int, key: str) -> None:
+    answer = ask(port, upgrade(key=key))
+    assert status(answer) == 400
+    assert b"\r\nx-content-type-options: nosniff\r\n" in answer
+
+
 def test_a_version_that_is_not_ours_is_told_which_one_is(replica: Replica) -> None:
     answer = ask(replica.port, upgrade().replace(b"Version: 13", b"Version: 8"))
     assert status(answer) == 426
