@@ -41,6 +41,7 @@ def read_host(text: str) -> Host | None:
     return Host(name, int(match["port"]) if match["port"] else None)
 
 
+@lru_cache(1_024)
 def read_origin(text: str) -> tuple[str, Host] | None:
     """Read an `Origin` header into its scheme and host; None for `null` and whatever else has no host."""
     match = _ORIGIN.fullmatch(text.lower())
@@ -57,6 +58,7 @@ def is_address(name: str) -> bool:
     return True
 
 
+@lru_cache(1_024)
 def is_loopback(name: str) -> bool:
     """Whether `name` is a name or an address of loopback, also as a socket of `::` shows an IPv4 peer."""
     try:
