@@ -78,6 +78,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._last_read = b""
         self._unread_answer: asyncio.TimerHandle | None = None  # set while the client does not read
         self._answering: RequestResponseCycle | None = None  # the request that the application answers now
+        self._is_upgrade_ignored = False  # from the end of a head that asks for one until this head is read again
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -145,7 +146,37 @@ class HttpProtocol(HttpToolsProtocol):
                 self._expect_request()
         if not self.transport.is_closing():
             self._last_read = data
-            super().data_received(data)
+            self._unset_keepalive_if_required()
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Like uvicorn's `data_received`, which loses the body of a request whose upgrade is not followed."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                self.send_400_response("")
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._is_upgrade_ignored:
+                    data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                    continue
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+            return
+
+    def _head_without_upgrade(self) -> bytes:
+        """What a new parser reads in place of a head that asks for an upgrade which is not followed.
+
+        The JDK's HTTP client and `curl --http2` send `Upgrade: h2c` with ordinary requests. The parser stops after such
+        a head: the rest could be another protocol.
+        """
+        self._is_upgrade_ignored = False
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _ends_in_time(self, data: bytes) -> bool:
         """Whether the head ends within its limit; the rest of this read is the body."""
@@ -158,6 +189,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_reading_head = False
         self._head_bytes = 0
         self._unset_keepalive_if_required()  # set by an earlier request in the same read
+        if self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._is_upgrade_ignored = True
+            return
         if not self.url.startswith(b"/"):
             self._take_host_from_target()
         super().on_headers_complete()
@@ -172,6 +206,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers[:] = [host if header[0] == b"host" else header for header in self.headers]
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade_ignored:  # the parser takes this message to end with its head
+            return
         self._is_reading_head = True
         self._stop_waiting()
         super().on_message_complete()

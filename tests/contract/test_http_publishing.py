@@ -17,7 +17,7 @@ from .conftest import Launch
 from .deadlines import PATIENCE, eventually, wait_for
 from .events import complete, progress
 from .processes import RedisServer, Replica, environment, run
-from .raw import raw_socket
+from .raw import RawClient, raw_socket
 
 KEY, NEXT_KEY = "first-key-of-the-tests", "next-key-of-the-tests"
 KEYS = f"{KEY},{NEXT_KEY}"
@@ -407,3 +407,59 @@ async def test_the_counters_are_in_metrics(http: httpx.AsyncClient, replica: Rep
     await seqs(http, replica, project, [progress("job")] * 3)
     assert await accepted() == before + 3
     await eventually(lambda: replica.status("/readyz") == 200, "/readyz")
+
+
+# An `Upgrade` that is not followed
+
+H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAA\r\n"
+
+
+def posted(replica: Replica, project: str, job: str, *, chunked: bool = False, more: str = H2C) -> bytes:
+    """A request as the JDK's HTTP client sends it by default."""
+    body = json.dumps(progress(job, 40)).encode()
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    head = f"POST /projects/{project}/events HTTP/1.1\r\nHost: 127.0.0.1:{replica.port}\r\n{more}"
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    return f"{head}Authorization: Bearer {KEY}\r\n{length}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize("size", [1, 100, 1_000_000])
+async def test_a_post_that_offers_an_upgrade_is_read_with_its_body(
+    replica: Replica, other: Replica, project: str, chunked: bool, size: int
+) -> None:
+    """The body was taken for another protocol and lost: 422 `not_json`."""
+    said = b"".join(posted(replica, project, f"job_{number}", chunked=chunked) for number in range(2))
+    said += posted(replica, project, "job_2", more="")
+    async with watching(other.ws, project) as viewer, raw_socket(replica.port) as client:
+        for start in range(0, len(said), size):
+            await client.send(said[start : start + size])
+            await asyncio.sleep(0)
+        assert [await answered(client) for _ in range(3)] == [202, 202, 202]
+        assert [event["jobId"] for event in await viewer.events(3)] == ["job_0", "job_1", "job_2"]
+
+
+async def answered(client: RawClient) -> int:
+    """The status of an answer, read to its end."""
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length is not None, head
+    await client.reader.readexactly(int(length[1]))
+    return int(head.split(b" ", 2)[1])
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/"])
+async def test_a_get_that_offers_an_upgrade_is_answered_and_the_connection_stays(replica: Replica, path: str) -> None:
+    said = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{replica.port}\r\n{H2C}\r\n".encode()
+    async with raw_socket(replica.port) as client:
+        await client.send(2 * said)
+        assert [await answered(client) for _ in range(2)] == [200, 200]
+
+
+def test_curl_posts_with_http2(replica: Replica, project: str) -> None:
+    command = [
+        "curl", "--http2", "--silent", "--show-error", "--fail-with-body", f"{replica.http}/projects/{project}/events",
+        "--header", f"Authorization: Bearer {KEY}", "--data", json.dumps(progress("job", 40)),
+    ]  # fmt: skip
+    done = run(command, environment(None), within=3 * PATIENCE)
+    assert (done.returncode, len(json.loads(done.stdout)["seqs"])) == (0, 1), done
