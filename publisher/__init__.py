@@ -11,7 +11,10 @@
 
 from publisher.client import broadcast_many, broadcast_to_project, last_event, revoke_viewer
 from publisher.events import Event, JobComplete, JobFailed, JobType, Progress, Result
+from publisher.outlet import outlets
 from publisher.tracking import TrackedJob, current_job, track, track_job
+
+disable, enable = outlets.disable, outlets.enable
 
 __all__ = [
     "Event",
@@ -24,6 +27,8 @@ __all__ = [
     "broadcast_many",
     "broadcast_to_project",
     "current_job",
+    "disable",
+    "enable",
     "last_event",
     "revoke_viewer",
     "track",

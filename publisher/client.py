@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from publisher.events import Event, event_or_none
+from publisher.outlet import outlets
 from publisher.publication import Publication, Sent, where_remembered
 from publisher.replaced import replaced
 from publisher.settings import PublisherSettings
@@ -63,6 +64,8 @@ def broadcast_many(
 
 
 def _send(settings: PublisherSettings, publications: list[Publication], *, strict: bool) -> list[Sent]:
+    if (outlet := outlets.instead_of_redis(settings)) is not None:
+        return outlet.send(publications)
     from publisher.transport import sync_driver
 
     return sync_driver.send(settings, publications, strict=strict).sent
@@ -75,6 +78,8 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
     """
     settings = PublisherSettings.from_environment()
     key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
+    if (outlet := outlets.instead_of_redis(settings)) is not None:
+        return outlet.last_event(project_id, job_id, sentence_id)
     from publisher.transport import sync_driver
 
     return event_or_none(sync_driver.remembered(settings, key, field))
@@ -88,13 +93,18 @@ def revoke_viewer(sub: str) -> None:
     take it, and `ValueError` for a bad `sub`.
     """
     settings = PublisherSettings.from_environment()
+    if (outlet := outlets.instead_of_redis(settings)) is not None:
+        return outlet.revoke(sub)
     from publisher.transport import sync_driver
 
     sync_driver.revoke(settings, sub)
+    return None
 
 
-def check_url(url: str) -> None:
-    """Raise `ValueError` for what is no URL of a Redis; asks nobody."""
+def check_settings(settings: PublisherSettings) -> None:
+    """Raise `ValueError` if the URL is no URL of a Redis; asks nobody."""
+    if outlets.instead_of_redis(settings) is not None:
+        return
     from publisher.transport import sync_driver
 
-    sync_driver.check_url(url)
+    sync_driver.check_url(settings.redis_url)

@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from publisher.client import check_url
+from publisher.client import check_settings
+from publisher.direct import sender_of
 from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Reason, Result, checked
 from publisher.failure import describe, reason_for
 from publisher.job_state import HEARTBEAT_SECONDS, EndOf, JobState, copied
-from publisher.sender import Ending, sender
+from publisher.sender import Ending
 from publisher.settings import PublisherSettings
 
 logger = logging.getLogger("publisher")
@@ -64,6 +65,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
 
     def __init__(self, state: JobState, *, will_retry: WillRetry = False, repeats: "Repeats | None" = None) -> None:
         self._state = state
+        self._sender = sender_of(state.settings)
         self._will_retry = will_retry
         self._repeats = repeats or ONCE
         self._is_told = True  # False for a sentence that was only named in repeated work
@@ -254,10 +256,10 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
     # What is handed to the sender
 
     def _begin(self, within: JobState | None = None) -> None:
-        sender.begin(self._state, within)
+        self._sender.begin(self._state, within)
 
     def _say(self, progress: Progress) -> None:
-        if not sender.say(self._state, progress):
+        if not self._sender.say(self._state, progress):
             self._warn(f"progress {progress.progress:g}")
 
     def _finish(self, end_of: EndOf) -> EndReturn:
@@ -267,13 +269,13 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         if self.is_ended:
             self._warn(end_of(self._state).type)
             return self._end_return(None)
-        return self._end_return(sender.end(self._open_states, end_of))
+        return self._end_return(self._sender.end(self._open_states, end_of))
 
     def _pause(self, message: str | None) -> EndReturn:
         """Leave the job to another try, or to another process."""
         if message is not None:
-            sender.say(self._state, self._state.check_progress(self.percent, message))
-        return self._end_return(sender.end(self._open_states, None))
+            self._sender.say(self._state, self._state.check_progress(self.percent, message))
+        return self._end_return(self._sender.end(self._open_states, None))
 
     # What ordinary and async code return
 
@@ -326,7 +328,7 @@ class BaseTrackJob(Generic[Tracked]):
                 for name, value in identity.items()
             }
         settings = PublisherSettings.from_environment()
-        check_url(settings.redis_url)
+        check_settings(settings)
         state = JobState(settings, heartbeat=self._heartbeat, per_second=self._per_second, **identity)
         if self._data is not None:
             state.say(state.check_progress(0, None, self._data))

@@ -20,10 +20,14 @@ class PublisherSettings(NamedTuple):
     """Prefix of `project:<id>`, so that two environments can share one Redis."""
     replay: bool = True
     """False: events are sent by a plain PUBLISH. Redis remembers none of them, and they have no seq."""
+    disabled: bool = False
+    """True: nothing is sent, for tests of code that publishes."""
 
     @classmethod
     def from_environment(cls) -> "PublisherSettings":
-        """Read `REDIS_URL`, `PROGRESS_NAMESPACE` and `PROGRESS_REPLAY`; raises `ValueError` for a bad value.
+        """Read `REDIS_URL`, `PROGRESS_NAMESPACE`, `PROGRESS_REPLAY` and `PROGRESS_DISABLED`.
+
+        Raises `ValueError` for a bad value.
 
         Called for each event (it takes a microsecond), so a change of the environment counts at once.
         """
@@ -31,6 +35,7 @@ class PublisherSettings(NamedTuple):
             os.environ.get("REDIS_URL") or DEFAULT_REDIS_URL,
             check_namespace(os.environ.get("PROGRESS_NAMESPACE", "")),
             read_replay(os.environ.get("PROGRESS_REPLAY", "")),
+            _read_disabled(os.environ.get("PROGRESS_DISABLED", "")),
         )
 
 
@@ -64,6 +69,13 @@ def read_replay(text: str) -> bool:
     if text.lower() not in _OFF | _ON:
         raise ValueError(f"PROGRESS_REPLAY is {text.lower()!r}; use on or off")
     return text.lower() not in _OFF
+
+
+def _read_disabled(text: str) -> bool:
+    """The value of `PROGRESS_DISABLED`; empty is off. Raises `ValueError`."""
+    if text.lower() not in _OFF | _ON:
+        raise ValueError(f"PROGRESS_DISABLED is {text.lower()!r}; use on or off")
+    return bool(text) and text.lower() in _ON
 
 
 def check_namespace(namespace: str) -> str:

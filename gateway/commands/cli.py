@@ -224,7 +224,8 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
 
     Prints the event's seq; where the event asked for the next attempt, the attempt's number after it: `SEQ NUMBER`.
 
-    Exits with 1 if the event was refused or could not be sent, 2 if it is not valid.
+    Exits with 1 if the event was refused or could not be sent, 2 if it is not valid. With PROGRESS_DISABLED=1 nothing
+    is sent, and a valid event is 0.
     """
     from redis.exceptions import RedisError
 
@@ -248,7 +249,7 @@ def publish(project: str, event: str | None, redis_url: str | None, namespace: s
     elif sent.replaced_by is not None:
         job = fields.get("jobId", fields.get("job_id"))
         _stop(f"refused: {job} was begun again elsewhere, as attempt {sent.replaced_by}")
-    elif PublisherSettings.from_environment().replay:
+    elif (settings := PublisherSettings.from_environment()).replay and not settings.disabled:
         _stop("refused: a later event of this job was published already (see `attempt` in docs/protocol.md)")
 
 

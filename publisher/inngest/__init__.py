@@ -133,7 +133,7 @@ class ProgressMiddleware(inngest.MiddlewareSync):
         try:
             identity = self._naming.identity(ctx.event, ctx.run_id)
             if identity is not None:
-                client.check_url(PublisherSettings.from_environment().redis_url)
+                client.check_settings(PublisherSettings.from_environment())
                 JobState(PublisherSettings.from_environment(), **identity)  # raises ValueError
             return identity
         except Exception as error:
