@@ -21,6 +21,7 @@ _SECRETS = (
         r"\1***",
     ),
     (re.compile(r"([?&](?:sig|key|code)=)[^\s&'\"<>)]+", re.IGNORECASE), r"\1***"),
+    (re.compile(r"(?<![\w-])eyJ[\w-]{8,4096}\.[\w-]{2,4096}(\.[\w-]{0,4096})?"), "***"),  # a JWT: `{"` in base64url
     (re.compile(r"(bearer\s+)\S+", re.IGNORECASE), r"\1***"),
     (re.compile(r"\b(basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE), r"\1 ***"),
 )

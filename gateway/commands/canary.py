@@ -20,27 +20,28 @@ class Dead(Exception):
     """The event did not arrive; the message says where it was lost."""
 
 
-async def canary(url: str, project_id: str, seconds: float) -> float:
+async def canary(url: str, project_id: str, seconds: float, token: str | None = None) -> float:
     """Return the seconds from publishing to arrival; raises `Dead` if all of it takes longer than `seconds`.
 
     It is always the same job, so that Redis remembers only one; the event is recognised by its message.
     """
-    token, where = secrets.token_hex(8), redacted_web_url(url)
+    mark, where = secrets.token_hex(8), redacted_web_url(url)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     step = connecting = f"{where} did not answer"
     try:
         async with (
             asyncio.timeout(seconds),
-            connect(url, proxy=None, max_size=MAX_MESSAGE_BYTES, close_timeout=1) as socket,
+            connect(url, proxy=None, max_size=MAX_MESSAGE_BYTES, close_timeout=1, additional_headers=headers) as socket,
         ):
             await socket.send(json.dumps({"type": "subscribe", "projectId": project_id}))
             step = f"{where} did not answer `subscribe`; see its /readyz"
             await _until(socket, "type", "subscribed")
             step = "Redis did not take the event"
             start = time.perf_counter()
-            event = {"type": "progress", "jobId": "canary", "jobType": "script", "progress": 50, "message": token}
+            event = {"type": "progress", "jobId": "canary", "jobType": "script", "progress": 50, "message": mark}
             await broadcast_to_project(project_id, event, strict=True)
             step = "the event was published but did not arrive; do both use the same Redis and PROGRESS_NAMESPACE?"
-            await _until(socket, "message", token)
+            await _until(socket, "message", mark)
             return time.perf_counter() - start
     except TimeoutError:
         raise Dead(f"{step} (within {seconds:g} s)") from None

@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import click
@@ -48,6 +50,24 @@ def _seconds_option(default: int) -> Callable[[Callable[..., Any]], Callable[...
     return click.option("--seconds", type=seconds, default=default, show_default=True, help="How long to wait.")
 
 
+_token_option = click.option(
+    "--token-file", metavar="PATH", help="A file with the token, read at each connection; or set PROGRESS_TOKEN."
+)
+
+
+def _token(path: str | None) -> str | None:
+    """The token of a viewer. It is never a flag: flags show in the list of processes."""
+    if path is None:
+        return os.environ.get("PROGRESS_TOKEN") or None
+    try:
+        token = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        _stop("--token-file must be the path of a file that can be read", ExitStatus.USAGE)
+    if not token.isascii() or not token.isprintable():
+        _stop("--token-file does not hold a token; get one with: progress-gateway token PROJECT", ExitStatus.USAGE)
+    return token
+
+
 def _configure(flags: dict[str, Any]) -> Configuration:
     try:
         return configure(flags)
@@ -58,7 +78,7 @@ def _configure(flags: dict[str, Any]) -> Configuration:
 
 
 def _start_logging(settings: Settings) -> LogFormat:
-    keys = [key.get_secret_value() for key in settings.publish_keys]
+    keys = [key.get_secret_value() for key in (*settings.publish_keys, *settings.jwt_secret)]
     return start_logging(settings.log_level, settings.log_format, secrets_of(settings.redis_url, keys))
 
 
@@ -111,7 +131,7 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
     log_format = _start_logging(settings)
     is_text = log_format == "text"
     stop = _stop if is_text else _log_and_stop
-    for remark in remarks:
+    for remark in [*remarks, *_openness(settings)]:
         logger.warning("%s", remark)
     try:
         with contextlib.ExitStack() as stack:
@@ -123,6 +143,19 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
         stop(str(error), error.status)
     except KeyboardInterrupt:
         sys.exit(ExitStatus.OK)
+
+
+def _openness(settings: Settings) -> Iterator[str]:
+    """What an operator should know who asks for no tokens."""
+    from gateway.hosts import is_loopback
+
+    if settings.auth == "none" and not is_loopback(settings.host):
+        yield (
+            f"Anyone who reaches {settings.host} can watch every project: set GATEWAY_AUTH to jwt, or keep strangers away "
+            "from this address (docs/security.md)"
+        )
+    if settings.auth == "none" and (settings.jwt_secret or settings.jwt_public_keys_file or settings.jwt_jwks_url):
+        yield "Keys for tokens are set, but GATEWAY_AUTH is none: no token is asked for. Set it to jwt"
 
 
 def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogFormat, *, with_demo: bool) -> None:
@@ -144,7 +177,8 @@ def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogForma
         stack.enter_context(jobs)
         page = f"http://127.0.0.1:{listener.getsockname()[1]}/?project=demo"
         if log_format == "text":
-            click.echo(f"\n  Watch the demo jobs:  {page}\n", err=True)
+            hint = "" if settings.auth == "none" else "  It asks for a token:  progress-gateway token demo\n"
+            click.echo(f"\n  Watch the demo jobs:  {page}\n{hint}", err=True)
         else:
             logger.info("Watch the demo jobs: %s", page)
     serve(settings.model_copy(update={"redis_url": redis_url}), listener, admin_listener)
@@ -299,11 +333,12 @@ def _read_object(text: str, name: str) -> dict[str, Any]:
 @click.argument("project", callback=_check_project)
 @click.option("--url", default="ws://127.0.0.1:3001/ws", show_default=True, help="WebSocket URL of the gateway.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON.")
-def watch(project: str, url: str, as_json: bool) -> None:
+@_token_option
+def watch(project: str, url: str, as_json: bool, token_file: str | None) -> None:
     """Watch PROJECT: live bars on a terminal, else a line per event. Reconnects and resumes by itself."""
     from gateway.commands.watch import watch as watch_project
 
-    sys.exit(asyncio.run(watch_project(url, project, as_json=as_json)))
+    sys.exit(asyncio.run(watch_project(url, project, as_json=as_json, get_token=partial(_token, token_file))))
 
 
 @main.command()
@@ -329,7 +364,8 @@ def healthcheck(url: str | None, ready: bool, seconds: float) -> None:
 @click.argument("project", default="canary", callback=_check_project)
 @click.option("--url", help="The gateway, as ws://host:port/ws; default: from GATEWAY_PORT.")
 @_seconds_option(5)
-def canary(project: str, url: str | None, seconds: float) -> None:
+@_token_option
+def canary(project: str, url: str | None, seconds: float, token_file: str | None) -> None:
     """Publish an event to PROJECT as a job does, and wait for it at /ws as a page does.
 
     Prints how many milliseconds it took. Exits with 1 and a line that says where the event was lost.
@@ -346,7 +382,7 @@ def canary(project: str, url: str | None, seconds: float) -> None:
             os.environ["REDIS_URL"] = settings.redis_url
         os.environ["PROGRESS_NAMESPACE"] = settings.namespace
         url = url or address_of(settings.host, settings.port, "ws") + "/ws"
-        click.echo(f"{asyncio.run(fly(url, project, seconds)) * 1000:.1f}")
+        click.echo(f"{asyncio.run(fly(url, project, seconds, _token(token_file))) * 1000:.1f}")
     except (Dead, Unhealthy, WrongConfiguration) as error:
         _stop(str(error))
 

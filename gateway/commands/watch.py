@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, SecurityError, WebSocketException
 
+from gateway.codes import CloseCode, ErrorCode
 from gateway.commands.job_board import JobBoard
 from gateway.commands.watch_views import BarsView, LineView, OutputClosed, View, printable
 from publisher.events import Event, event_from_json
@@ -30,6 +32,10 @@ NEVER = sys.maxsize
 
 # Errors of opening a connection; ValueError comes from a URL such as ws://host:port.
 _OPEN_ERRORS = (OSError, WebSocketException, ValueError)
+
+
+GetToken = Callable[[], str | None]
+"""Returns the token for the next connection, read anew; None: connect without one."""
 
 
 class GivenUp(Exception):
@@ -65,8 +71,12 @@ class Replay:
 class Watcher:
     """Follows one project: reconnects, resumes after the last event, moves when its replica goes away."""
 
-    def __init__(self, url: str, project_id: str, board: JobBoard, view: View) -> None:
+    def __init__(
+        self, url: str, project_id: str, board: JobBoard, view: View, get_token: GetToken = lambda: None
+    ) -> None:
         self._url = url
+        self._get_token = get_token
+        self._token: str | None = None  # of the last connection
         self._project_id = project_id
         self._board = board
         self._view = view
@@ -106,12 +116,14 @@ class Watcher:
     async def _open(self) -> Link:
         """Connect, and subscribe from the cursor on."""
         host = urlsplit(self._url).hostname or ""
+        self._token = self._get_token()
         socket = await connect(
             self._url,
             proxy=None if host == "localhost" or host.startswith("127.") or host == "::1" else True,
             compression=None,
             close_timeout=1,
             ping_timeout=10,
+            additional_headers=headers_with(self._token),
         )
         since = self._cursor
         with contextlib.suppress(ConnectionClosed):  # the reader sees it, with the reason
@@ -139,7 +151,9 @@ class Watcher:
                 self._ping.cancel()
             await link.socket.close()
         code, reason = link.socket.close_code or 1006, link.socket.close_reason
-        if 4000 <= code < 4500:
+        # A token that expired may have been replaced in its file.
+        has_another = code == CloseCode.NOT_AUTHORISED and self._get_token() not in (None, self._token)
+        if 4000 <= code < 4500 and not has_another:
             raise GivenUp(f"the gateway closed the connection: {reason or 'it gave no reason'} ({code})")
         if self._subscribed_at is not None and time.monotonic() - self._subscribed_at > STABLE_SECONDS:
             self._failures = 0
@@ -155,8 +169,9 @@ class Watcher:
             self._view.on_status("connecting")
             try:
                 return await self._open()
-            except _OPEN_ERRORS:
-                continue
+            except _OPEN_ERRORS as error:
+                if isinstance(error, InvalidStatus) and error.response.status_code == 401:
+                    raise GivenUp(_explain(self._url, error)) from None
 
     def _backoff(self) -> float:
         """Full jitter, so that the clients of a replica that died do not all come back at the same moment."""
@@ -201,7 +216,7 @@ class Watcher:
                 self._move = asyncio.create_task(self._move_within(socket, least_ms, most_ms))
             case {"type": "error", "code": str(code), "message": str(sentence)} if self._subscribed_at is None:
                 self._refusal = f"the gateway refused: {sentence}"
-                if code.startswith("bad_"):
+                if code.startswith("bad_") or code == ErrorCode.FORBIDDEN:
                     raise GivenUp(self._refusal)
                 await socket.close()
 
@@ -292,8 +307,19 @@ def _explain(url: str, error: Exception) -> str:
     return f"cannot connect to {where} ({reason}): {start}"
 
 
+def headers_with(token: str | None) -> dict[str, str]:
+    """The headers of a handshake; not in the URL, which may end up in a log."""
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
 async def watch(
-    url: str, project_id: str, *, as_json: bool = False, stdout: TextIO | None = None, stderr: TextIO | None = None
+    url: str,
+    project_id: str,
+    *,
+    as_json: bool = False,
+    get_token: GetToken = lambda: None,
+    stdout: TextIO | None = None,
+    stderr: TextIO | None = None,
 ) -> int:
     """Show a project's jobs until SIGINT, SIGTERM or the reader of the output ends; return the exit status.
 
@@ -311,7 +337,7 @@ async def watch(
         view = BarsView(board, project_id, console)
     try:
         with view:
-            await _until_signal(Watcher(url, project_id, board, view), view)
+            await _until_signal(Watcher(url, project_id, board, view, get_token), view)
     except GivenUp as reason:
         print(f"progress-gateway: {printable(str(reason))}", file=stderr)
         return 1

@@ -13,11 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from publisher import aio
+from publisher.tokens import mint
+from tests.auth.keys import SECRET
 
 from .certificates import Authority
-from .client import Client, connect, is_event, watching
+from .client import Client, connect, dial, is_event, watching
 from .clusters import Cluster, Node
 from .conftest import Launch
 from .deadlines import eventually
@@ -272,3 +275,19 @@ async def test_a_cluster_over_tls_with_certificates_of_clients(
             assert [event["seq"] for event in await client.events(1)] == [seq]
     finally:
         server.end()
+
+
+async def test_a_revocation_reaches_every_replica_of_a_cluster(cluster: Cluster, launch: Launch, project: str) -> None:
+    """By the rights that docs/operating.md gives to replicas and to jobs."""
+    token = mint(project, sub="user_1", secret=SECRET)
+    replicas = [launch(url_of(cluster, "gateway"), auth="jwt", jwt_secret=SECRET) for _ in range(2)]
+    async with dial(f"{replicas[0].ws}?token={token}") as one, dial(f"{replicas[1].ws}?token={token}") as two:
+        for client in (one, two):
+            await client.expect("connected")
+            await client.subscribe(project)
+        assert run_gateway("revoke", "user_1", env=environment(url_of(cluster, "jobs"))).returncode == 0
+        assert [await one.closed(), await two.closed()] == [4401, 4401]
+    late = launch(url_of(cluster, "gateway"), auth="jwt", jwt_secret=SECRET)
+    with pytest.raises(InvalidStatus):
+        async with dial(f"{late.ws}?token={token}"):
+            pass
