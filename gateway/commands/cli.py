@@ -151,8 +151,8 @@ def _openness(settings: Settings) -> Iterator[str]:
 
     if settings.auth == "none" and not is_loopback(settings.host):
         yield (
-            f"Anyone who reaches {settings.host} can watch every project: set GATEWAY_AUTH to jwt, or keep strangers away "
-            "from this address (docs/security.md)"
+            f"Anyone who reaches {settings.host} can watch every project: set GATEWAY_AUTH to jwt, or keep strangers "
+            "away from this address (docs/security.md)"
         )
     if settings.auth == "none" and (settings.jwt_secret or settings.jwt_public_keys_file or settings.jwt_jwks_url):
         yield "Keys for tokens are set, but GATEWAY_AUTH is none: no token is asked for. Set it to jwt"

@@ -15,6 +15,7 @@ from .tools import CHART, DEPLOY, ROOT, passes, refused, rendered, tool
 
 EVERYTHING: dict[str, Any] = {
     "publishing": {"enabled": True},
+    "auth": {"enabled": True, "cookie": "progress", "audience": "gateway", "anonymousProjects": ["demo"]},
     "image": {"digest": "sha256:" + "0" * 64},
     "imagePullSecrets": [{"name": "registry"}],
     "gateway": {"origins": ["https://app.example.com"], "extraSettings": {"GATEWAY_SLOW_SECONDS": "30"}},
@@ -99,11 +100,36 @@ def test_the_values_have_a_schema_that_is_one() -> None:
         ({"gateway": {"port": 3002}}, "are the same"),
         ({"autoscaling": {"minReplicas": 31}}, "above autoscaling.maxReplicas"),
         ({"httpRoute": {"enabled": True}}, "needs a Gateway"),
+        ({"auth": {"enabled": True, "kind": "jwksUrl"}}, "auth.jwksUrl must be set"),
+        ({"auth": {"enabled": True, "cookie": "progress"}}, "auth.cookie needs gateway.origins"),
+        ({"auth": {"enabled": True, "kind": "password"}}, "one of 'secret', 'publicKeys', 'jwksUrl'"),
+        ({"gateway": {"extraSettings": {"GATEWAY_JWT_SECRET": "s"}}}, "GATEWAY_JWT_SECRET"),
     ],
     ids=str,
 )
 def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:
     assert says in refused(**values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable"), [("secret", "GATEWAY_JWT_SECRET_FILE"), ("publicKeys", "GATEWAY_JWT_PUBLIC_KEYS_FILE")]
+)
+def test_keys_of_tokens_are_mounted_and_not_in_the_environment(kind: str, variable: str) -> None:
+    objects = rendered(auth={"enabled": True, "kind": kind, "issuer": "app"})
+    settings = objects["ConfigMap"]["data"]
+    assert settings["GATEWAY_AUTH"] == "jwt"
+    assert settings[variable] == "/etc/progress-gateway/token-keys"
+    assert settings["GATEWAY_JWT_ISSUER"] == "app"
+    (volume,) = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    assert {"key": "token-keys", "path": "token-keys"} in volume["secret"]["items"]
+
+
+def test_keys_from_a_url_need_no_secret_and_a_way_out() -> None:
+    objects = rendered(auth={"enabled": True, "kind": "jwksUrl", "jwksUrl": "https://id.example/jwks.json"})
+    assert objects["ConfigMap"]["data"]["GATEWAY_JWT_JWKS_URL"] == "https://id.example/jwks.json"
+    assert "token-keys" not in str(objects["Deployment"])
+    assert "443" in str(objects["NetworkPolicy"]["spec"]["egress"])
+    assert "GATEWAY_AUTH" not in rendered()["ConfigMap"]["data"]
 
 
 def test_replicas_listen_on_ipv6_where_they_are_told() -> None:
@@ -165,6 +191,7 @@ def test_other_settings_are_other_pods() -> None:
 def test_a_replica_takes_every_setting_that_it_gives(values: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "redis-url").write_text("redis://gateway:secret@redis:6379/0")
     (tmp_path / "publish-keys").write_text("k" * 32)
+    (tmp_path / "token-keys").write_text("s" * 32)
     data = rendered(**values)["ConfigMap"]["data"]
     env = {name: value.replace("/etc/progress-gateway", str(tmp_path)) for name, value in data.items()}
     checked = run_gateway("serve", "--check-config", env=environment(None, **env))
@@ -179,7 +206,7 @@ def test_secrets_are_files_and_never_in_a_config_map_or_the_environment() -> Non
     assert not {"REDIS_URL", "GATEWAY_PUBLISH_KEYS"} & data.keys()
     assert "Secret" not in objects
     [volume] = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
-    assert [item["path"] for item in volume["secret"]["items"]] == ["redis-url", "publish-keys"]
+    assert [item["path"] for item in volume["secret"]["items"]] == ["redis-url", "publish-keys", "token-keys"]
 
 
 def test_what_leads_in_from_outside_leads_to_the_clients_port_only() -> None:

@@ -56,7 +56,7 @@ def nginx_that_asks(service: int, replica: Replica, directory: Path) -> Nginx:
 
 
 async def test_a_replica_lets_in_whoever_reaches_it_whatever_the_token(replica: Replica) -> None:
-    """As the documents say, so that nobody relies on it. Whoever builds the check changes them, too."""
+    """With GATEWAY_AUTH=none, as the documents say, so that nobody relies on it."""
     for query in ("", "?token=", f"?token={WRONG}"):
         assert await upgrade_status(replica.ws + query) == 101
 
