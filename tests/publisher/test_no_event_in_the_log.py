@@ -62,7 +62,7 @@ def by_job(url: str) -> None:
 def by_http(url: str) -> None:
     async def post() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(Settings(redis_url=url, publish_keys=KEY)))  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:3001") as client:
             headers = {"Authorization": f"Bearer {KEY}"}
             return await client.post("/projects/p/events", json=EVENT, headers=headers)
 
