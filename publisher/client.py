@@ -10,8 +10,10 @@ from publisher.outlet import outlets
 from publisher.publication import Publication, Sent, where_remembered
 from publisher.replaced import replaced
 from publisher.settings import PublisherSettings
+from publisher.transport import sync_driver
+from publisher.warm_up import warm_up
 
-# The functions import the driver: a program that imports this package need not wait until redis-py is loaded.
+warm_up()
 
 
 def broadcast_to_project(project_id: str, event: BaseModel | Mapping[str, Any], *, strict: bool = False) -> int | None:
@@ -66,8 +68,6 @@ def broadcast_many(
 def _send(settings: PublisherSettings, publications: list[Publication], *, strict: bool) -> list[Sent]:
     if (outlet := outlets.instead_of_redis(settings)) is not None:
         return outlet.send(publications)
-    from publisher.transport import sync_driver
-
     return sync_driver.send(settings, publications, strict=strict).sent
 
 
@@ -80,8 +80,6 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
     key, field = where_remembered(project_id, job_id, sentence_id, settings.namespace)
     if (outlet := outlets.instead_of_redis(settings)) is not None:
         return outlet.last_event(project_id, job_id, sentence_id)
-    from publisher.transport import sync_driver
-
     return event_or_none(sync_driver.remembered(settings, key, field))
 
 
@@ -95,8 +93,6 @@ def revoke_viewer(sub: str) -> None:
     settings = PublisherSettings.from_environment()
     if (outlet := outlets.instead_of_redis(settings)) is not None:
         return outlet.revoke(sub)
-    from publisher.transport import sync_driver
-
     sync_driver.revoke(settings, sub)
     return None
 
@@ -105,6 +101,4 @@ def check_settings(settings: PublisherSettings) -> None:
     """Raise `ValueError` if the URL is no URL of a Redis; asks nobody."""
     if outlets.instead_of_redis(settings) is not None:
         return
-    from publisher.transport import sync_driver
-
     sync_driver.check_url(settings.redis_url)

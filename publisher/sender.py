@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import NamedTuple
 
-from publisher.events import Event, Progress, event_to_json
+from publisher.events import Event, Progress
+from publisher.forks import in_each_child, see
 from publisher.job_state import EndOf, JobState, Phase, Schedule
 from publisher.publication import Sent
 from publisher.replaced import warn
 from publisher.settings import PublisherSettings
+from publisher.transport import sync_driver
 
 logger = logging.getLogger("publisher")
 
@@ -92,6 +94,7 @@ class Sender:
 
     def hold(self) -> None:
         """Before a fork: let no thread leave a job half changed, for the child."""
+        see()
         self._forking = self._changed
         self._forking.acquire()
 
@@ -103,6 +106,7 @@ class Sender:
 
     def begin(self, state: JobState, within: JobState | None = None) -> None:
         """Publish a job from now on; a sentence only if the job that it is `within` has not ended."""
+        see()
         with self._changed:
             if within is not None and not within.is_open:
                 state.forget()
@@ -110,6 +114,7 @@ class Sender:
 
     def say(self, state: JobState, progress: Progress) -> bool:
         """Take a progress; False if the job has ended."""
+        see()
         with self._changed:
             if not state.is_open:
                 return False
@@ -122,6 +127,7 @@ class Sender:
 
         `open_states` is called under the lock: another thread may be ending one of them, or beginning one more.
         """
+        see()
         with self._changed:
             states = open_states()
             ends = [end_of(state) if end_of is not None else None for state in states]
@@ -154,6 +160,7 @@ class Sender:
 
     def flush(self, seconds: float) -> None:
         """Send what is unsent, for at most so long."""
+        see()
         with self._changed:
             for state in list(self._schedule):
                 state.hurry()
@@ -181,7 +188,6 @@ class Sender:
             self._changed.notify_all()
 
     def _start_thread(self) -> None:
-        _load()
         self._flush_at_exit_of_a_child()
         self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
         try:
@@ -235,8 +241,6 @@ class Sender:
     # What is sent
 
     def _send(self, batch: Sequence[Taken]) -> None:
-        from publisher.transport import sync_driver  # see publisher.client
-
         states = [taken.state for taken in batch]
         unsent, outcomes = set(states), list[tuple[JobState, Sent]]()
         try:
@@ -290,16 +294,7 @@ class Sender:
             return replaced
 
 
-def _load() -> None:
-    """What pydantic looks up when it writes its first numbers, before the thread does so.
-
-    A child that is forked while a thread looks it up waits for it for ever. (So it is with modules; the thread imports
-    none, see `publisher.transport.sync_driver`.)
-    """
-    for number in (0, 0.5):
-        event_to_json(Progress(job_id="j", job_type="audio", progress=number))
-
-
 sender = Sender()
-os.register_at_fork(before=sender.hold, after_in_parent=sender.release, after_in_child=sender.reset)
+in_each_child(sender.reset)
+os.register_at_fork(before=sender.hold, after_in_parent=sender.release)
 atexit.register(lambda: sender.flush(EXIT_SECONDS))

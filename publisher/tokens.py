@@ -3,7 +3,7 @@
     from publisher.tokens import mint
     token = mint(["film_7", "team_3.*"], sub="user_42", seconds=3600)
 
-Signed with HS256 and the first secret of `GATEWAY_JWT_SECRET`. Needs nothing but Python.
+Signed with HS256 and the first secret of `GATEWAY_JWT_SECRET`. Needs no library of tokens.
 """
 
 import hmac

@@ -1,7 +1,6 @@
 """While Redis is away: how long a publisher tries, when it stops asking, and what it logs."""
 
 import logging
-import os
 import random
 import threading
 import time
@@ -19,6 +18,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from publisher.forks import in_each_child, see
 from publisher.publication import Publication
 from publisher.redaction import redacted_redis_url
 from publisher.settings import PublisherSettings
@@ -128,12 +128,12 @@ class Circuit:
 
 
 circuits: dict[str, Circuit] = {}  # by URL; each node of a Cluster has its own
-# A fork does not copy the probing thread, so a child finds out for itself.
-os.register_at_fork(after_in_child=circuits.clear)
+in_each_child(circuits.clear)  # a fork does not copy the probing thread, so a child finds out for itself
 
 
 def circuit_of(url: str) -> Circuit:
     """The circuit of this URL, one for all publishers of the process."""
+    see()
     return circuits.get(url) or circuits.setdefault(url, Circuit())
 
 
@@ -192,6 +192,9 @@ class Unsent:
     """Counts the events of this process that could not be sent, and says so once a minute. All publishers share one."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.count = 0
         self._counted = 0  # how many of them the log has reported
         self._logged_at = float("-inf")
@@ -222,6 +225,9 @@ class Unremembered:
     """Logs, once a minute, that events reach current viewers but are not remembered. All publishers share one."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.count = 0
         self._logged_at = float("-inf")
 
@@ -238,3 +244,6 @@ class Unremembered:
 
 unsent = Unsent()
 unremembered = Unremembered()
+# What a parent has logged says nothing of its children.
+in_each_child(unsent.reset)
+in_each_child(unremembered.reset)

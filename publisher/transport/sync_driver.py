@@ -1,6 +1,7 @@
-"""Does the steps of conversations in ordinary code, over redis-py. Loaded with the first event."""
+"""Does the steps of conversations in ordinary code, over redis-py. Loaded with the package: see `publisher.warm_up`."""
 
-# The first connect would load it, in the thread of tracked jobs. A child that is forked in that moment waits for ever.
+# The first connect, and the first loop that looks up a host, would load them.
+import concurrent.futures.thread  # noqa: F401
 import encodings.idna  # noqa: F401
 import inspect
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import redis
 from redis.exceptions import ReadOnlyError, ResponseError
 
+from publisher.forks import in_each_child, see
 from publisher.publication import PART, Publication
 from publisher.settings import PublisherSettings
 from publisher.transport import revoking, sending, sentinels
@@ -91,10 +93,22 @@ def open_circuit(step: Probe) -> None:
     step.circuit.open(lambda: run(step.conversation()), step.then)
 
 
-@lru_cache(maxsize=64)
 def client_of(url: str) -> redis.Redis:
-    """The client of one server. redis-py's pool notices a fork by itself and leaves the parent's sockets alone."""
+    """The client of one server, of this process.
+
+    redis-py's pool notices a fork by itself, but a thread of the parent may have held a lock of it. So a child makes
+    clients of its own. Its copies of the parent's sockets are closed, and nothing is written to them.
+    """
+    see()
+    return _client_of(url)
+
+
+@lru_cache(maxsize=64)
+def _client_of(url: str) -> redis.Redis:
     return _new_client(url)
+
+
+in_each_child(_client_of.cache_clear)
 
 
 def _new_client(url: str) -> redis.Redis:

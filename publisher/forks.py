@@ -1,0 +1,52 @@
+"""Which process this is. What a child must not take over from its parent is made anew there."""
+
+import os
+import threading
+from collections.abc import Callable
+
+# A thread of a child that has just begun may hold the lock while another thread forks again. The child of that child
+# cannot know, and waits no longer than this.
+LOCK_SECONDS = 5.0
+
+
+class Process:
+    """The process that uses what this package holds. One for all of the package."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._beginning = threading.Lock()
+        self._beginners: list[Callable[[], object]] = []
+
+    def in_each_child(self, begin: Callable[[], object]) -> None:
+        """Have `begin` called in a forked child, before it uses what it took over. It must wait for no lock.
+
+        Call `see` before each use: there are forks that call no `os.register_at_fork` (uWSGI's).
+        """
+        self._beginners.append(begin)
+
+    def see(self) -> None:
+        """Begin anew if this is a child now. Takes a tenth of a microsecond otherwise."""
+        if self._pid != os.getpid():
+            self._begin()
+
+    def begin_told(self) -> None:
+        """In a child of `os.fork`: only the thread that forked is here."""
+        self._beginning = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        is_held = self._beginning.acquire(timeout=LOCK_SECONDS)
+        try:
+            if self._pid != os.getpid():
+                for begin in self._beginners:
+                    begin()
+                self._pid = os.getpid()  # last: until then other threads of the child wait
+        finally:
+            if is_held:
+                self._beginning.release()
+
+
+process = Process()
+in_each_child = process.in_each_child
+see = process.see
+os.register_at_fork(after_in_child=process.begin_told)
