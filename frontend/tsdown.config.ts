@@ -1,4 +1,5 @@
 import { defineConfig } from "tsdown";
+import { shortNames } from "./scripts/short-names.mjs";
 
 export default defineConfig({
   entry: ["src/index.ts", "src/hooks.tsx", "src/core.ts", "src/testing.ts"],
@@ -10,4 +11,5 @@ export default defineConfig({
   dts: true,
   sourcemap: true,
   clean: true,
+  plugins: [shortNames],
 });

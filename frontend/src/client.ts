@@ -20,12 +20,14 @@ import {
 import { readMessage } from "./read.js";
 import { STATUS } from "./rules.js";
 import { type JobData, own } from "./state.js";
+import { Tokens } from "./tokens.js";
 
 const STABLE_MS = 5_000; // a link that worked this long resets the back-off; one that flaps does not
 const LINGER_MS = 1_000; // a StrictMode remount, or the next page of an app, finds its project still subscribed
 const QUICK_MOVES = 2; // in a row, without back-off: the next replica may drain as well
 const ANSWER_MS = 30_000; // after this long without an answer, a refused project is subscribed again
-const LOST_CODES = ["unavailable"]; // with these the gateway ends the subscription, if there was one
+const NOT_AUTHORISED = 4401;
+const FORBIDDEN = "forbidden"; // the token does not cover the project
 const WAKE_ANSWER_MS = 3_000; // how long a link may take to answer the `ping` of a wake
 /** The rule for project ids, as in the gateway. */
 export const PROJECT_ID = /^[a-z0-9][\w.:-]{0,127}$/i;
@@ -72,6 +74,8 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   readonly jobLimit: number;
   /** Where to connect, and how. */
   #options: ClientOptions;
+  /** The tokens of `getToken`, if there is one. */
+  #tokens: Tokens | undefined;
   /** The status that `#listeners` were last told. */
   #status: ConnectionStatus = "disconnected";
   /** Why the last link ended, or what the gateway answered to a message without a project; null once all is well. */
@@ -109,6 +113,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
 
   constructor(options: ClientOptions) {
     this.#options = options;
+    this.#tokens = options.getToken && new Tokens(options.getToken, () => this.#onToken());
     this.historyLimit = options.historyLimit || 100;
     this.jobLimit = options.jobLimit || 1_000;
   }
@@ -120,7 +125,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
       subscribe: (onChange, others = {}) => {
         const project = this.#projects.get(projectId) ?? new Project(projectId, this);
         this.#projects.set(projectId, project);
-        const listener: Listener = Object.create(others, { onChange: { value: onChange } });
+        const listener: Listener = { __proto__: others, onChange } as Listener; // inherits, so that getters stay getters
         project.listeners.add(listener);
         if (listener.isPassive) project.changed();
         else this.#watch(project);
@@ -142,6 +147,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   getStatus = (): ConnectionStatus => this.#status;
 
   reconnect = (): void => {
+    this.#tokens?.drop();
     this.#error = null;
     this.#hasGivenUp = false;
     if (this.#watched.size && !this.#next) this.#connect();
@@ -183,6 +189,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
   /** The last project is not watched any more: disconnect. */
   #rest(): void {
     this.#closeAll();
+    this.#tokens?.rest();
     this.#error = null;
     this.#hasGivenUp = false;
     this.#unwatchPage!();
@@ -207,31 +214,29 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     return [this.#next, this.#link].filter((link) => !!link);
   }
 
+  get #openLink(): Link | undefined {
+    return this.#links.find(({ isOpen }) => isOpen);
+  }
+
   /** Start a new link now. */
   #connect(): void {
     this.#cancelTimer();
     const link = (this.#next = new Link(this));
-    const options = this.#options;
-    const { getToken } = options;
-    const open = (token?: string): void =>
-      link.open(() => openSocket(options, token), typeof options.url === "function");
-    if (!getToken) open();
-    else
-      Promise.resolve()
-        .then(getToken)
-        .then(open, (error) => link.end("no_token", String(error)));
+    const open = (): void => link.open(() => openSocket(this.#options), typeof this.#options.url === "function");
+    if (this.#tokens) this.#tokens.prepare().then(open, (error) => link.end("no_token", String(error)));
+    else open();
     this.#changed();
   }
 
   /** Plan the next attempt after a loss. */
   #retry(): void {
     const ms = backoff(this.#failures++);
-    this.#retryAt = Date.now() + ms;
     this.#connectIn(ms);
+    this.#retryAt = Date.now() + ms;
   }
 
   #connectIn(ms: number): void {
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
     this.#timer = later(ms, () => this.#connect());
   }
 
@@ -256,14 +261,17 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
 
   onOpen(link: Link): void {
     if (!this.#link) this.#moveTo(link);
-    for (const project of this.#watched) project.subscribe(link);
+    this.#authorise(link);
+    for (const project of this.#watched) if (!project.isForbidden) project.subscribe(link);
     this.#changed();
   }
 
   onEnd(link: Link, code: number | string, reason: string, isFinal: boolean): void {
-    if (this.#isStable(link)) this.#failures = 0;
-    this.#hasGivenUp = isFinal || /^4[0-4]\d\d$/.test(String(code));
-    this.#setError({ code, message: reason });
+    const isStable = this.#isStable(link);
+    if (isStable) this.#failures = 0;
+    const mayAskAgain = code === NOT_AUTHORISED && this.#tokens?.refuse(link.token, isStable);
+    this.#hasGivenUp = isFinal || (/^4[0-4]\d\d$/.test(String(code)) && !mayAskAgain);
+    this.#setError({ code: mayAskAgain ? "no_token" : code, message: reason });
     const wasNext = link === this.#next;
     if (wasNext) this.#next = undefined;
     else this.#link = undefined;
@@ -305,6 +313,24 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     }
   }
 
+  // Tokens
+
+  #onToken(): void {
+    for (const link of this.#links) this.#authorise(link);
+    for (const project of this.#watched) {
+      if (!project.isForbidden) continue;
+      project.retryAt = 0;
+      project.subscribe(this.#openLink);
+    }
+  }
+
+  /** Show the gateway the token. */
+  #authorise(link: Link): void {
+    const token = (link.token = this.#tokens?.token);
+    if (token) link.send({ type: "auth", token });
+    if (token === null) link.end(NOT_AUTHORISED, "signed out");
+  }
+
   // Messages of the gateway
 
   #onMessage(link: Link, message: ServerMessage): void {
@@ -326,6 +352,10 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
       case "pong":
         return link.onPong();
       case "connected":
+      case "authorised":
+        if (message.expiresIn === undefined) return;
+        link.workingSince ??= Date.now();
+        return this.#tokens?.onAuthorised(message.expiresIn);
       case "unsubscribed":
         return;
       default: // from a newer gateway
@@ -352,15 +382,16 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     // Each new connection may say it too: then this must not become a loop.
     const least = this.#moves < QUICK_MOVES ? 0 : backoff(this.#moves);
     this.#moves++;
-    this.#connectIn(Math.max(Number(between(from, to)) || 0, least));
+    this.#connectIn(Math.max(between(from, to) || 0, least));
   }
 
   #onError(link: Link, { code, message, projectId = "" }: ErrorMessage): void {
     const project = this.#projects.get(projectId);
     this.#setError({ code: code ?? "", message: message ?? "" }, project);
     if (project) {
-      project.retryAt = Date.now() + refusalBackoff(++project.refusals);
-      if (project.link === link && LOST_CODES.includes(code)) project.leave();
+      project.retryAt = code === FORBIDDEN ? Infinity : Date.now() + refusalBackoff(++project.refusals);
+      // Any other refusal ends the subscription, if there was one; `forbidden` on each link, although only one said so.
+      if (project.isForbidden || (project.link === link && code !== "rate_limited")) project.leave();
     }
     this.#finishMove();
     this.#changed();
@@ -395,7 +426,7 @@ class Client implements ProgressClient, ProjectOwner, LinkOwner, PageOwner {
     const [due] = [...this.#watched].filter(({ error }) => error).sort((a, b) => a.retryAt - b.retryAt);
     if (!due || due.retryAt > now) return;
     due.retryAt = now + ANSWER_MS;
-    due.subscribe(this.#links.find(({ isOpen }) => isOpen));
+    due.subscribe(this.#openLink);
   }
 
   /** The connection or an error changed: projects and listeners show it. */

@@ -15,7 +15,7 @@ export type {
   ServerMessage,
 } from "./messages.js";
 export type { ClientOptions } from "./options.js";
-export type { ConnectionStatus, GatewayError, Handlers, Listener, Snapshot } from "./project.js";
+export type { ClientErrorCode, ConnectionStatus, GatewayError, Handlers, Listener, Snapshot } from "./project.js";
 export type { JobStatus } from "./rules.js";
 export {
   type ById,

@@ -12,7 +12,7 @@ import {
 import type { ProgressClient, ProjectStore } from "./client.js";
 import { clientFor } from "./clients.js";
 import type { ClientOptions } from "./options.js";
-import { CONNECTING, type ConnectionStatus, type Handlers, IDLE, type Snapshot } from "./project.js";
+import { CONNECTING, type ConnectionStatus, type Handlers, type Snapshot } from "./project.js";
 import { type Job, type JobData, type JobState, own } from "./state.js";
 
 export interface ProgressProviderProps extends ClientOptions {
@@ -76,11 +76,11 @@ export function ProgressProvider({ client, children, ...options }: ProgressProvi
   return <ClientContext.Provider value={made}>{children}</ClientContext.Provider>;
 }
 
-/** What a component with `enabled: false` shows, also while another component watches the project. */
+/** What a component shows that watches nothing; with `enabled: false` also while another one watches the project. */
 const DISABLED = { status: "disconnected", isStale: true } as const;
 
-const serverSnapshot = (): Snapshot => CONNECTING;
-const noStore: Pick<ProjectStore, "subscribe" | "getSnapshot"> = { subscribe: () => () => {}, getSnapshot: () => IDLE };
+/** Of no project, and on a server. */
+const noStore: ProjectStore = { subscribe: () => () => {}, getSnapshot: () => CONNECTING };
 
 function useStore<Data>(
   projectId: string | null | undefined,
@@ -98,8 +98,8 @@ export function useWebSocket<Data = JobData>(
   const { url, enabled = true } = options;
   const [client, store] = useStore<Data>(projectId, url);
   const latest = useLatest(options);
-  const { subscribe, getSnapshot } = useMemo(() => {
-    if (!store) return noStore as unknown as ProjectStore<Data>;
+  const { subscribe, getSnapshot } = useMemo((): ProjectStore<Data> => {
+    if (!store) return noStore as ProjectStore<Data>;
     // Looked up at each call: without a callback, the client makes nothing for it.
     const handlers = {
       get onEvent() {
@@ -110,16 +110,12 @@ export function useWebSocket<Data = JobData>(
       },
     };
     const others = enabled ? handlers : { isPassive: true };
-    return { ...store, subscribe: (onChange: () => void) => store.subscribe(onChange, others) };
+    return { ...store, subscribe: (onChange) => store.subscribe(onChange, others) };
   }, [store, enabled, latest]);
-  const snapshot = useSyncExternalStore(
-    subscribe,
-    getSnapshot,
-    (store && enabled ? serverSnapshot : noStore.getSnapshot) as () => Snapshot<Data>,
-  );
+  const snapshot = useSyncExternalStore(subscribe, getSnapshot, noStore.getSnapshot as () => Snapshot<Data>);
   return useMemo(
-    () => ({ ...snapshot, ...(enabled ? undefined : DISABLED), reconnect: client.reconnect }),
-    [snapshot, enabled, client],
+    () => ({ ...snapshot, ...(store && enabled ? undefined : DISABLED), reconnect: client.reconnect }),
+    [snapshot, store, enabled, client],
   );
 }
 

@@ -145,11 +145,8 @@ export class Jobs {
   }
 
   #longestSilent(): Entry {
-    const all = [...this.#entries.values()];
-    const choices = [all.filter(({ isSilent }) => isSilent), all.filter(({ isShown }) => !isShown), all];
-    return choices
-      .find(({ length }) => length)!
-      .reduce((first, entry) => (entry.newest.heardAt < first.newest.heardAt ? entry : first));
+    const all = [...this.#entries.values()].sort((a, b) => a.newest.heardAt - b.newest.heardAt);
+    return all.find(({ isSilent }) => isSilent) ?? all.find(({ isShown }) => !isShown) ?? all[0]!;
   }
 }
 

@@ -1,12 +1,13 @@
 /** One WebSocket to the gateway. */
 
 import type { ClientMessage } from "./messages.js";
+import type { Token } from "./tokens.js";
 
 const CONNECT_MS = 10_000; // for the token, TCP, TLS and the upgrade together
 const SILENCE_MS = 25_000; // after this long without a message the link sends a `ping` ...
 const ANSWER_MS = 5_000; // ... and ends if nothing arrives within this time
 
-const BLOCKED = "Does the Content-Security-Policy allow it?";
+const BLOCKED = "See the Content-Security-Policy";
 
 /** The part of a WebSocket that is used here. */
 export interface Socket {
@@ -35,7 +36,9 @@ export class Link {
   isStale = false;
   /** The socket is open, and the link has not ended. */
   isOpen = false;
-  /** When a project was first subscribed on it, in ms since the epoch: only then is the link known to work. */
+  /** The token that was sent on it last. */
+  token: Token;
+  /** When it was first authorised, or a project subscribed on it, in ms since the epoch: only then it is known to work. */
   workingSince: number | undefined;
   /** When the last message arrived (or the socket opened), in ms since the epoch. */
   heardAt = Date.now();

@@ -2,12 +2,16 @@
 
 import type { Socket, SocketType } from "./link.js";
 import type { GatewayError } from "./project.js";
+import type { GetToken } from "./tokens.js";
 
 export interface ClientOptions {
   /** The gateway's URL, or a function that is called for each connection. By default `/ws` on the page's own host. */
   url?: string | (() => string) | undefined;
-  /** Called for each connection. The token goes into the URL as `?token=`, for a proxy; the gateway ignores it. */
-  getToken?: (() => string | undefined | Promise<string | undefined>) | undefined;
+  /**
+   * Gives a token that says which projects the user may watch. It is kept for its life, and asked for again before it
+   * expires, or when the gateway refuses it. `null`: nobody is signed in. `undefined`: connect without a token.
+   */
+  getToken?: GetToken | undefined;
   /** Called once for each new error of the connection, or of the project that is named. */
   onError?: ((error: GatewayError, projectId?: string) => void) | undefined;
   /** How many of the last events a snapshot holds; 100 by default, at least 1. */
@@ -20,12 +24,7 @@ export interface ClientOptions {
 
 const defaultUrl = (): string => `${location.origin.replace("http", "ws")}/ws`; // "https" becomes "wss"
 
-const withToken = (url: string, token: string): string =>
-  `${url}${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(token)}`;
-
 /** Open a socket; throws if `url` does, or if there is no WebSocket class, or if that refuses the URL. */
-export function openSocket(options: ClientOptions, token: string | undefined): Socket {
-  const { url = defaultUrl, webSocketImpl } = options;
-  const base = typeof url === "string" ? url : url();
-  return new (webSocketImpl ?? WebSocket)(token === undefined ? base : withToken(base, token));
+export function openSocket({ url = defaultUrl, webSocketImpl }: ClientOptions): Socket {
+  return new (webSocketImpl ?? WebSocket)(typeof url === "string" ? url : url());
 }

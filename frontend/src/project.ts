@@ -3,7 +3,7 @@
 import { onNextFrame } from "./frame.js";
 import { type JobCounts, Jobs, type News } from "./jobs.js";
 import type { Link } from "./link.js";
-import type { EventMessage, Subscribed } from "./messages.js";
+import type { ErrorCode, EventMessage, Subscribed } from "./messages.js";
 import { type ById, type Ended, type Job, type JobData, type JobEvent, publishedAt } from "./state.js";
 
 const REPLAY_MS = 100; // most replays end by themselves within this time; of others, a `pong` tells the end
@@ -13,14 +13,16 @@ const WHOLE_ODDS = 0.1; // the chance, each second, to ask for a whole replay: n
 /** `connected`: the project is subscribed. `disconnected`: waiting to retry, offline, disabled, or given up. */
 export type ConnectionStatus = "connecting" | "connected" | "disconnected";
 
+/** Codes of this client, beside the gateway's. `no_token`: there is no good token now, and another one is asked for. */
+export type ClientErrorCode = "no_answer" | "offline" | "cannot_connect" | "no_token" | "going_away";
+
 /** Why there is no connection, or what was wrong with a message. */
 export interface GatewayError {
   /**
-   * A close code (4000 to 4499: the client does not try again), an error code of the gateway, or a code of this client:
-   * `no_answer`, `offline`, `cannot_connect`, `no_token`, `bad_message`, `unknown_type`, `bad_project_id` or
-   * `going_away`.
+   * What a page may want to tell apart: 4401, the user has to sign in (again); `forbidden`, this project is not theirs;
+   * all else is trouble that may pass. A number is a close code: from 4000 to 4499 the client does not try again by itself.
    */
-  readonly code: number | string;
+  readonly code: number | ErrorCode | ClientErrorCode | (string & {}); // a newer gateway may have more
   /** The words of the gateway or the browser; empty if there are none. */
   readonly message: string;
 }
@@ -62,9 +64,6 @@ export const CONNECTING: Snapshot = Object.freeze({
   error: null,
   retryAt: null,
 });
-
-/** The snapshot when nothing is watched. */
-export const IDLE: Snapshot = /* @__PURE__ */ Object.freeze({ ...CONNECTING, status: "disconnected" });
 
 /** What a project needs from its client. */
 export interface ProjectOwner {
@@ -125,7 +124,7 @@ export class Project {
   error: GatewayError | null = null;
   /** How often in a row it was refused. */
   refusals = 0;
-  /** When it is subscribed again after a refusal, in ms since the epoch. */
+  /** When it is subscribed again after a refusal, in ms since the epoch; Infinity: not before there is another token. */
   retryAt = 0;
   /** The seq of the event that arrived last. Not the highest seq: after a failover of Redis it may fall back. */
   cursor: number | undefined;
@@ -181,7 +180,7 @@ export class Project {
     if (!recovered || link !== this.link) this.#jobs.doubt(!recovered || this.cursor === undefined);
     this.link = link;
     this.error = null;
-    this.refusals = 0;
+    this.refusals = this.retryAt = 0;
     this.#head = head;
     if (!this.#reportedUpTo) this.#recovered = recovered;
     // A cursor that the gateway does not know is answered by a whole replay.
@@ -196,6 +195,11 @@ export class Project {
     this.#reportedUpTo = 0;
     this.#stopReplay(); // half a replay says nothing; the next one begins at the same cursor
     this.changed(heardAt);
+  }
+
+  /** The token does not cover it. */
+  get isForbidden(): boolean {
+    return this.retryAt === Infinity;
   }
 
   get #isReceiving(): boolean {

@@ -22,6 +22,7 @@ const EXAMPLE = {
   reason: "",
   code: "",
   reconnectIn: [0, 0],
+  expiresIn: 0,
 };
 
 /** The field without which a message of this type is useless. */
@@ -32,7 +33,7 @@ const REQUIRED: Record<string, string> = {
   subscribed: "seq",
 };
 
-const MOST = Number.MAX_SAFE_INTEGER; // JSON has greater ones, such as 1e999: infinity in all sums
+const MOST = 2 ** 53; // JSON has greater ones, such as 1e999: infinity in all sums
 
 /** Is each field of `example` of the same type in `value`, if it is there at all? */
 // biome-ignore lint/suspicious/noExplicitAny: this is what tells the type

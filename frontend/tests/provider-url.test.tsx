@@ -50,7 +50,7 @@ test.each([
 });
 
 test("a provider without a url uses the default one too", async () => {
-  const { urls } = global();
+  const { tokens, urls } = global();
   const { Watch } = watcher();
   render(
     <ProgressProvider getToken={() => "t"}>
@@ -58,7 +58,7 @@ test("a provider without a url uses the default one too", async () => {
     </ProgressProvider>,
   );
   await advance();
-  expect(urls).toEqual(["wss://app.example/ws?token=t"]);
+  expect([urls, tokens()]).toEqual([["wss://app.example/ws"], ["t"]]);
 });
 
 test("a url function is called for each connection, always the latest one", async () => {
@@ -94,7 +94,8 @@ test("a component that is mounted in the same render as a new url or getToken co
     await advance();
     unmount();
   }
-  expect(wire.urls).toEqual(["ws://new.test/ws", "ws://new.test/ws?token=new"]);
+  expect(wire.urls).toEqual(["ws://new.test/ws", "ws://new.test/ws"]);
+  expect(wire.tokens()).toEqual(["new"]);
 });
 
 test.each([

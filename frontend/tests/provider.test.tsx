@@ -20,24 +20,20 @@ withClock();
 
 // The token
 
-test("the token is sent in the query, whatever characters it has", async () => {
-  const { urls } = page({ url: "ws://gateway.test/ws?v=1", getToken: () => "a b&c=d/é+" });
+test("the token is the first message, before the subscribes, and never in the URL", async () => {
+  const { sent, urls } = page({ url: "ws://gateway.test/ws?v=1", getToken: () => "a b&c=d/é+" });
   await advance();
-  expect(urls).toHaveLength(1);
-  const { searchParams } = new URL(urls[0]!);
-  expect([...searchParams]).toEqual([
-    ["v", "1"],
-    ["token", "a b&c=d/é+"],
-  ]);
+  expect(urls).toEqual(["ws://gateway.test/ws?v=1"]);
+  expect(sent).toEqual([{ type: "auth", token: "a b&c=d/é+" }, subscribe("project_1")]);
 });
 
-test("getToken is called for each connection, always the latest one; a new one alone does not reconnect", async () => {
+test("of getToken always the latest one is called, when the token was refused; a new one alone does not reconnect", async () => {
   const asked: number[] = [];
   const getToken = (n: number) => async () => {
     asked.push(n);
     return `token_${n}`;
   };
-  const { gateway, urls, show } = page({ getToken: getToken(1) });
+  const { gateway, tokens, show, urls } = page({ getToken: getToken(1) });
   await advance();
   for (let n = 2; n <= 5; n++) {
     show({ getToken: getToken(n) });
@@ -46,8 +42,12 @@ test("getToken is called for each connection, always the latest one; a new one a
   expect(asked).toEqual([1]);
   gateway.closeAll();
   await advance(RETRY_MS);
+  expect(asked, "the token is kept").toEqual([1]);
+  gateway.closeAll(4401, "token expired");
+  await advance(2 * RETRY_MS);
   expect(asked).toEqual([1, 5]);
-  expect(urls).toEqual([`${GATEWAY_URL}?token=token_1`, `${GATEWAY_URL}?token=token_5`]);
+  expect(tokens()).toEqual(["token_1", "token_1", "token_5"]);
+  expect(urls).toHaveLength(3);
 });
 
 test.each([
@@ -59,7 +59,7 @@ test.each([
     },
   ],
 ])("a getToken that %s is an error and is tried again, and does not break the page", async (_, getToken) => {
-  const { last, show, urls } = page({ getToken });
+  const { last, show, tokens, urls } = page({ getToken });
   await advance();
   expect(last()).toMatchObject({ status: "disconnected", retryAt: expect.any(Number) });
   expect(last().error?.message).toContain("Signed out");
@@ -67,7 +67,7 @@ test.each([
   show({ getToken: () => "good" });
   await advance(RETRY_MS);
   expect(last()).toMatchObject({ status: "connected", error: null });
-  expect(urls).toEqual([`${GATEWAY_URL}?token=good`]);
+  expect(tokens()).toEqual(["good"]);
 });
 
 test("a token that comes after the page left opens no socket", async () => {
@@ -105,14 +105,16 @@ test("another historyLimit alone does not reconnect", async () => {
 });
 
 test("a getToken that is added later does not reconnect, and is used for the next connection", async () => {
-  const { gateway, show, urls } = page({});
+  const { gateway, show, tokens, urls } = page({});
   await advance();
   show({ getToken: () => "late" });
   await advance(5_000);
   expect(urls).toEqual([GATEWAY_URL]);
+  expect(tokens()).toEqual([]);
   gateway.closeAll();
   await advance(RETRY_MS);
-  expect(urls).toEqual([GATEWAY_URL, `${GATEWAY_URL}?token=late`]);
+  expect(urls).toEqual([GATEWAY_URL, GATEWAY_URL]);
+  expect(tokens()).toEqual(["late"]);
 });
 
 test("options that change in the same render as the url count for it", async () => {

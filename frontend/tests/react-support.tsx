@@ -43,6 +43,8 @@ export function noted() {
     gateway,
     /** Each message of each client, in order. */
     sent,
+    /** The tokens that were shown, in order. */
+    tokens: () => sent.flatMap((message: { type: string; token?: string }) => message.token ?? []),
     /** The URL of each socket that was ever made, in order. */
     urls,
     WebSocket: NotedSocket,
@@ -114,8 +116,8 @@ export function page(id: string | null | undefined, options: WebSocketOptions = 
   };
 }
 
-/** A token takes its time. */
-export const SLOW_TOKEN = { getToken: () => new Promise<string>((resolve) => setTimeout(() => resolve("t"), 100)) };
+/** Each connection takes its time: `getToken` is asked for each, since it gives none. */
+export const SLOW_TOKEN = { getToken: () => new Promise<undefined>((resolve) => setTimeout(resolve, 100)) };
 
 /** A page in a provider, whose props may change at any time. */
 export function providerPage(props: Partial<ProgressProviderProps>, wire = noted()) {

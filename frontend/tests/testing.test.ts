@@ -254,7 +254,8 @@ test("a client of the fake takes the usual options", async () => {
   const client = gateway.client({ url: "ws://other.test/live", getToken: () => "t", historyLimit: 2 });
   const watcher = watch(client);
   await frame();
-  expect(gateway.connections[0]!.url).toBe("ws://other.test/live?token=t");
+  expect(gateway.connections[0]!.url).toBe("ws://other.test/live");
+  expect(gateway.connections[0]!.received[0]).toEqual({ type: "auth", token: "t" });
   for (let i = 0; i < 5; i++) gateway.publish(P, going("a", i));
   await frame();
   expect(watcher.now.events).toHaveLength(2);

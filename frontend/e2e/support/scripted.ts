@@ -62,6 +62,7 @@ export class ScriptedConnection {
     this.#socket.on("message", (data) => {
       const message = JSON.parse(String(data)) as ClientMessage;
       if (message.type === "ping") return this.send({ type: "pong" });
+      if (message.type === "auth") return this.send({ type: "authorised", expiresIn: 3_600_000 });
       const { projectId } = message;
       if (message.type === "unsubscribe") {
         this.projects.delete(projectId);
