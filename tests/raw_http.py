@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from tests.conftest import forget_jobs
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import RedisServer, environment, run_python
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class FakeDelivery:
