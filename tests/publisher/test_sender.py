@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from publisher import job as job_module
+from publisher import direct, tracking
 from publisher import sender as module
-from publisher import tracking
 from publisher.events import Event, JobComplete, Progress
 from publisher.job_state import JobState
 from publisher.publication import NOT_SENT, Publication, Sent
@@ -77,7 +76,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRedis]:
 def sender(fake: FakeRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sender]:
     """One that has begun nothing yet."""
     sender = Sender()
-    for user in (job_module, tracking):
+    for user in (direct, tracking):
         monkeypatch.setattr(user, "sender", sender)
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
     yield sender
@@ -339,7 +338,7 @@ def test_a_job_that_came_by_a_fork_is_told_of_and_not_renewed(
     job = new_job(heartbeat=0.1)
     wait_for(lambda: fake.bars()[:1] == [0], "the job to begin")
     child = Sender()
-    monkeypatch.setattr(job_module, "sender", child)
+    monkeypatch.setattr(job, "_sender", child)
     job.progress(50)
     wait_for(lambda: 50 in fake.bars(), "the child's word")
     child.flush(PATIENCE)
