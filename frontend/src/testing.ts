@@ -1,7 +1,7 @@
 /** For the tests of your own pages: a gateway in memory that speaks the protocol and does what the test tells it to. */
 
 import { createProgressClient, type ProgressClient } from "./client.js";
-import type { ClientMessage, EventMessage, ProgressMessage, ServerMessage, Subscribe } from "./messages.js";
+import type { Auth, ClientMessage, EventMessage, ProgressMessage, ServerMessage, Subscribe } from "./messages.js";
 import type { ClientOptions } from "./options.js";
 import { judge } from "./rules.js";
 
@@ -11,6 +11,16 @@ type Published<E> = E extends EventMessage ? Omit<E, "projectId" | "seq"> : neve
 export type PublishedEvent =
   | Published<EventMessage>
   | (Omit<ProgressMessage, "projectId" | "seq" | "attempt"> & { attempt: "next" });
+
+/** What a token allows. */
+export interface TokenGrant {
+  /** The projects, by id or `prefix*`; all by default. */
+  projects?: readonly string[] | undefined;
+  /** Its life, in ms, as the client is told it; an hour by default. Only `expire` ends it. */
+  expiresIn?: number | undefined;
+  /** Whose it is. A later token on the same connection has to be the same user's. */
+  sub?: string | undefined;
+}
 
 interface JobMemory {
   /** The highest attempt that any of its events carried. */
@@ -42,7 +52,7 @@ export interface FakeConnection {
 
 /**
  * A gateway in memory. Like a real one it numbers the events and refuses those of replaced attempts, remembers the last
- * event of each job and sentence, and replays from a cursor. Its answers arrive in a later microtask, so wait for what the page shows.
+ * event of each job and sentence, and replays from a cursor. It can ask for tokens: see `allow`. Its answers arrive in a later microtask, so wait for what the page shows.
  *
  *     const gateway = new FakeGateway();
  *     render(<ProgressProvider client={gateway.client()}><MyPage /></ProgressProvider>);
@@ -64,6 +74,8 @@ export class FakeGateway {
   #connections = new Set<GatewayEnd>();
   /** What is remembered of each project, by its id. */
   #projects = new Map<string, ProjectMemory>();
+  /** The tokens, each with its grant or with the reason why it is refused; undefined: everybody may watch. */
+  #tokens: Map<string, TokenGrant | string> | undefined;
   /** `setStale(true)` was called: new connections are told so. */
   #isStale = false;
   /** The last seq of all projects. It survives `forget()`, so that seq never goes back. */
@@ -145,6 +157,58 @@ export class FakeGateway {
     for (const connection of this.#connections) connection.close(code, reason);
   }
 
+  /**
+   * Take this token. From the first call on, connections without a token end with 4401, and so do those with any other
+   * one. A second call with the same token replaces its grant: what is live and no longer covered ends with `forbidden`.
+   */
+  allow(token: string, grant: TokenGrant = {}): void {
+    this.#tokens ??= new Map();
+    this.#tokens.set(token, grant);
+    for (const connection of this.#connections) if (connection.token === token) this.#forbid(connection, grant);
+  }
+
+  /** The life of this token is over: its connections end with 4401, and it is refused from now on. */
+  expire(token: string): void {
+    this.#refuse(token, "token expired");
+  }
+
+  /** The same, as after `revoke_viewer`. */
+  revoke(token: string): void {
+    this.#refuse(token, "token revoked");
+  }
+
+  #refuse(token: string, reason: string): void {
+    this.allow(token);
+    this.#tokens!.set(token, reason);
+    for (const connection of this.#connections) if (connection.token === token) connection.close(4401, reason);
+  }
+
+  #onAuth(connection: GatewayEnd, { token }: Auth): void {
+    const grant = this.#tokens ? (this.#tokens.get(token) ?? "bad token") : {};
+    const before = this.#tokens?.get(connection.token ?? "");
+    if (typeof grant === "string") return connection.close(4401, grant);
+    if (typeof before === "object" && before.sub !== grant.sub) return connection.close(4401, "another user");
+    connection.token = token;
+    connection.send({ type: "authorised", expiresIn: grant.expiresIn ?? 3_600_000 });
+    this.#forbid(connection, grant);
+  }
+
+  /** End the subscriptions that the grant does not cover. */
+  #forbid(connection: GatewayEnd, grant: TokenGrant): void {
+    for (const projectId of connection.projects) this.#checkProject(connection, projectId, grant);
+  }
+
+  /** Whether the grant covers the project; if not, the client is told. */
+  #checkProject(connection: GatewayEnd, projectId: string, { projects = ["*"] }: TokenGrant): boolean {
+    const covers = (name: string): boolean =>
+      name.endsWith("*") ? projectId.startsWith(name.slice(0, -1)) : name === projectId;
+    if (projects.some(covers)) return true;
+    connection.projects.delete(projectId);
+    const message = "Your token does not cover this project.";
+    connection.send({ type: "error", code: "forbidden", message, projectId });
+    return false;
+  }
+
   #sendAll(message: ServerMessage): void {
     for (const connection of this.#connections) connection.send(message);
   }
@@ -175,6 +239,8 @@ export class FakeGateway {
   onMessage(connection: GatewayEnd, message: ClientMessage): void {
     connection.received.push(message);
     switch (message.type) {
+      case "auth":
+        return this.#onAuth(connection, message);
       case "subscribe":
         return this.#onSubscribe(connection, message);
       case "unsubscribe":
@@ -186,6 +252,9 @@ export class FakeGateway {
   }
 
   #onSubscribe(connection: GatewayEnd, { projectId, since = 0 }: Subscribe): void {
+    const grant = this.#tokens ? this.#tokens.get(connection.token ?? "") : {};
+    if (typeof grant !== "object") return connection.close(4401, "no token"); // a real gateway waits for one, 5 s
+    if (!this.#checkProject(connection, projectId, grant)) return;
     const { seq, from, jobs } = this.#memoryOf(projectId);
     const events = [...jobs.values()].flatMap((job) => [...job.events.values()]).sort((a, b) => a.seq! - b.seq!);
     const recovered = since === 0 || (from <= since && since <= seq);
@@ -205,6 +274,8 @@ class GatewayEnd implements FakeConnection {
   readonly url: string;
   readonly received: ClientMessage[] = [];
   readonly projects = new Set<string>();
+  /** The token that was taken on it last. */
+  token: string | undefined;
   /** The gateway that it belongs to. */
   #gateway: FakeGateway;
   /** The page's end. */

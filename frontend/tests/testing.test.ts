@@ -260,3 +260,75 @@ test("a client of the fake takes the usual options", async () => {
   await frame();
   expect(watcher.now.events).toHaveLength(2);
 });
+
+// Tokens
+
+test("before `allow` everybody may watch, and a token is taken whatever it is", async () => {
+  const gateway = new FakeGateway();
+  const watcher = watch(gateway.client({ getToken: () => "any" }));
+  await frame();
+  expect(watcher.now).toMatchObject({ status: "connected", error: null });
+});
+
+test("after `allow` a client needs one of its tokens: without one, or with a bad one, it is refused", async () => {
+  const gateway = new FakeGateway();
+  gateway.allow("good");
+  const [good, bad, none] = [() => "good", () => "bad", undefined].map((getToken) =>
+    watch(gateway.client({ getToken })),
+  );
+  await advance(30_000);
+  expect(good!.now).toMatchObject({ status: "connected", error: null });
+  expect(bad!.now).toMatchObject({ status: "disconnected", error: { code: 4401, message: "bad token" } });
+  expect(none!.now).toMatchObject({ status: "disconnected", error: { code: 4401, message: "no token" } });
+});
+
+test.each([
+  ["expire", "token expired"],
+  ["revoke", "token revoked"],
+] as const)("`%s` ends the connections of a token; the page comes back with the next one", async (name, reason) => {
+  const gateway = new FakeGateway();
+  gateway.allow("first");
+  let token = "first";
+  const onError = vi.fn();
+  const watcher = watch(gateway.client({ getToken: () => token, onError }));
+  await advance(6_000);
+  gateway.publish(P, going("a", 10));
+  [token] = ["second"];
+  gateway.allow("second");
+  gateway[name]("first");
+  await advance(2_000);
+  expect(onError).toHaveBeenCalledExactlyOnceWith({ code: "no_token", message: reason }, undefined);
+  expect(watcher.now).toMatchObject({ status: "connected", error: null, jobs: { a: { percent: 10 } } });
+});
+
+test("a project outside of the grant is forbidden, the others go on; a wider grant and `reconnect` give it", async () => {
+  const gateway = new FakeGateway();
+  gateway.allow("t", { projects: [P, "film_*"] });
+  const client = gateway.client({ getToken: () => "t" });
+  const [mine, film, other] = [watch(client), watch(client, "film_1"), watch(client, Q)];
+  await frame();
+  expect([mine.now.status, film.now.status]).toEqual(["connected", "connected"]);
+  expect(other.now).toMatchObject({ status: "disconnected", error: { code: "forbidden" } });
+  gateway.allow("t", { projects: [Q] });
+  await frame();
+  expect(mine.now).toMatchObject({ status: "disconnected", isStale: true, error: { code: "forbidden" } });
+  client.reconnect();
+  await frame();
+  expect(other.now).toMatchObject({ status: "connected", error: null });
+});
+
+test("a refresh for another user ends the connection, and the next one is his", async () => {
+  setRandom(0);
+  const gateway = new FakeGateway();
+  gateway.allow("ann", { sub: "ann", expiresIn: 10_000 });
+  gateway.allow("bob", { sub: "bob" });
+  let user = "ann";
+  const watcher = watch(gateway.client({ getToken: () => user }));
+  await frame();
+  [user] = ["bob"];
+  await advance(6_020);
+  expect(watcher.now.error).toEqual({ code: "no_token", message: "another user" });
+  await advance(2_000);
+  expect(watcher.now).toMatchObject({ status: "connected", error: null });
+  expect(gateway.attempts).toBe(2);
+});
