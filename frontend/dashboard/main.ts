@@ -6,6 +6,7 @@ import { Announcer } from "./announcer.js";
 import { find, place } from "./dom.js";
 import { Panel, type PanelOwner } from "./panel.js";
 import { Replica } from "./replica.js";
+import { SignIn } from "./sign-in.js";
 
 const TICK_MS = 1_000;
 
@@ -14,7 +15,8 @@ const gatewayUrl = (): string => new URL("ws", location.href).href.replace("http
 
 /** All projects of the page, on one connection. Lives as long as the page. */
 class Page implements PanelOwner {
-  readonly client = createProgressClient({ url: gatewayUrl });
+  #signIn = new SignIn();
+  readonly client = createProgressClient({ url: gatewayUrl, ...this.#signIn.options });
   readonly announcer = new Announcer(find(document, "#announcer"));
   /** The panels by project, in the order on the page. */
   #panels = new Map<string, Panel>();
@@ -23,6 +25,7 @@ class Page implements PanelOwner {
   #address = new Address((projects) => this.#show(projects));
 
   start(): void {
+    this.#signIn.start(this.client);
     const form = find<HTMLFormElement>(document, "#pick");
     form.addEventListener("submit", (event) => {
       event.preventDefault();

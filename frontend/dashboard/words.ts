@@ -14,11 +14,11 @@ const REASONS: Record<number | string, string> = {
   1006: "The gateway cannot be reached.",
   1011: "The gateway closed the connection after an internal error.",
   1012: "The gateway is restarting.",
-  4401: "This page is not allowed to connect.",
   4503: "The gateway is overloaded.",
   4504: "This page did not answer the gateway in time.",
   4508: "This page was too slow to receive the events.",
   bad_project_id: "This is not a project id. Use 1 to 128 of A-Z a-z 0-9 _ - . : and begin with a letter or digit.",
+  forbidden: "Forbidden: your token does not cover this project.",
   offline: "This computer has no network.",
   no_answer: "The gateway does not answer.",
   bad_message: "The server that answers is not a Progress Gateway: check the address and the proxy.",
@@ -118,7 +118,12 @@ export function statusText(snapshot: Snapshot, now: number): string {
   }
 }
 
-function reason({ code, message }: GatewayError): string {
+/** The gateway asks for a token, or refused the one that it was shown. */
+export const isAboutToken = ({ code }: GatewayError): boolean => code === 4401 || code === "no_token";
+
+/** Why the gateway refused something, in words. */
+export function reason({ code, message }: GatewayError): string {
+  if (isAboutToken({ code, message })) return `This gateway asks for a token (${message || "none was accepted"}).`;
   const isFromGateway = typeof code === "number" && message !== "";
   const known = Object.hasOwn(REASONS, code) ? REASONS[code] : undefined;
   const words = (isFromGateway ? undefined : known) ?? (message || `The connection ended with code ${code}`);
