@@ -300,6 +300,8 @@ class Session:
         # raise: a viewer in neither set would never be told.
         project.waiting.remove(self)
         del self._subscribing[project]
+        if not self._subscribing:
+            self._subscribing = {}  # an emptied dict keeps its table, some 160 bytes for each idle connection
         project.viewers[self.connection] = self
         self._offer(b"".join(map(text_frame, answers)) + frames, is_last=cursor is None)
         self._go_on(project, cursor)
