@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+from bench.auth import ROUNDS as AUTH_ROUNDS
+from bench.auth import run_auth
 from bench.capacity import run_capacity
 from bench.hostile import hostile_table, run_hostile
 from bench.publishing import as_json, run_publishing, table
@@ -18,6 +20,7 @@ PUBLISHING = "P8"  # compares no servers, so it is not a Scenario; see bench/pub
 PUBLISHING_ROUNDS = 7
 CAPACITY = "P9"  # neither does this one; see bench/capacity.py
 CAPACITY_ROUNDS = 5
+AUTH = "auth"  # nor this one; see bench/auth.py
 HOSTILE = "hostile"  # nor this one, which runs only if it is named; see bench/hostile.py
 
 
@@ -30,6 +33,7 @@ def parse_arguments() -> argparse.Namespace:
         epilog=f"scenarios:\n{scenarios}\n  P6   both halves, P6a and P6b\n"
         f"  P8   what publishing costs Redis and the caller ({PUBLISHING_ROUNDS} rounds)\n"
         f"  P9   what one Redis can carry; docs/scaling.md uses these numbers ({CAPACITY_ROUNDS} rounds)\n"
+        "  auth   what tokens cost: a handshake with each kind of key, a forged token, memory\n"
         "  hostile   what attacks cost, and what another viewer feels of them",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise BenchError("The benchmark needs Linux: it reads /proc and its C programs use epoll.")
     kinds, names = (
         pick_kinds(arguments.only),
-        [name for name in arguments.scenarios if name not in (PUBLISHING, CAPACITY, HOSTILE)],
+        [name for name in arguments.scenarios if name not in (PUBLISHING, CAPACITY, HOSTILE, AUTH)],
     )
     scenarios = [] if arguments.scenarios and not names else pick(names)
     for program in ("client", "baseline") if scenarios else ():
@@ -80,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
                     progress = f"{scenario.name} round {number}/{rounds} {kind.name:8}"
                     print(f"{progress} {sample.value:10.2f} {scenario.unit}{remarks}", file=sys.stderr, flush=True)
         hostile = run_hostile(ground, rounds=arguments.rounds or 1) if HOSTILE in arguments.scenarios else []
+        if AUTH in arguments.scenarios:
+            print(run_auth(ground, arguments.rounds or AUTH_ROUNDS))
         publishing = []
         if not arguments.scenarios or PUBLISHING in arguments.scenarios:
             publishing = run_publishing(redis_port, arguments.rounds or PUBLISHING_ROUNDS)

@@ -19,6 +19,8 @@ from publisher.names import MAX_PATTERNS, MAX_SUB, are_project_patterns, is_sub
 MAX_TOKEN_CHARACTERS = 4_096
 CLOCK_SECONDS = 10  # by which the clock of the server that made the token may be ahead: for `nbf` and `iat`
 
+FORGED = "has a signature of none of the gateway's keys"
+
 _TOKEN = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 # They name keys, or change what is signed. Nothing of it is ever followed.
 _REFUSED_HEADERS = ("jku", "jwk", "x5u", "crit", "b64")
@@ -50,7 +52,7 @@ def read_token(token: str, keys: KeySet, rules: Rules, now: float) -> Grant:
     grant = _grant_of(_object(match[2], "claims"), rules, now)
     signed, signature = token[: match.start(3) - 1].encode(), _bytes_of(match[3], "signature")
     if not any(key.is_of(signed, signature) for key in candidates):
-        raise bad("has a signature of none of the gateway's keys")
+        raise bad(FORGED)
     # Only now: of a forged token nobody can say that it was valid once.
     if grant.expires_at <= now:
         raise NotAuthorised(Reason.TOKEN_EXPIRED, "has expired")

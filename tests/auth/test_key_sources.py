@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.auth import authority as authority_module
 from gateway.auth import key_sources as module
 from gateway.auth.authority import Authority, Verdict
 from gateway.auth.grant import Grant
@@ -273,3 +274,19 @@ async def test_secrets_and_pems_know_no_kid() -> None:
     verdict = await decided(authority, hs256(claims(), header={"alg": "HS256", "kid": "x"}))
     assert isinstance(verdict, NotAuthorised)
     assert authority.results["bad_token"] == 1
+
+
+async def test_a_forged_token_that_comes_again_is_not_checked_again_until_the_keys_change(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(SECRET)
+    source = FileSource(read_secrets(path), path, read_secrets)
+    authority = Authority(source, FOREVER)
+    token = hs256(claims(), OLD_SECRET)
+    for _ in range(3):
+        assert str(await decided(authority, token)).endswith("has a signature of none of the gateway's keys")
+    path.write_text(OLD_SECRET)
+    source.look()
+    assert isinstance(await decided(authority, token), Grant)
+    for number in range(1_000):
+        await decided(authority, hs256(claims(sub=str(number))))
+    assert len(authority._forged) == authority_module.MAX_FORGED
