@@ -29,6 +29,8 @@ interface HandProps {
 export interface AppProps {
   /** The provider's url; without it there is no provider, and the page's own host is used. */
   url?: string;
+  /** Where the provider's `getToken` fetches a token. */
+  tokenUrl?: string;
   panels?: PanelProps[];
   jobs?: JobProps[];
   /** The name under which useConnectionStatus is recorded. */
@@ -157,11 +159,12 @@ function Parts({ panels = [], jobs = [], connection, hands = [], hasMismatch = f
   );
 }
 
-export function App({ url, ...parts }: AppProps): ReactNode {
+export function App({ url, tokenUrl, ...parts }: AppProps): ReactNode {
+  const getToken = tokenUrl ? async () => (await fetch(tokenUrl)).text() : undefined;
   return url === undefined ? (
     <Parts {...parts} />
   ) : (
-    <ProgressProvider url={url}>
+    <ProgressProvider url={url} getToken={getToken}>
       <Parts {...parts} />
     </ProgressProvider>
   );

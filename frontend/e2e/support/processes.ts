@@ -137,15 +137,17 @@ export interface Ended {
 export class Replica implements Ended {
   readonly port: number;
   #redisUrl: string;
+  #settings: Record<string, string>;
   #process!: Process;
 
-  private constructor(redisUrl: string, port: number) {
+  private constructor(redisUrl: string, port: number, settings: Record<string, string>) {
     this.#redisUrl = redisUrl;
+    this.#settings = settings;
     this.port = port;
   }
 
-  static async start(redis: Redis): Promise<Replica> {
-    const replica = new Replica(redis.url, await freePort());
+  static async start(redis: Redis, settings: Record<string, string> = {}): Promise<Replica> {
+    const replica = new Replica(redis.url, await freePort(), settings);
     await replica.start();
     return replica;
   }
@@ -159,6 +161,7 @@ export class Replica implements Ended {
       REDIS_URL: this.#redisUrl,
       GATEWAY_HOST: "127.0.0.1",
       GATEWAY_PORT: this.port,
+      ...this.#settings,
     });
     this.#process.child.stdout!.resume();
     await this.#process.ready(
