@@ -26,8 +26,11 @@ export const INTERNAL = [
 ];
 
 const LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-const mangleCache = Object.fromEntries(INTERNAL.map((name, i) => [name, LETTERS[i]]));
-const mangleProps = new RegExp(`^(${INTERNAL.join("|")})$`);
+/** Options of esbuild. */
+export const mangling = {
+  mangleProps: new RegExp(`^(${INTERNAL.join("|")})$`),
+  mangleCache: Object.fromEntries(INTERNAL.map((name, i) => [name, LETTERS[i]])),
+};
 
 /** A plugin of the build. */
 export const shortNames = {
@@ -35,8 +38,7 @@ export const shortNames = {
   async renderChunk(code, { fileName }) {
     if (!/\.c?js$/.test(fileName)) return null;
     const { code: short, map } = await transform(code, {
-      mangleProps,
-      mangleCache,
+      ...mangling,
       sourcemap: true,
       sourcefile: fileName,
     });
