@@ -109,6 +109,19 @@ async def test_a_subscribe_before_the_first_token_is_answered_after_it_in_order(
     assert short(client) == ["unsubscribed b", "authorised", "error forbidden c", "subscribed a"]
 
 
+async def test_a_thousand_without_a_token_see_nothing_and_ask_redis_for_nothing() -> None:
+    stage = Stage()
+    clients = [stage.client() for _ in range(1_000)]
+    for client in clients:
+        client.subscribe("a")
+    stage.hub.on_events({b"project:a": [progress("j", 5, 5)]})
+    assert [short(client) for client in clients] == [["connected"]] * 1_000
+    assert (stage.feed.asked, stage.hub.projects) == ([], 0)
+    stage.pass_time(6)
+    assert {closed(client) for client in clients} == {(CloseCode.NOT_AUTHORISED, "no token")}
+    assert stage.hub.viewers == set()
+
+
 async def test_what_may_be_held_is_bounded() -> None:
     stage = Stage(max_projects=3)
     client = stage.client()

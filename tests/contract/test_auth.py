@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -175,7 +177,7 @@ async def test_an_anonymous_project_needs_no_token(gateway: Replica, project: st
         await client.subscribe(f"public_{project}")
 
 
-async def test_a_connection_ends_soon_after_its_token_expires_and_resumes_without_a_loss(
+async def test_a_connection_ends_soon_after_its_token_expires_also_behind_and_resumes_without_a_loss(
     gateway: Replica, redis_server: RedisServer, project: str
 ) -> None:
     publish = httpx.Client(base_url=gateway.http, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False)
@@ -184,12 +186,27 @@ async def test_a_connection_ends_soon_after_its_token_expires_and_resumes_withou
         event = {"type": "progress", "jobId": f"job_{number}", "jobType": "audio", "progress": 1}
         assert publish.post(f"/projects/{project}/events", json=event).status_code == 202
 
-    async with page(gateway, f"?token={mint(project, sub='u', seconds=2, secret=SECRET)}") as client:
+    token = mint([project, "full"], sub="u", seconds=4, secret=SECRET)
+    reader, writer = await upgraded(gateway, f"?token={token}")
+    writer.write(text_frame(b'{"type":"subscribe","projectId":"full"}'))
+    async with page(gateway, f"?token={token}") as client:
         await client.expect("connected")
         await client.subscribe(project)
         post(1)
         last = (await client.until_job("job_1"))[-1]["seq"]
+        payloads = [progress(f"job_{number}", message="x" * 1_900, data={"x": "y" * 7_000}) for number in range(400)]
+        redis_server.publish_all("full", payloads)
+        await eventually(lambda: value_of(gateway, "gateway_connections_behind") >= 1, "the socket is full")
         assert await end(client) == (4401, "token expired")
+    expired = 'gateway_auth_total{result="token_expired"}'
+    await eventually(lambda: value_of(gateway, expired) >= 2, "the other one ends, too")
+    data = b""
+    async with asyncio.timeout(PATIENCE):
+        while not data.endswith(b"\x11\x31token expired"):  # 4401: after what was under way
+            piece = await reader.read(65_536)
+            assert piece, data[-80:]
+            data += piece
+    writer.close()
     post(2)
     async with page(gateway, f"?token={mint(project, sub='u', secret=SECRET)}") as client:
         await client.expect("connected")
@@ -350,3 +367,39 @@ async def test_a_refused_client_costs_no_session(gateway: Replica) -> None:
     async with asyncio.timeout(PATIENCE):
         while httpx.get(f"{gateway.http}/readyz", trust_env=False).json().get("clients", 0):
             await asyncio.sleep(0.05)
+
+
+async def test_a_connection_ends_with_its_token_while_the_replica_drains(launch: Launch, project: str) -> None:
+    replica = launch(auth="jwt", jwt_secret=SECRET, drain_seconds=20)
+    token = mint(project, seconds=4, secret=SECRET)
+    async with page(replica, f"?token={token}", origin=None) as client:
+        await client.expect("connected")
+        await client.subscribe(project)
+        replica.signal(signal.SIGTERM)
+        await client.until_type("going_away")
+        assert await end(client) == (4401, "token expired")
+
+
+def value_of(replica: Replica, series: str) -> float:
+    return next((float(line.rpartition(" ")[2]) for line in replica.metrics() if line.startswith(f"{series} ")), 0.0)
+
+
+async def upgraded(replica: Replica, query: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that is read only when the test reads."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", replica.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1_024)
+    writer.write(
+        f"GET /ws{query} HTTP/1.1\r\nHost: 127.0.0.1:{replica.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Masked with zeros, as a client has to mask."""
+    assert len(payload) < 126
+    return bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload
