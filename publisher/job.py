@@ -55,7 +55,9 @@ ONCE: Repeats = _Once()
 
 
 def retry_text(text: str, what: str = WILL_RETRY) -> str:
-    """The text for viewers after a failed try that another one follows."""
+    """The text for viewers after a failed try that another one follows; `text` may be empty."""
+    if not text:
+        return what[0].upper() + what[1:]
     suffix = f"; {what}"
     return text[: MAX_TEXT - len(suffix)] + suffix
 
@@ -106,7 +108,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
     def progress(
         self, value: Any, message: str | None = None, *, data: Mapping[str, Any] | None = None
     ) -> ProgressReturn:
-        """Report that `value` percent are done: an int, float or Decimal from 0 to 100.
+        """Report that `value` percent are done: an int, float or Decimal from 0 to 100. One decimal of it is sent.
 
         Costs microseconds: it is sent in the background, at most ten times a second; the latest wins, and the last is
         never lost. A lower value than before leaves the bar where it is. Without `message` the last one stays, and so

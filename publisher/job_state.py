@@ -194,6 +194,8 @@ class JobState:
     def check_progress(self, value: Any, message: str | None, data: Any = None) -> Progress:
         """The event of a progress; raises `ValueError` that names the field. Changes nothing."""
         progress = checked(Progress, **self.identity, progress=value, message=message, data=data)
+        if isinstance(progress.progress, float):
+            progress = progress.model_copy(update={"progress": shown_percent(progress.progress)})
         return progress if data is None else copied(progress)
 
     def say(self, progress: Progress) -> None:
@@ -368,6 +370,11 @@ class JobState:
         self.attempt.waiting.clear()
         if self.is_on_its_way:
             self._go(Step.FAIL)
+
+
+def shown_percent(value: float) -> float:
+    """Percents as people read them: one decimal, and 100 only for a job that is done."""
+    return round(value, 1) if value == 100 else min(round(value, 1), 99.9)
 
 
 def copied(event: Sayable) -> Sayable:

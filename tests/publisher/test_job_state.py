@@ -20,6 +20,7 @@ from publisher.job_state import (
     Phase,
     Schedule,
     Step,
+    shown_percent,
 )
 from publisher.publication import MAX_JOBS, Sent
 from publisher.settings import PublisherSettings
@@ -453,6 +454,14 @@ def test_ints_floats_and_decimals_are_progress(value: Any) -> None:
     assert float(new_job().check_progress(value, None).progress) == float(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [(100 / 60, 1.7), (200 / 3, 66.7), (99.96, 99.9), (100.0, 100.0), (0.04, 0.0), (33, 33)]
+)
+def test_one_decimal_of_a_percentage_is_sent_and_100_is_for_what_is_done(value: float, shown: float) -> None:
+    """Viewers read `1.6666666666666667%`."""
+    assert new_job().check_progress(value, None).progress == shown
+
+
 # The schedule
 
 
@@ -564,7 +573,7 @@ class AnyOrder(RuleBasedStateMachine):
         job = self.job(number)
         if job.state.is_open:
             say(job.state, percent, message)
-            assert job.state.last.progress == max(percent, job.said.progress)
+            assert job.state.last.progress == max(shown_percent(percent), job.said.progress)
             job.said = job.state.last
             self.schedule.put(job.state)
 
