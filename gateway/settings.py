@@ -200,7 +200,7 @@ class Settings(BaseSettings):
         default=(),
         validate_default=True,
         description="Keys for POST /projects/<id>/events, comma-separated, each of "
-        f"{MIN_KEY_CHARACTERS} or more printable ASCII characters; none: that path is 404.",
+        f"{MIN_KEY_CHARACTERS} or more printable ASCII characters; none, and no GATEWAY_AUTH: that path is 404.",
     )
     publish_max_bytes: Count = Field(default=1_048_576, description="Longest body of such a request; beyond: 413.")
     publish_max_events: Count = Field(
