@@ -13,6 +13,8 @@ class Process:
     """The process that uses what this package holds. One for all of the package."""
 
     def __init__(self) -> None:
+        self.is_told = True
+        """False in a child of a fork that called no `os.register_at_fork`."""
         self._pid = os.getpid()
         self._beginning = threading.Lock()
         self._beginners: list[Callable[[], object]] = []
@@ -27,17 +29,18 @@ class Process:
     def see(self) -> None:
         """Begin anew if this is a child now. Takes a tenth of a microsecond otherwise."""
         if self._pid != os.getpid():
-            self._begin()
+            self._begin(is_told=False)
 
     def begin_told(self) -> None:
         """In a child of `os.fork`: only the thread that forked is here."""
         self._beginning = threading.Lock()
-        self._begin()
+        self._begin(is_told=True)
 
-    def _begin(self) -> None:
+    def _begin(self, *, is_told: bool) -> None:
         is_held = self._beginning.acquire(timeout=LOCK_SECONDS)
         try:
             if self._pid != os.getpid():
+                self.is_told = is_told
                 for begin in self._beginners:
                     begin()
                 self._pid = os.getpid()  # last: until then other threads of the child wait

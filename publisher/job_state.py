@@ -356,6 +356,17 @@ class JobState:
         else:
             self._see_if_over()
 
+    def go_on(self) -> None:
+        """Continue in a worker that uWSGI forked. Its parent only loads the application, and no thread runs there.
+
+        So this process renews, and begins the attempt if the parent has not.
+        """
+        has_begun = self.attempt.is_known or self._taken is not None
+        if self.is_on_its_way:
+            self._go(Step.FAIL)
+        self._asks_number, self.scheduled, self._retry_at = False, inf, -inf
+        self.attempt.is_known = has_begun or self.attempt.beginner is None
+
     def adopt(self) -> None:
         """Continue in a forked child. The parent may have been sending; what becomes of that is not known here.
 
@@ -401,7 +412,9 @@ class Schedule:
     A heap. An entry counts as long as its job has that time, so each change of a job leaves one that does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, goes_on: bool = False) -> None:
+        """With `goes_on`, jobs that a parent began are renewed here: see `JobState.go_on`."""
+        self._goes_on = goes_on
         self._heap: list[tuple[float, int, JobState]] = []
         self._numbers = count()
         self._sweep_at = LEAST_SWEEP  # entries; then those that do not count are removed, with their jobs
@@ -412,7 +425,7 @@ class Schedule:
         """Remember when a job is due. Call it after each change."""
         if state.owner is not self:
             if state.owner is not None:
-                state.adopt()
+                state.go_on() if self._goes_on else state.adopt()
             state.owner = self
         if state._is_waiting and (beginner := state.attempt.beginner) is not None:
             if beginner.owner is self:

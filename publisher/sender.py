@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from publisher.events import Event, Progress
-from publisher.forks import in_each_child, see
+from publisher.forks import in_each_child, process, see
 from publisher.job_state import EndOf, JobState, Phase, Schedule
 from publisher.publication import Sent
 from publisher.replaced import warn
@@ -70,6 +70,35 @@ class Ending:
                 callback()
 
 
+class Changed(threading.Condition):
+    """A condition whose lock may be replaced: `eventlet.monkey_patch()` does so with each `RLock` that it finds.
+
+    Python's own keeps methods of the lock that it was made with.
+    """
+
+    _lock: Any  # an RLock, or what eventlet puts in its place
+
+    def __init__(self) -> None:
+        super().__init__(threading.RLock())
+        for name in ("acquire", "release", "_release_save", "_acquire_restore", "_is_owned"):
+            self.__dict__.pop(name, None)
+
+    def acquire(self, *args: Any) -> bool:
+        return bool(self._lock.acquire(*args))
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def _release_save(self) -> Any:
+        return self._lock._release_save()
+
+    def _acquire_restore(self, state: Any) -> None:
+        self._lock._acquire_restore(state)
+
+    def _is_owned(self) -> bool:
+        return bool(self._lock._is_owned())
+
+
 class Sender:
     """Sends what the tracked jobs of this process say, in one thread, however many they are.
 
@@ -83,8 +112,8 @@ class Sender:
 
     def reset(self) -> None:
         """In a forked child: the thread is not here, nobody may hold the lock, and the jobs are the parent's."""
-        self._changed = threading.Condition()
-        self._schedule = Schedule()
+        self._changed = Changed()
+        self._schedule = Schedule(goes_on=not process.is_told)
         self._thread: threading.Thread | None = None
         self._wakes_at = -inf  # when the thread looks again by itself; -infinity while it is busy
         self._on_their_way: set[JobState] = set()
@@ -111,6 +140,7 @@ class Sender:
             if within is not None and not within.is_open:
                 state.forget()
             self._put(state)
+        self._send_here_for_want_of_a_thread()
 
     def say(self, state: JobState, progress: Progress) -> bool:
         """Take a progress; False if the job has ended."""
@@ -120,7 +150,8 @@ class Sender:
                 return False
             state.say(progress)
             self._put(state)
-            return True
+        self._send_here_for_want_of_a_thread()
+        return True
 
     def end(self, open_states: Callable[[], Sequence[JobState]], end_of: EndOf | None) -> Ending:
         """End jobs, or leave them (`end_of` is None), after what they said before.
@@ -139,8 +170,7 @@ class Sender:
                 self._put(state)
             ending = Ending(states)
             self._endings.update((state, ending) for state in states if not state.is_over)
-        if self._thread is None:
-            self._send_here()
+        self._send_here_for_want_of_a_thread()
         return ending
 
     def wait(self, ending: Ending) -> int | None:
@@ -165,8 +195,7 @@ class Sender:
             for state in list(self._schedule):
                 state.hurry()
                 self._put(state)
-        if self._thread is None:
-            self._send_here()
+        self._send_here_for_want_of_a_thread()
         with self._changed:
             self._changed.wait_for(self._is_idle, seconds)
 
@@ -192,7 +221,7 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # there are too many, or the interpreter exits: see `_send_here`
+        except RuntimeError:  # there are too many, or the interpreter exits: see `_send_here_for_want_of_a_thread`
             self._thread = None
 
     def _flush_at_exit_of_a_child(self) -> None:
@@ -210,8 +239,10 @@ class Sender:
             for batch in batches:
                 self._send(batch)
 
-    def _send_here(self) -> None:
-        """Send what is due in the caller's thread, for want of another. An event loop stops meanwhile."""
+    def _send_here_for_want_of_a_thread(self) -> None:
+        """Send what is due in the caller's thread if no other could be started. An event loop stops meanwhile."""
+        if self._thread is not None:
+            return
         for _ in ("a begin", "what waits for its number"):
             with self._changed:
                 batches = self._take_due(time.monotonic())

@@ -1,10 +1,17 @@
 """Does the steps of conversations in `async` code, over redis-py."""
 
 import asyncio
+import contextlib
+import os
+import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
 from math import inf
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import redis.asyncio
 from redis.exceptions import ReadOnlyError, ResponseError
@@ -12,9 +19,10 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from publisher.publication import Publication
 from publisher.settings import PublisherSettings
-from publisher.transport import revoking, sending, sentinels
-from publisher.transport.circuit import unreadable
+from publisher.transport import revoking, sending, sentinels, sync_driver
+from publisher.transport.circuit import SEND_ERRORS, unreadable
 from publisher.transport.conversation import Command, Conversation, Pause, Request, Returned, Step, Together
+from publisher.transport.door import door
 from publisher.transport.options import redis_options
 from publisher.transport.routes import last_payload
 from publisher.transport.sending import Sending
@@ -35,8 +43,22 @@ class _Server(NamedTuple):
     """Thousands of requests at once would each open a connection. A silent server takes no place from the others."""
 
 
-# A connection belongs to the loop that opened it. Threads with loops of their own each write their own entry.
-_servers: dict[asyncio.AbstractEventLoop, dict[str, _Server]] = {}
+class _Servers(dict[str, _Server]):
+    """The servers of one event loop, by URL. A connection belongs to the loop that opened it.
+
+    Held by the loop alone: a loop that is thrown away, closed or not, takes its connections along. A table of ours,
+    though keyed weakly, would keep both, because a connection refers to its loop.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pid = os.getpid()
+
+
+_ATTRIBUTE = "_progress_publisher_servers"
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()  # that hold servers
+# What a forked child finds at a loop of its parent. To close such a connection would take it out of the parent's epoll.
+_of_parents: list[_Servers] = []
 
 
 async def send(
@@ -92,6 +114,9 @@ async def _do(step: Step) -> Any:
 
 
 async def _ask(request: Request) -> list[Any]:
+    if not threading.main_thread().is_alive() and _is_looked_up(request.url):
+        # No thread starts any more, and a loop looks up names in threads.
+        return sync_driver.ask(request)
     try:
         async with asyncio.timeout(None if request.until == inf else request.until - time.monotonic()):
             if request.is_single:
@@ -102,26 +127,58 @@ async def _ask(request: Request) -> list[Any]:
                 return await _exchange(server.client.connection_pool, request.commands)
     except TimeoutError:
         raise NoAnswer("no answer in time") from None
+    except SEND_ERRORS:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError):
+            sync_driver.client_of(request.url)  # raises it if the URL is wrong
+        broken = door.broken(error)
+        if broken is None:
+            raise
+        _servers_of(asyncio.get_running_loop()).pop(request.url, None)
+        raise broken from error
+
+
+@lru_cache(maxsize=16)
+def _is_looked_up(url: str) -> bool:
+    """Whether the host is a name."""
+    host = urlsplit(url).hostname
+    try:
+        return bool(host) and not ip_address(str(host))
+    except ValueError:
+        return True
 
 
 def _new_client(url: str) -> "redis.asyncio.Redis":
     return redis.asyncio.Redis.from_url(url, **redis_options(redis.asyncio.Redis))
 
 
+def _servers_of(loop: asyncio.AbstractEventLoop) -> _Servers:
+    held: _Servers | None = getattr(loop, _ATTRIBUTE, None)
+    if held is not None and held.pid == os.getpid():
+        return held
+    if held is not None:
+        _of_parents.append(held)
+    for other in list(_loops):  # closed without `shutdown_asyncgens`, and still referred to by somebody
+        if other.is_closed():
+            _loops.discard(other)
+            with contextlib.suppress(AttributeError):
+                delattr(other, _ATTRIBUTE)
+    servers = _Servers()
+    setattr(loop, _ATTRIBUTE, servers)
+    _loops.add(loop)
+    return servers
+
+
 async def _server(url: str) -> _Server:
-    loop = asyncio.get_running_loop()
-    if loop not in _servers:
-        # Forget loops that were closed without `shutdown_asyncgens`. Iterate over a copy, because other threads change
-        # the dictionary.
-        for other in [other for other in list(_servers) if other.is_closed()]:
-            _servers.pop(other, None)
-    servers = _servers.setdefault(loop, {})
+    servers = _servers_of(asyncio.get_running_loop())
     if url not in servers:
         client = _new_client(url)
         server = _Server(client, _until_the_loop_ends(client), asyncio.Semaphore(MOST_AT_ONCE))
         # Stored before the first await: another task that asks meanwhile must not make a second client.
         servers[url] = server
         await anext(server.lifetime)
+        return server
     return servers[url]
 
 
@@ -129,7 +186,8 @@ async def _until_the_loop_ends(client: "redis.asyncio.Redis") -> AsyncGenerator[
     try:
         yield
     finally:
-        _servers.pop(asyncio.get_running_loop(), None)
+        with contextlib.suppress(AttributeError):
+            delattr(asyncio.get_running_loop(), _ATTRIBUTE)
         await client.aclose()
 
 

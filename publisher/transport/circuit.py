@@ -35,6 +35,7 @@ MOST_PROBE_PAUSE_SECONDS = 0.5
 # GRACE_PAUSE_SECONDS. So a job is hardly slowed down, and an event just before Redis answers again is not lost.
 GRACE_SECONDS = 0.25
 GRACE_PAUSE_SECONDS = 4.0
+UNPROBED_SECONDS = 30.0  # while no thread can probe
 LOG_PAUSE_SECONDS = 60.0
 MOST_TOLD = 200  # characters of an answer that makes no sense
 
@@ -84,9 +85,14 @@ class Circuit:
         self._closed.set()
         self._opening = threading.Lock()
         self._waited_at = float("-inf")
+        self._open_until = float("inf")
 
     @property
     def is_open(self) -> bool:
+        if self._closed.is_set():
+            return False
+        if time.monotonic() >= self._open_until:
+            self.close()
         return not self._closed.is_set()
 
     def open(self, probe: Callable[[], object], then: Callable[[], object] | None = None) -> None:
@@ -97,11 +103,12 @@ class Circuit:
             self._closed.clear()
         try:
             threading.Thread(target=self._ask, args=(probe, then), name="publisher-probe", daemon=True).start()
-        except RuntimeError:  # there are too many threads, or the interpreter ends: each event asks for itself
-            self.close()
+        except RuntimeError:  # there are too many threads, or the interpreter ends: now and then an event asks
+            self._open_until = time.monotonic() + UNPROBED_SECONDS
 
     def close(self) -> None:
         """Redis is worth a try again."""
+        self._open_until = float("inf")
         self._closed.set()
 
     def _ask(self, probe: Callable[[], object], then: Callable[[], object] | None) -> None:

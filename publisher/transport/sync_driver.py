@@ -2,11 +2,14 @@
 
 # The first connect, and the first loop that looks up a host, would load them.
 import concurrent.futures.thread  # noqa: F401
+import contextlib
 import encodings.idna  # noqa: F401
 import inspect
+import select
+import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import redis
@@ -16,13 +19,16 @@ from publisher.forks import in_each_child, see
 from publisher.publication import PART, Publication
 from publisher.settings import PublisherSettings
 from publisher.transport import revoking, sending, sentinels
-from publisher.transport.circuit import unreadable
+from publisher.transport.circuit import SEND_ERRORS, unreadable
 from publisher.transport.conversation import Command, Conversation, Pause, Probe, Request, Returned, Step, Together
+from publisher.transport.door import door
 from publisher.transport.options import redis_options
 from publisher.transport.routes import last_payload, routes_of
 from publisher.transport.sending import Sending
 from publisher.transport.sentinels import Address
 from publisher.transport.url import RedisUrl
+
+MOST_CLIENTS = 64
 
 # redis-py before 5.3 wants the name of a command here, which it does not use; later ones warn of it.
 _command_name = inspect.signature(redis.ConnectionPool.get_connection).parameters["command_name"]
@@ -77,10 +83,7 @@ def run(conversation: Conversation[Returned]) -> Returned:
 
 def _do(step: Step) -> Any:
     if isinstance(step, Request):
-        if not step.is_single:
-            return _exchange(client_of(step.url).connection_pool, step.commands)
-        with _new_client(step.url) as client:
-            return _exchange(client.connection_pool, step.commands)
+        return ask(step)
     if isinstance(step, Pause):
         return time.sleep(step.seconds)
     if isinstance(step, Together):
@@ -88,27 +91,85 @@ def _do(step: Step) -> Any:
     return open_circuit(step)
 
 
+def ask(request: Request) -> list[Any]:
+    """The answers of a server, errors in place."""
+    client = _new_client(request.url) if request.is_single else client_of(request.url)
+    try:
+        return _exchange(client.connection_pool, request.commands)
+    except SEND_ERRORS:
+        raise
+    except Exception as error:
+        broken = door.broken(error)
+        if broken is None:
+            raise
+        _clients.forget(request.url)
+        raise broken from error
+    finally:
+        if request.is_single:
+            with contextlib.suppress(Exception):
+                client.close()
+
+
 def open_circuit(step: Probe) -> None:
     """In a thread, for both drivers."""
     step.circuit.open(lambda: run(step.conversation()), step.then)
 
 
-def client_of(url: str) -> redis.Redis:
-    """The client of one server, of this process.
+class _Clients:
+    """The clients of this process, by URL, each with a pool of connections.
 
     redis-py's pool notices a fork by itself, but a thread of the parent may have held a lock of it. So a child makes
     clients of its own. Its copies of the parent's sockets are closed, and nothing is written to them.
+
+    A socket of gevent belongs to the thread that connected it: another one gets `greenlet.error`. With such sockets
+    each thread of the system has clients of its own, which end with it.
     """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._of_all: dict[str, redis.Redis] = {}
+        self._of_threads: Any = None
+
+    def get(self, url: str) -> redis.Redis:
+        clients = self._here()
+        if client := clients.get(url):
+            return client
+        while len(clients) >= MOST_CLIENTS:  # servers come and go
+            clients.pop(next(iter(list(clients))), None)
+        return clients.setdefault(url, _new_client(url))
+
+    def forget(self, url: str) -> None:
+        """Make a new client for the next request. Who uses this one goes on with it."""
+        self._here().pop(url, None)
+
+    def _here(self) -> dict[str, redis.Redis]:
+        if not socket.socket.__module__.startswith("gevent"):
+            return self._of_all
+        if self._of_threads is None:
+            self._of_threads = sys.modules["gevent.monkey"].get_original("_thread", "_local")()
+        clients: dict[str, redis.Redis] = self._of_threads.__dict__
+        return clients
+
+
+_clients = _Clients()
+in_each_child(_clients.reset)
+
+
+def client_of(url: str) -> redis.Redis:
+    """The client of one server, for this process."""
     see()
-    return _client_of(url)
+    if not hasattr(select, "poll"):
+        _do_without_poll()
+    return _clients.get(url)
 
 
-@lru_cache(maxsize=64)
-def _client_of(url: str) -> redis.Redis:
-    return _new_client(url)
-
-
-in_each_child(_client_of.cache_clear)
+def _do_without_poll() -> None:
+    """`eventlet.monkey_patch()` takes `select.poll` away, also from a redis-py (8.1) that has looked for it already."""
+    parsers = sys.modules.get("redis._parsers.hiredis")
+    if getattr(parsers, "_HAS_POLL", False):
+        parsers._HAS_POLL = False  # type: ignore[union-attr]
 
 
 def _new_client(url: str) -> redis.Redis:
@@ -137,7 +198,8 @@ def _exchange(pool: redis.ConnectionPool, commands: Sequence[Command]) -> list[A
         if is_replica:
             connection.disconnect()
     except BaseException:  # a KeyboardInterrupt, say: nobody else may read the answers that still come
-        connection.disconnect()
+        with contextlib.suppress(Exception):
+            connection.disconnect()
         raise
     finally:
         pool.release(connection)

@@ -227,15 +227,20 @@ def test_of_several_threads_that_give_up_one_asks(server: Server) -> None:
     assert [thread.name for thread in threading.enumerate()].count("publisher-probe") == 1
 
 
-def test_where_no_thread_is_to_be_had_each_event_asks_for_itself(
+def test_where_no_thread_is_to_be_had_an_event_asks_after_a_while(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each that asks may take 5 seconds, and a job may have a thousand events."""
+
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
     circuit = Circuit()
     circuit.open(server)
+    assert circuit.is_open
+    circuit._open_until = time.monotonic()
+    assert not circuit.is_open
     sync_driver.run(conversation.wait_for(circuit))
 
 

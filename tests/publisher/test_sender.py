@@ -124,7 +124,7 @@ def test_jobs_of_two_redis_are_sent_to_each_in_a_batch_of_its_own(sender: Sender
     assert [{event.job_id[:9] for event in batch} for batch in fake.batches[1:3]] == [{"redis://a"}, {"redis://b"}]
 
 
-def test_where_no_thread_is_to_be_had_the_end_is_sent_all_the_same_and_the_next_word_tries_again(
+def test_where_no_thread_is_to_be_had_the_caller_sends_and_the_next_word_tries_again(
     sender: Sender, fake: FakeRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: threading.Thread) -> None:
@@ -135,7 +135,7 @@ def test_where_no_thread_is_to_be_had_the_end_is_sent_all_the_same_and_the_next_
         job, other = new_job(), new_job("other")
         job.progress(10)
         job.complete()
-    assert fake.bars() == [10, "job_complete"]
+    assert fake.bars() == [0, 10, "job_complete"]
     other.progress(20)
     wait_for(lambda: 20 in fake.bars(job="other"), "the other job's progress")
 
