@@ -66,7 +66,12 @@ def fail_with(error: BaseException) -> Callable[[], object]:
     return fail
 
 
-BELOW = [greenlet_error("cannot switch"), RuntimeError("can't start new thread"), ValueError("a descriptor is too large"), OSError(24, "x")]
+BELOW = [
+    greenlet_error("cannot switch"),
+    RuntimeError("can't start new thread"),
+    ValueError("a descriptor is too large"),
+    OSError(24, "x"),
+]
 
 
 @pytest.mark.parametrize("error", BELOW, ids=lambda error: type(error).__name__)
@@ -111,10 +116,9 @@ def test_a_builtin_error_of_a_signal_handler_is_too() -> None:
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        raise AssertionError
-    except RuntimeError as error:
-        assert is_from_outside(error)
+        with pytest.raises(RuntimeError) as caught:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert is_from_outside(caught.value)
     finally:
         signal.signal(signal.SIGUSR1, before)
 
