@@ -19,6 +19,8 @@ from publisher import broadcast_to_project, last_event, track_job
 project = sys.argv[1]
 def event(job, progress=1):
     return {"type": "progress", "jobId": job, "jobType": "audio", "progress": progress}
+def percent(job):
+    return getattr(last_event(project, job), "progress", None)
 def until(condition, what="a condition"):
     end = time.monotonic() + 60
     while not condition():

@@ -80,7 +80,7 @@ for child in range(3):
     if (pid := untold_fork()) == 0:
         with track_job(project, f"child_{child}", "audio") as job:
             job.progress(50)
-            until(lambda: last_event(project, f"child_{child}").progress == 50)
+            until(lambda: percent(f"child_{child}") == 50)
         os._exit(0)
     children.append(pid)
 wait_for(*children)
@@ -107,7 +107,7 @@ until(lambda: last_event(project, "j"))
 if (pid := untold_fork()) == 0:
     os.kill(os.getppid(), signal.SIGSTOP)
     job.progress(40)
-    until(lambda: last_event(project, "j").progress == 40)
+    until(lambda: percent("j") == 40)
     seq = last_event(project, "j").seq
     until(lambda: last_event(project, "j").seq > seq, "a renewal")
     job.complete()
