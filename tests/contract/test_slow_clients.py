@@ -19,10 +19,10 @@ from .raw import TEXT, Reader, frame, reader
 READING = 50
 STALLED = 50
 EVENTS = 20_000
-TEXT_BYTES = 1_900
+TEXT_BYTES = 900
 JOBS = 40
 BATCH = 25
-AHEAD = 2  # batches in flight: the readers are never so far behind that their own buffers fill
+AHEAD = 2  # batches in flight, some 70 kB: the readers are never so far behind that buffers fill
 MEMORY_BYTES = 20_000_000
 
 
