@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access import Access
-from gateway.auth.authority import Authority
+from gateway.auth.authority import Authority, Verdict
 from gateway.auth.grant import Grant, scope
 from gateway.auth.key_sources import FileSource
 from gateway.auth.keys import secret_keys
@@ -319,6 +320,66 @@ async def test_no_project_id_can_reach_the_revocations() -> None:
     client = stage.client()
     client.subscribe("~revoked")
     assert short(client) == ["connected", "error bad_project_id"]
+
+
+# A verdict that comes late, because the keys have to be fetched first
+
+
+class SlowAuthority(Authority):
+    """Keeps each token until the test decides on it."""
+
+    def __init__(self) -> None:
+        source = FileSource(secret_keys([SECRET]), None, lambda path: secret_keys([SECRET]))
+        super().__init__(source, Rules(86_400))
+        self.pending: list[tuple[str, Callable[[Verdict], None]]] = []
+
+    def decide(self, token: str, then: Callable[[Verdict], None], *, may_wait: bool = True) -> None:
+        self.pending.append((token, then))
+
+    def go_on(self) -> None:
+        given, then = self.pending.pop(0)
+        super().decide(given, then)
+
+
+def slow_stage() -> tuple[Stage, SlowAuthority]:
+    stage = Stage()
+    stage.hub.authority = stage.authority = slow = SlowAuthority()
+    return stage, slow
+
+
+async def test_of_two_tokens_on_their_way_the_last_one_counts() -> None:
+    stage, slow = slow_stage()
+    client = stage.client()
+    client.say("auth", token=token("a", secret=OLD_SECRET))
+    client.say("auth", token=token("b"))
+    client.subscribe("b")
+    client.subscribe("a")
+    slow.go_on()
+    assert (short(client), closed(client)) == (["connected"], None)
+    slow.go_on()
+    stage.load("b")
+    assert short(client) == ["connected", "authorised", "error forbidden a", "subscribed b"][1:]
+
+
+async def test_a_client_is_not_sent_away_while_its_first_token_is_looked_at() -> None:
+    stage, slow = slow_stage()
+    client = stage.client()
+    client.say("auth", token=token("a"))
+    stage.pass_time(6)
+    assert closed(client) is None
+    slow.go_on()
+    assert short(client) == ["connected", "authorised"]
+
+
+async def test_a_verdict_on_a_client_that_has_left_is_dropped() -> None:
+    stage, slow = slow_stage()
+    client = stage.client()
+    client.say("auth", token=token("a"))
+    client.subscribe("a")
+    client.socket.close(1000)
+    slow.go_on()
+    assert short(client) == ["connected"]
+    assert stage.feed.asked == []
 
 
 # Any order
