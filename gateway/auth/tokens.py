@@ -9,6 +9,7 @@ import re
 from binascii import Error as NotBase64
 from binascii import a2b_base64
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 from gateway.auth.grant import NOTHING, Grant, Scope, scope
@@ -42,13 +43,7 @@ def read_token(token: str, keys: KeySet, rules: Rules, now: float) -> Grant:
     match = _TOKEN.fullmatch(token)
     if match is None:
         raise bad("is not three parts of base64url with dots between them")
-    header = _object(match[1], "header")
-    algorithm, kid = header.get("alg"), header.get("kid")
-    if not isinstance(algorithm, str) or not isinstance(kid, str | None):
-        raise bad("has an `alg` or a `kid` that is no text")
-    if refused := [name for name in _REFUSED_HEADERS if name in header]:
-        raise bad(f"has a header that is not accepted: {refused[0]}")
-    candidates = keys.candidates(algorithm, kid)
+    candidates = keys.candidates(*_header(match[1]))
     grant = _grant_of(_object(match[2], "claims"), rules, now)
     signed, signature = token[: match.start(3) - 1].encode(), _bytes_of(match[3], "signature")
     if not any(key.is_of(signed, signature) for key in candidates):
@@ -57,6 +52,18 @@ def read_token(token: str, keys: KeySet, rules: Rules, now: float) -> Grant:
     if grant.expires_at <= now:
         raise NotAuthorised(Reason.TOKEN_EXPIRED, "has expired")
     return grant
+
+
+@lru_cache(maxsize=64)  # all tokens of one server have the same header
+def _header(part: str) -> tuple[str, str | None]:
+    """The algorithm and the `kid`."""
+    header = _object(part, "header")
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or not isinstance(kid, str | None):
+        raise bad("has an `alg` or a `kid` that is no text")
+    if refused := [name for name in _REFUSED_HEADERS if name in header]:
+        raise bad(f"has a header that is not accepted: {refused[0]}")
+    return algorithm, kid
 
 
 def _bytes_of(part: str, name: str) -> bytes:
