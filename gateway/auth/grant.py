@@ -5,30 +5,29 @@ from functools import lru_cache
 from typing import NamedTuple
 
 
-class Scope(NamedTuple):
-    """Project ids, and the beginnings of ids. A `*` alone is the empty beginning."""
+class Scope(str):
+    """Project ids and beginnings of ids (`prefix*`, `*`), with spaces between: one small object for each viewer."""
 
-    ids: tuple[str, ...] = ()
-    prefixes: tuple[str, ...] = ()
+    __slots__ = ()
 
     def covers(self, project_id: str) -> bool:
-        return project_id in self.ids or project_id.startswith(self.prefixes)
+        return any(
+            pattern == project_id or (pattern.endswith("*") and project_id.startswith(pattern[:-1]))
+            for pattern in self.split(" ")
+        )
 
 
 NOTHING = Scope()
 
 
 @lru_cache(maxsize=1_024)  # many viewers have the same scope: they share one object
-def scope_of(patterns: tuple[str, ...]) -> Scope:
-    """The scope of checked patterns: an id, `prefix*` or `*` each."""
-    return Scope(
-        tuple(pattern for pattern in patterns if not pattern.endswith("*")),
-        tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*")),
-    )
+def _shared(text: str) -> Scope:
+    return Scope(text)
 
 
 def scope(patterns: Iterable[str]) -> Scope:
-    return scope_of(tuple(patterns))
+    """The scope of checked patterns: an id, `prefix*` or `*` each."""
+    return _shared(" ".join(patterns))
 
 
 class Grant(NamedTuple):
