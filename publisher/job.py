@@ -15,8 +15,9 @@ from publisher.direct import sender_of
 from publisher.events import MAX_TEXT, JobComplete, JobFailed, JobType, Progress, Reason, Result, checked
 from publisher.failure import describe, reason_for
 from publisher.job_state import HEARTBEAT_SECONDS, EndOf, JobState, copied
-from publisher.sender import Ending
+from publisher.sender import Ending, Sender
 from publisher.settings import PublisherSettings
+from publisher.stopping import stopping
 
 logger = logging.getLogger("publisher")
 
@@ -73,6 +74,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         self._is_told = True  # False for a sentence that was only named in repeated work
         self._sentences: dict[str, Self] = {}
         self._pid = os.getpid()
+        self._is_stopped = False  # by `stop`, while its thread works on
         # For a sentence of `sentences`: the job, its place among the sentences, and their number.
         self._share: tuple[BaseJob[ProgressReturn, EndReturn], int, int] | None = None
 
@@ -231,6 +233,23 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
             return self._pause(retry_text(describe(error)))
         return self.fail(error)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this process began it."""
+        return self._pid == os.getpid()
+
+    def stop(self) -> Ending | None:
+        """The process stops: end the job as lost, or leave it to another try. Does not wait."""
+        self._is_stopped = True
+        error = SystemExit()
+        if self._is_retried(error):
+            self._sender.say(self._state, self._state.check_progress(self.percent, retry_text(describe(error))))
+            return self._sender.end(self._open_states, None)
+        text = describe(error)
+        return self._sender.end(
+            self._open_states, lambda state: checked(JobFailed, **state.identity, error=text, reason="lost")
+        )
+
     def _is_retried(self, error: BaseException) -> bool:
         if isinstance(self._will_retry, type | tuple):
             return isinstance(error, self._will_retry)
@@ -251,13 +270,17 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         return [] if self.is_ended else [job._state for job in parts if not job.is_ended and job._is_told]
 
     def _warn(self, said: str) -> None:
-        if self._state.attempt.replaced_by is not None:  # the log said so, and the worker cannot help it
+        # The log said so, or the process ends; and the worker cannot help it.
+        if self._state.attempt.replaced_by is not None or self._is_stopped:
             return
         logger.warning("Job %r of project %r has ended; not sent: %s", self.job_id, self.project_id, said)
 
     # What is handed to the sender
 
     def _begin(self, within: JobState | None = None) -> None:
+        # Work that runs again may be another process' by then; what goes to an outlet was sent.
+        if within is None and self._repeats is ONCE and isinstance(self._sender, Sender):
+            stopping.add(self)
         self._sender.begin(self._state, within)
 
     def _say(self, progress: Progress) -> None:
@@ -268,6 +291,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
         if self._repeats.is_silent:
             return self._end_return(None)
         self._is_told = True
+        stopping.discard(self)
         if self.is_ended:
             self._warn(end_of(self._state).type)
             return self._end_return(None)
@@ -275,6 +299,7 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
 
     def _pause(self, message: str | None) -> EndReturn:
         """Leave the job to another try, or to another process."""
+        stopping.discard(self)
         if message is not None:
             self._sender.say(self._state, self._state.check_progress(self.percent, message))
         return self._end_return(self._sender.end(self._open_states, None))
@@ -319,6 +344,7 @@ class BaseTrackJob(Generic[Tracked]):
         self._per_second = per_second
         self._will_retry = will_retry
         self._data = data
+        stopping.handle_sigterm()  # a decorator is made in the main thread; its function may run in others
         self._entered: list[Tracked] = []  # a stack: the same object may be entered again within itself
 
     def _state(self, arguments: Mapping[str, Any] | None = None) -> JobState:

@@ -1,6 +1,5 @@
 """Sends what tracked jobs say, of ordinary and `async` code: one background thread a process, for all jobs."""
 
-import atexit
 import logging
 import os
 import sys
@@ -23,6 +22,7 @@ logger = logging.getLogger("publisher")
 LOG_PAUSE_SECONDS = 60.0
 EXIT_SECONDS = 2.0  # for what is unsent when the interpreter exits
 IDLE_SECONDS = 5.0  # without a job; then the thread ends
+BRIEFLY_SECONDS = 0.5  # that an event loop stands still for the end of a cancelled job
 WAIT_SECONDS = 5.5  # that a caller waits for an end: a try takes 5 s at most
 
 
@@ -108,6 +108,8 @@ class Sender:
     """
 
     def __init__(self) -> None:
+        self.at_exit_of_a_child: Callable[[], object] = lambda: self.flush(EXIT_SECONDS)
+        """Called when a process of `multiprocessing` ends."""
         self.reset()
 
     def reset(self) -> None:
@@ -119,6 +121,7 @@ class Sender:
         self._on_their_way: set[JobState] = set()
         self._endings: dict[JobState, Ending] = {}
         self._is_flushed_at_exit = False
+        self._is_slow_until = -inf
         self._complained_at = -inf
 
     def hold(self) -> None:
@@ -183,6 +186,17 @@ class Sender:
                 self._changed.wait_for(lambda: ending.is_done, WAIT_SECONDS)
         return ending.seq
 
+    def wait_briefly(self, ending: Ending) -> None:
+        """Wait in the event loop's thread: its task was cancelled, and the process may end in the next moment.
+
+        It takes a millisecond. If it does not, because Redis is away, nobody waits again for a minute.
+        """
+        if time.monotonic() < self._is_slow_until or threading.current_thread() is self._thread:
+            return
+        with self._changed:
+            if not self._changed.wait_for(lambda: ending.is_done, BRIEFLY_SECONDS):
+                self._is_slow_until = time.monotonic() + LOG_PAUSE_SECONDS
+
     def call_when_done(self, ending: Ending, callback: Callable[[], object]) -> None:
         """For who cannot wait: see `Ending.call_when_done`."""
         with self._changed:
@@ -232,7 +246,7 @@ class Sender:
         from multiprocessing.util import Finalize  # it is loaded, in such a process
 
         self._is_flushed_at_exit = True
-        Finalize(None, self.flush, args=(EXIT_SECONDS,), exitpriority=100)
+        Finalize(None, self.at_exit_of_a_child, exitpriority=100)
 
     def _run(self) -> None:
         while batches := self._wait_for_due():
@@ -328,4 +342,3 @@ class Sender:
 sender = Sender()
 in_each_child(sender.reset)
 os.register_at_fork(before=sender.hold, after_in_parent=sender.release)
-atexit.register(lambda: sender.flush(EXIT_SECONDS))

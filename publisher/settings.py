@@ -39,6 +39,12 @@ class PublisherSettings(NamedTuple):
         )
 
 
+def ends_at_sigterm() -> bool:
+    """Whether SIGTERM ends tracked jobs: `PROGRESS_SIGTERM` is not off. Raises `ValueError` for a bad value."""
+    is_on = _read_on_off("PROGRESS_SIGTERM", os.environ.get("PROGRESS_SIGTERM", ""))
+    return is_on and not _read_disabled(os.environ.get("PROGRESS_DISABLED", ""))
+
+
 def token_secret() -> str:
     """The secret that tokens are signed with: the first of `GATEWAY_JWT_SECRET`, or of `GATEWAY_JWT_SECRET_FILE`.
 
@@ -66,8 +72,13 @@ def first_secret(text: str) -> str:
 
 def read_replay(text: str) -> bool:
     """The value of `PROGRESS_REPLAY`; empty is on. Raises `ValueError`."""
+    return _read_on_off("PROGRESS_REPLAY", text)
+
+
+def _read_on_off(name: str, text: str) -> bool:
+    """The value of a variable; empty is on. Raises `ValueError`."""
     if text.lower() not in _OFF | _ON:
-        raise ValueError(f"PROGRESS_REPLAY is {text.lower()!r}; use on or off")
+        raise ValueError(f"{name} is {text.lower()!r}; use on or off")
     return text.lower() not in _OFF
 
 

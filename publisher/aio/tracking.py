@@ -39,7 +39,7 @@ class Sent:
     """An end on its way. Need not be awaited; awaiting it, also several times, gives its seq once it was tried."""
 
     def __init__(self, ending: Ending) -> None:
-        self._ending = ending
+        self.ending = ending
 
     def __await__(self) -> Generator[Any, None, int | None]:
         return self._wait().__await__()
@@ -48,15 +48,15 @@ class Sent:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # a child that a coroutine forked: asyncio ties the running loop to its process
-            return sender.wait(self._ending)
+            return sender.wait(self.ending)
         is_tried = loop.create_future()
-        sender.call_when_done(self._ending, functools.partial(_resolve_soon, loop, is_tried))
+        sender.call_when_done(self.ending, functools.partial(_resolve_soon, loop, is_tried))
         until = time.monotonic() + WAIT_SECONDS
-        while not self._ending.is_done and time.monotonic() < until:
+        while not self.ending.is_done and time.monotonic() < until:
             # A process that is forked in a running loop shares the loop's epoll and wake-up socket with its parent. It
             # may read the byte that should wake this loop, or take the socket out of the epoll when it closes its copy.
             await asyncio.wait([is_tried], timeout=LOST_WAKE_UP_SECONDS)
-        return self._ending.seq
+        return self.ending.seq
 
 
 def _resolve_soon(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
@@ -106,8 +106,15 @@ class AsyncTrackedJob(BaseJob[Awaitable[None], Awaitable[int | None]]):
             _current.reset(self._tokens.pop())
         self._leave(error)
         # A coroutine that is thrown away cannot wait. In a forked child, the parent sends the end.
-        if self._sent is not None and not isinstance(error, GeneratorExit) and os.getpid() == self._pid:
+        if self._sent is None or isinstance(error, GeneratorExit) or os.getpid() != self._pid:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            sender.wait_briefly(self._sent.ending)
+        try:
             await self._sent
+        except asyncio.CancelledError:
+            sender.wait_briefly(self._sent.ending)
+            raise
 
 
 class track_job(BaseTrackJob[AsyncTrackedJob]):  # noqa: N801 - reads as the verb it is

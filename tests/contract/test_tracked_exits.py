@@ -34,6 +34,7 @@ fork = multiprocessing.get_context("fork")
 """
 
 NO_END = "no end"
+STOPPED = "Stopped: its worker ended"
 
 
 class Program(NamedTuple):
@@ -45,7 +46,7 @@ class Program(NamedTuple):
 
 
 EXITS = {
-    "the interpreter ends with a word unsent": Program("begin().progress(77)", 77, NO_END),
+    "the interpreter ends with a word unsent": Program("begin().progress(77)", 77, STOPPED),
     "os._exit, the control, loses it": Program("begin().progress(77); os._exit(0)", 0, NO_END),
     "a daemon thread is left": Program(
         "def work():\n"
@@ -57,22 +58,22 @@ EXITS = {
         "said = threading.Event()\n"
         "threading.Thread(target=work, daemon=True).start()\n"
         "said.wait()\n",
-        55, NO_END,
+        55, STOPPED,
     ),
     "sys.exit in the block": Program(
         "with track_job(project, 'j', 'audio') as job:\n    job.progress(30)\n    sys.exit(3)\n",
-        30, "Stopped: its worker ended", 3,
+        30, STOPPED, 3,
     ),
     "an exception in the block": Program(
         "with track_job(project, 'j', 'audio') as job:\n    job.progress(30)\n    1 / 0\n",
         30, "ZeroDivisionError: division by zero", 1,
     ),
     "a loop that is never ended": Program(
-        "pages = track(range(10), project, 'j', 'audio')\nnext(pages)\nuntil(0)\nnext(pages)\n", 10, NO_END
+        "pages = track(range(10), project, 'j', 'audio')\nnext(pages)\nuntil(0)\nnext(pages)\n", 10, STOPPED
     ),
     "SIGTERM": Program(
         "begin().progress(20)\nuntil(20)\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n",
-        20, NO_END, -signal.SIGTERM,
+        20, STOPPED, -signal.SIGTERM,
     ),
     "SIGTERM as most workers take it": Program(
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
@@ -80,7 +81,7 @@ EXITS = {
         "    job.progress(30)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(60)\n",
-        30, "Stopped: its worker ended",
+        30, STOPPED,
     ),
     "Ctrl-C": Program(
         "with track_job(project, 'j', 'audio') as job:\n"
