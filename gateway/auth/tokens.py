@@ -5,7 +5,6 @@ signature. PyJWT checks the signature; the rest is stricter than it.
 """
 
 import json
-import re
 from binascii import Error as NotBase64
 from binascii import a2b_base64
 from collections.abc import Mapping
@@ -22,10 +21,8 @@ CLOCK_SECONDS = 10  # by which the clock of the server that made the token may b
 
 FORGED = "has a signature of none of the gateway's keys"
 
-_TOKEN = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 # They name keys, or change what is signed. Nothing of it is ever followed.
 _REFUSED_HEADERS = ("jku", "jwk", "x5u", "crit", "b64")
-_TO_BASE64 = str.maketrans("-_", "+/")
 
 
 class Rules(NamedTuple):
@@ -40,12 +37,14 @@ def read_token(token: str, keys: KeySet, rules: Rules, now: float) -> Grant:
     """Check a token; raises `NotAuthorised`, or `UnknownKid` where another set of keys may know it."""
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise bad(f"has more than {MAX_TOKEN_CHARACTERS} characters")
-    match = _TOKEN.fullmatch(token)
-    if match is None:
+    parts = token.split(".")
+    # A regular expression would cost as much as all else. `_bytes_of` refuses what is in neither alphabet of base64.
+    if len(parts) != 3 or not all(parts) or not token.isascii() or any(letter in token for letter in "+/="):
         raise bad("is not three parts of base64url with dots between them")
-    candidates = keys.candidates(*_header(match[1]))
-    grant = _grant_of(_object(match[2], "claims"), rules, now)
-    signed, signature = token[: match.start(3) - 1].encode(), _bytes_of(match[3], "signature")
+    header, claims, end = parts
+    candidates = keys.candidates(*_header(header))
+    grant = _grant_of(_object(claims, "claims"), rules, now)
+    signed, signature = token[: -len(end) - 1].encode(), _bytes_of(end, "signature")
     if not any(key.is_of(signed, signature) for key in candidates):
         raise bad(FORGED)
     # Only now: of a forged token nobody can say that it was valid once.
@@ -68,7 +67,8 @@ def _header(part: str) -> tuple[str, str | None]:
 
 def _bytes_of(part: str, name: str) -> bytes:
     try:
-        return a2b_base64(part.translate(_TO_BASE64) + "=" * (-len(part) % 4), strict_mode=True)
+        text = part.replace("-", "+").replace("_", "/")  # much faster than `translate`
+        return a2b_base64(text + "=" * (-len(part) % 4), strict_mode=True)
     except NotBase64:
         raise bad(f"has a {name} that is not base64url") from None
 
