@@ -1,6 +1,7 @@
 """Keys that change while a replica runs: a file that is written anew, and a JWKS that is away, slow or wrong."""
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -290,3 +291,17 @@ async def test_a_forged_token_that_comes_again_is_not_checked_again_until_the_ke
     for number in range(1_000):
         await decided(authority, hs256(claims(sub=str(number))))
     assert len(authority._forged) == authority_module.MAX_FORGED
+
+
+async def test_a_refused_token_leaves_no_work_for_the_garbage_collector() -> None:
+    authority = Authority(FileSource(secret_keys([SECRET]), None, read_secrets), FOREVER)
+    tokens = [hs256(claims(sub=str(number)), OLD_SECRET) for number in range(50)]
+    await decided(authority, tokens[0])
+    gc.collect()
+    gc.disable()
+    try:
+        for given in tokens[1:]:
+            authority.decide(given, lambda verdict: None)
+        assert gc.collect() < 10  # with the traceback: some for each
+    finally:
+        gc.enable()
