@@ -48,6 +48,11 @@ class DirectSender:
                 ending.note(state, self._send(state))
             return ending
 
+    def drop(self, open_states: Callable[[], Sequence[JobState]]) -> None:
+        with _lock:
+            for state in open_states():
+                state.forget()
+
     def _send(self, state: JobState) -> int | None:
         """Send all that is due; returns the last seq."""
         seq = None

@@ -25,13 +25,15 @@ _TIME_LIMITS = {
     "billiard.exceptions.TimeLimitExceeded",
     "rq.timeouts.JobTimeoutException",
     "dramatiq.middleware.time_limit.TimeLimitExceeded",
+    "gevent.timeout.Timeout",  # by which Celery's gevent and eventlet pools keep their limits
+    "eventlet.timeout.Timeout",
 }
 _LOST_WORKERS = {
     "billiard.exceptions.WorkerLostError",
     "rq.exceptions.AbandonedJobError",
     "dramatiq.middleware.shutdown.Shutdown",
 }
-_CANCELLATIONS = {"billiard.exceptions.Terminated", "rq.exceptions.StopRequested"}
+_CANCELLATIONS = {"billiard.exceptions.Terminated", "rq.exceptions.StopRequested", "greenlet.GreenletExit"}
 _RETRIES = {"celery.exceptions.Retry", "arq.worker.Retry", "dramatiq.errors.Retry"}  # they say when, and not why
 
 MOST_READ = 8_000  # characters of a text that are used; far more than an event holds

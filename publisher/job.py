@@ -306,6 +306,10 @@ class BaseJob(ABC, Generic[ProgressReturn, EndReturn]):
 
     # What ordinary and async code return
 
+    def _drop(self) -> None:
+        """Say nothing more, not even an end. Its promise stays, and is broken if nobody else speaks of it."""
+        self._sender.drop(self._open_states)
+
     @abstractmethod
     def _progress_return(self) -> ProgressReturn: ...
 

@@ -176,6 +176,13 @@ class Sender:
         self._send_here_for_want_of_a_thread()
         return ending
 
+    def drop(self, open_states: Callable[[], Sequence[JobState]]) -> None:
+        """Send nothing more of jobs: another process tells what becomes of them."""
+        with self._changed:
+            for state in open_states():
+                state.forget()
+                self._put(state)
+
     def wait(self, ending: Ending) -> int | None:
         """Wait until ends were tried; returns the job's seq. An interrupt ends the wait, and the thread sends on.
 
