@@ -116,7 +116,8 @@ def test_the_document_names_methods_that_exist() -> None:
 
 def test_the_publisher_knows_no_gateway_and_needs_redis_and_pydantic_alone() -> None:
     for name, path in modules("publisher").items():
-        extra = {"inngest": {"inngest"}, "testing": {"pytest"}, "celery": {"celery"}}.get(name.split("/")[0], set())
+        library = "pytest" if name == "testing" else name.split("/")[0]
+        extra = {library} & {"inngest", "pytest", "celery", "rq", "dramatiq"}
         assert roots(path) - sys.stdlib_module_names <= {"publisher", "redis", "pydantic", "pydantic_core"} | extra, (
             name
         )

@@ -96,11 +96,14 @@ class Workers:
     def log(self) -> str:
         return (self._folder / "log").read_text()
 
-    def end(self) -> None:
+    def kill_all(self) -> None:
         for process in self._processes:
             for one in [*children(process), process]:
                 with_no_error(one.kill)
             process.wait(10)
+
+    def end(self) -> None:
+        self.kill_all()
         self._log.close()
 
 
