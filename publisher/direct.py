@@ -5,14 +5,27 @@ import threading
 from collections.abc import Callable, Sequence
 
 from publisher.events import Progress
+from publisher.forks import in_each_child
 from publisher.job_state import EndOf, JobState
 from publisher.outlet import Outlet, outlets
 from publisher.sender import Ending, Sender, sender
 from publisher.settings import PublisherSettings
 
-# For the states of all such jobs. Reentrant: the garbage collector may close a generator that holds another job.
-_lock = threading.RLock()
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+class _States:
+    """The lock for the states of all such jobs."""
+
+    def __init__(self) -> None:
+        self.reset()
+        os.register_at_fork(before=lambda: self.lock.acquire(), after_in_parent=lambda: self.lock.release())
+        in_each_child(self.reset)
+
+    def reset(self) -> None:
+        # Reentrant: the garbage collector may close a generator that holds another job.
+        self.lock = threading.RLock()
+
+
+_states = _States()
 
 
 class DirectSender:
@@ -22,14 +35,14 @@ class DirectSender:
         self._outlet = outlet
 
     def begin(self, state: JobState, within: JobState | None = None) -> None:
-        with _lock:
+        with _states.lock:
             if within is not None and not within.is_open:
                 state.forget()
             else:
                 self._send(state)
 
     def say(self, state: JobState, progress: Progress) -> bool:
-        with _lock:
+        with _states.lock:
             if not state.is_open:
                 return False
             state.say(progress)
@@ -37,7 +50,7 @@ class DirectSender:
             return True
 
     def end(self, open_states: Callable[[], Sequence[JobState]], end_of: EndOf | None) -> Ending:
-        with _lock:
+        with _states.lock:
             states = open_states()
             ending = Ending(states)
             for state in states:

@@ -14,7 +14,8 @@ class Process:
 
     def __init__(self) -> None:
         self.is_told = True
-        """False in a child of a fork that called no `os.register_at_fork`."""
+        """False in a child of a fork that called no `os.register_at_fork`, or only what stands there for the child."""
+        self._is_forking = False
         self._pid = os.getpid()
         self._beginning = threading.Lock()
         self._beginners: list[Callable[[], object]] = []
@@ -31,10 +32,18 @@ class Process:
         if self._pid != os.getpid():
             self._begin(is_told=False)
 
-    def begin_told(self) -> None:
-        """In a child of `os.fork`: only the thread that forked is here."""
+    def before(self) -> None:
+        """Before `os.fork`."""
+        self._is_forking = True
+
+    def after_in_parent(self) -> None:
+        self._is_forking = False
+
+    def after_in_child(self) -> None:
+        """Only the thread that forked is here."""
         self._beginning = threading.Lock()
-        self._begin(is_told=True)
+        self._begin(is_told=self._is_forking)
+        self._is_forking = False
 
     def _begin(self, *, is_told: bool) -> None:
         is_held = self._beginning.acquire(timeout=LOCK_SECONDS)
@@ -52,4 +61,6 @@ class Process:
 process = Process()
 in_each_child = process.in_each_child
 see = process.see
-os.register_at_fork(after_in_child=process.begin_told)
+os.register_at_fork(
+    before=process.before, after_in_parent=process.after_in_parent, after_in_child=process.after_in_child
+)

@@ -39,11 +39,13 @@ class Done(NamedTuple):
     err: str
 
 
-def play(code: str, redis_url: str, *words: str, python: str = sys.executable, **variables: str) -> Done:
+def play(
+    code: str, redis_url: str, *words: str, prefix: str = PREFIX, options: tuple[str, ...] = ("-W", "error")
+) -> Done:
     """Run a program to its end, with what `PREFIX` gives."""
     process = subprocess.Popen(
-        [python, "-W", "error", "-c", PREFIX + code, *words],
-        env=of_forks(redis_url) | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, *options, "-c", prefix + code, *words],
+        env=of_forks(redis_url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     watchdog = threading.Timer(BOUND_SECONDS, end_group, (process.pid,))
