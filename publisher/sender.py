@@ -23,6 +23,7 @@ LOG_PAUSE_SECONDS = 60.0
 EXIT_SECONDS = 2.0  # for what is unsent when the interpreter exits
 IDLE_SECONDS = 5.0  # without a job; then the thread ends
 BRIEFLY_SECONDS = 0.5  # that an event loop stands still for the end of a cancelled job
+STUCK_SECONDS = 1.0  # after which a caller looks whether the thread has taken its end
 WAIT_SECONDS = 5.5  # that a caller waits for an end: a try takes 5 s at most
 
 
@@ -188,9 +189,16 @@ class Sender:
 
         Does not wait in the thread itself: there the garbage collector may close a generator that holds a job.
         """
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is self._thread:
+            return ending.seq
+        with self._changed:
+            is_done = self._changed.wait_for(lambda: ending.is_done, STUCK_SECONDS)
+            is_stuck = not is_done and not self._on_their_way and self._schedule.next_due() < time.monotonic()
+        if is_stuck:  # the thread is idle, and has not taken what is due: a greenlet whose turn does not come
+            self._send_here()
+        if not is_done:
             with self._changed:
-                self._changed.wait_for(lambda: ending.is_done, WAIT_SECONDS)
+                self._changed.wait_for(lambda: ending.is_done, WAIT_SECONDS - STUCK_SECONDS)
         return ending.seq
 
     def wait_briefly(self, ending: Ending) -> None:
@@ -238,6 +246,8 @@ class Sender:
             self._changed.notify_all()
 
     def _start_thread(self) -> None:
+        if _is_beside_the_main_hub():
+            return
         self._flush_at_exit_of_a_child()
         self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)
         try:
@@ -262,8 +272,10 @@ class Sender:
 
     def _send_here_for_want_of_a_thread(self) -> None:
         """Send what is due in the caller's thread if no other could be started. An event loop stops meanwhile."""
-        if self._thread is not None:
-            return
+        if self._thread is None:
+            self._send_here()
+
+    def _send_here(self) -> None:
         for _ in ("a begin", "what waits for its number"):
             with self._changed:
                 batches = self._take_due(time.monotonic())
@@ -344,6 +356,14 @@ class Sender:
             self._see_to_the_thread()
             self._changed.notify_all()
             return replaced
+
+
+def _is_beside_the_main_hub() -> bool:
+    """Whether this is a thread of gevent's pool: a `Thread` that starts here is a greenlet that gets no turn."""
+    gevent = sys.modules.get("gevent")
+    if gevent is None or not threading.Thread.start.__globals__["_start_new_thread"].__module__.startswith("gevent"):
+        return False
+    return not getattr(gevent.get_hub(), "main_hub", True)
 
 
 sender = Sender()
