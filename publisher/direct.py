@@ -62,7 +62,7 @@ class DirectSender:
             return ending
 
     def drop(self, open_states: Callable[[], Sequence[JobState]]) -> None:
-        with _lock:
+        with _states.lock:
             for state in open_states():
                 state.forget()
 
