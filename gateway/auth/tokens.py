@@ -1,7 +1,7 @@
 """From a token to what it allows. No clock and no I/O: the caller passes keys and time.
 
 What costs nothing is checked first, so that a forged token is cheap: the form, the header, the claims, then the
-signature. PyJWT checks the signature; the rest is stricter than it.
+signature. PyJWT checks the signatures of public keys; the rest is stricter than it.
 """
 
 import json
