@@ -11,10 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from publisher.client import last_event
-from publisher.events import Progress, Reason
+from publisher.client import broadcast_many, broadcast_to_project, last_event, open_parts
+from publisher.events import JobFailed, Progress, Reason
 from publisher.failure import describe
-from publisher.job import BaseJob
 from publisher.job_state import JobState
 from publisher.settings import PublisherSettings
 from publisher.tracking import TrackedJob
@@ -51,42 +50,42 @@ def untold_job() -> TrackedJob:
 def ended(ids: Ids, error: str, reason: Reason | None) -> None:
     """End a job that runs, in the attempt that Redis knows. One that has not begun begins, so that its end is seen."""
 
-    def end(job: BaseJob[Any, Any]) -> None:
+    known = last_event(ids.project_id, ids.job_id)
+    if known is None:
+        job = TrackedJob(_state(ids))
+        job._begin()
         job.fail(error, reason=reason)
+    elif isinstance(known, Progress):
+        end_of(ids.project_id, known, error, reason)
 
-    _tell(ids, end)
+
+def end_of(project_id: str, known: Progress, error: str, reason: Reason | None) -> None:
+    """End a job, whose last event is `known`, with its open sentences. Raises redis-py's `RedisError`."""
+    ends = [
+        JobFailed(
+            job_id=part.job_id,
+            job_type=part.job_type,
+            sentence_id=part.sentence_id,
+            attempt=part.attempt,
+            error=error,
+            reason=reason,
+        )
+        for part in (*open_parts(known, project_id), known)
+    ]
+    broadcast_many([(project_id, end) for end in ends], strict=True)
 
 
 def tried_again(ids: Ids, text: str) -> None:
     """Say of a job that runs that it will run again."""
-
-    def leave(job: BaseJob[Any, Any]) -> None:
-        job._pause(text)
-
-    _tell(ids, leave)
-
-
-def _tell(ids: Ids, say: Callable[[BaseJob[Any, Any]], None]) -> None:
     known = last_event(ids.project_id, ids.job_id)
-    if known is not None and not isinstance(known, Progress):
-        return  # its own process told the end
+    if isinstance(known, Progress):
+        again = known.model_copy(update={"message": text, "next_within": None})
+        broadcast_to_project(ids.project_id, again, strict=True)
+
+
+def _state(ids: Ids) -> JobState:
     settings = PublisherSettings.from_environment()
-    if known is None:
-        job = TrackedJob(JobState(settings, ids.project_id, heartbeat=None, job_id=ids.job_id, job_type=ids.job_type))
-        job._begin()
-    else:
-        state = JobState(
-            settings,
-            ids.project_id,
-            begins=False,
-            attempt=known.attempt,
-            heartbeat=None,
-            job_id=ids.job_id,
-            job_type=known.job_type,
-        )
-        state.resume(known.model_copy(update={"seq": None, "attempt": None, "next_within": None}), time.monotonic())
-        job = TrackedJob(state)
-    say(job)
+    return JobState(settings, ids.project_id, heartbeat=None, job_id=ids.job_id, job_type=ids.job_type)
 
 
 class Reporter:

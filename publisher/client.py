@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from publisher.events import Event, event_or_none
+from publisher.events import Event, Progress, event_or_none
 from publisher.outlet import outlets
 from publisher.publication import Publication, Sent, where_remembered
 from publisher.replaced import replaced
@@ -81,6 +81,23 @@ def last_event(project_id: str, job_id: str, sentence_id: str | None = None) -> 
     if (outlet := outlets.instead_of_redis(settings)) is not None:
         return outlet.last_event(project_id, job_id, sentence_id)
     return event_or_none(sync_driver.remembered(settings, key, field))
+
+
+def open_parts(job: Event, project_id: str) -> list[Progress]:
+    """The last events of a job's sentences that run in the attempt of `job`, its own event. Raises as `last_event`.
+
+    Reads the state of the whole project, up to 8 MiB.
+    """
+    settings = PublisherSettings.from_environment()
+    if outlets.instead_of_redis(settings) is not None:
+        return []
+    key, field = where_remembered(project_id, job.job_id, None, settings.namespace)
+    from publisher.transport import sync_driver
+
+    own = field.encode()
+    known = sync_driver.all_remembered(settings, key).items()
+    found = [event_or_none(payload) for name, payload in known if name.startswith(own) and name != own]
+    return [event for event in found if isinstance(event, Progress) and event.attempt == job.attempt]
 
 
 def revoke_viewer(sub: str) -> None:

@@ -19,6 +19,7 @@ import asyncio
 import functools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast, overload
@@ -28,8 +29,9 @@ import inngest
 from publisher import client
 from publisher.aio import client as aio_client
 from publisher.aio.tracking import AsyncTrackedJob
-from publisher.events import JobFailed, JobType, Progress, Reason
-from publisher.failure import describe, reason_for
+from publisher.beside import end_of
+from publisher.events import JobType, Progress, Reason
+from publisher.failure import CANCELLED, TIMED_OUT, WORKER_ENDED, describe, reason_for
 from publisher.inngest.run import STEP_RETRY, Place, Rerun, RunJob, Start, unwatched_job
 from publisher.job import WILL_RETRY, retry_text
 from publisher.job_state import HEARTBEAT_SECONDS, JobState
@@ -42,6 +44,10 @@ logger = logging.getLogger("publisher")
 Context = inngest.Context | inngest.ContextSync
 
 DEFAULT_RETRIES = 4  # Inngest's default
+
+# The events by which Inngest tells of the end of a run. `step.invoke` sends another one: `inngest/function.invoked`.
+_TIMEOUT = re.compile(r"time.?out|timed out|deadline exceeded", re.IGNORECASE)
+_ENDS = {"inngest/function.failed", "inngest/function.cancelled", "inngest/function.finished"}
 
 
 class Naming(NamedTuple):
@@ -128,7 +134,7 @@ class ProgressMiddleware(inngest.MiddlewareSync):
 
     def _identity(self, ctx: Context, function: inngest.Function[Any]) -> dict[str, Any] | None:
         """The job's ids and type; None for a run that is not tracked."""
-        if ctx.event.name.startswith("inngest/function."):
+        if ctx.event.name in _ENDS:
             return None  # a failure handler or the end reporter: runs of their own
         try:
             identity = self._naming.identity(ctx.event, ctx.run_id)
@@ -207,6 +213,28 @@ def _is_json(output: object) -> bool:
     return True
 
 
+def _naming_of(inngest_client: inngest.Inngest) -> Naming:
+    """The naming of the client's middleware; the defaults if it has none."""
+    for one in inngest_client.middleware:
+        if isinstance(one, functools.partial) and one.func is ProgressMiddleware:
+            return cast(Naming, one.keywords["naming"])
+    return naming()
+
+
+def _told_by(event: inngest.Event) -> tuple[str, Reason | None]:
+    """What viewers read of an end that Inngest tells, and its reason."""
+    if event.name.endswith("cancelled"):
+        return CANCELLED, "cancelled"
+    error = event.data.get("error")
+    name, text = (str(error.get(key) or "") for key in ("name", "message")) if isinstance(error, Mapping) else ("", "")
+    if name not in ("", "Error"):  # the function's own, which the middleware could not send
+        is_timeout = name == "TimeoutError"
+        return (describe(f"{TIMED_OUT if is_timeout else name}: {text}"), "timed_out" if is_timeout else None)
+    if _TIMEOUT.search(text):
+        return TIMED_OUT, "timed_out"
+    return WORKER_ENDED, "lost"  # what Inngest says then is about its own requests: nothing for viewers
+
+
 def _describe(error: Exception) -> str:
     if isinstance(error, inngest.StepError):
         return describe(f"{error.name}: {error.message}")
@@ -269,10 +297,11 @@ def end_reporter(
     """Return a function, to serve beside yours, that publishes the ends that no middleware sees.
 
     A run that is cancelled, or whose worker is killed in its last try, calls no middleware. Inngest then sends an event
-    of its own. It triggers this function, which publishes `job_failed` unless the job has ended already. Give the same
-    options as to `progress_middleware`.
+    of its own. It triggers this function, which publishes `job_failed` unless the job has ended already. The project
+    and the job are those that the client's middleware has. Options are needed only where the middleware is not the
+    client's but a function's: give the same ones.
     """
-    names = naming(project_id, job_id)
+    names = naming(project_id, job_id) if project_id or job_id else _naming_of(inngest_client)
 
     def report(ctx: inngest.ContextSync) -> None:
         try:
@@ -285,16 +314,13 @@ def end_reporter(
             return  # the run of a function without a job
         # Raises if Redis does not answer; Inngest then tries again.
         known = client.last_event(identity["project_id"], identity["job_id"])
-        if isinstance(known, Progress):
-            error = ctx.event.data.get("error") or {}
-            text = describe(str(error.get("message") or "Failed")) if isinstance(error, Mapping) else "Failed"
-            reason: Reason = "lost"  # the middleware would have published the end
-            if ctx.event.name.endswith("cancelled"):
-                text, reason = "Cancelled", "cancelled"
-            end = JobFailed(
-                job_id=known.job_id, job_type=known.job_type, attempt=known.attempt, error=text, reason=reason
-            )
-            client.broadcast_to_project(identity["project_id"], end, strict=True)
+        if known is None:
+            logger.warning(
+                "The end of run %s is not shown: nothing is known of job %r in project %r. Has end_reporter the "
+                "options of progress_middleware?", ctx.event.data["run_id"], identity["job_id"], identity["project_id"],
+            )  # fmt: skip
+        elif isinstance(known, Progress):
+            end_of(identity["project_id"], known, *_told_by(ctx.event))
 
     triggers = [inngest.TriggerEvent(event=f"inngest/function.{how}") for how in ("failed", "cancelled")]
     return inngest_client.create_function(fn_id=fn_id, trigger=list(triggers), retries=10)(report)

@@ -294,6 +294,14 @@ def ask(routes: Routes, key: str, *words: Any) -> Conversation[Any]:
     raise error
 
 
+def all_payloads(settings: PublisherSettings, key: str) -> Conversation[dict[bytes, bytes]]:
+    """The last events of all jobs that Redis remembers of a project, by field, beside the fields of the hash itself."""
+    routes = routes_of(settings.redis_url)
+    yield from wait_for(routes.circuit_for(key))
+    answer = yield from ask(routes, key, "HGETALL", key)
+    return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))  # RESP3 or RESP2
+
+
 def _ask_at(routes: Routes, node: str, words: tuple[Any, ...]) -> Conversation[Any]:
     """The answer of a node, or of the one that has the key while its slot is being moved."""
     answer = routes.read((yield Request(node, [words]))[0])

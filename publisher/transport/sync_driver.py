@@ -23,7 +23,7 @@ from publisher.transport.circuit import SEND_ERRORS, unreadable
 from publisher.transport.conversation import Command, Conversation, Pause, Probe, Request, Returned, Step, Together
 from publisher.transport.door import door
 from publisher.transport.options import redis_options
-from publisher.transport.routes import last_payload, routes_of
+from publisher.transport.routes import all_payloads, last_payload, routes_of
 from publisher.transport.sending import Sending
 from publisher.transport.sentinels import Address
 from publisher.transport.url import RedisUrl
@@ -43,6 +43,11 @@ def send(settings: PublisherSettings, publications: Sequence[Publication], *, st
 def remembered(settings: PublisherSettings, key: str, field: str) -> bytes | None:
     """The last event that Redis remembers of a job. Asks once; raises redis-py's `RedisError`."""
     return run(last_payload(settings, key, field))
+
+
+def all_remembered(settings: PublisherSettings, key: str) -> dict[bytes, bytes]:
+    """All that Redis remembers of a project: see `all_payloads`. Asks once; raises redis-py's `RedisError`."""
+    return run(all_payloads(settings, key))
 
 
 def revoke(settings: PublisherSettings, sub: str) -> int:

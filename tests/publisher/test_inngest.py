@@ -502,26 +502,61 @@ def ended(heard: Heard, how: str, **more: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("how", "more", "text"),
+    ("how", "more", "end"),
     [
         (
             "failed",
             {"error": {"name": "Error", "message": "could not reach https://u:pw@h/"}},
-            "could not reach https://u:***@h/",
+            ("Stopped: its worker ended", "lost"),
         ),
-        ("failed", {"error": "odd"}, "Failed"),
-        ("cancelled", {}, "Cancelled"),
+        ("failed", {"error": {"name": "Error", "message": '{"error": "EOF"}'}}, ("Stopped: its worker ended", "lost")),
+        ("failed", {"error": {"name": "Error", "message": "request timed out"}}, ("Timed out", "timed_out")),
+        ("failed", {"error": {"name": "ValueError", "message": "no GPU"}}, ("ValueError: no GPU", None)),
+        ("failed", {"error": {"name": "TimeoutError", "message": "no GPU"}}, ("Timed out: no GPU", "timed_out")),
+        ("failed", {"error": "odd"}, ("Stopped: its worker ended", "lost")),
+        ("cancelled", {}, ("Cancelled", "cancelled")),
     ],
 )
 def test_a_run_that_died_without_a_word_is_ended_by_the_reporter(
-    heard: Heard, app: inngest.Inngest, how: str, more: dict[str, Any], text: str
+    heard: Heard, app: inngest.Inngest, how: str, more: dict[str, Any], end: tuple[str, str | None]
 ) -> None:
     reporter = end_reporter(app)
     going = {"type": "progress", "jobId": "run", "jobType": "video", "progress": 50, "attempt": 2}
-    publisher.broadcast_to_project(heard.project, going)
+    other = going | {"jobId": "run_2"}
+    done = going | {"type": "job_complete", "sentenceId": "s0"}
+    events = [going, going | {"sentenceId": "s1"}, done, other, other | {"sentenceId": "s1"}]
+    publisher.broadcast_many([(heard.project, event) for event in events])
     for _ in range(2):  # the second one finds the end
         execute(app, reporter, ended(heard, how, **more), event_name=f"inngest/function.{how}")
-    assert [entry for entry in heard.story() if entry[1] != 50] == [(2, "job_failed", text)]
+    ends = [event for event in heard.events() if event["type"] == "job_failed"]
+    told = [(one["jobId"], one.get("sentenceId"), one["attempt"]) for one in ends]
+    assert told == [("run", "s1", 2), ("run", None, 2)]
+    assert {(one["error"], one.get("reason")) for one in ends} == {end}
+
+
+def test_a_function_that_another_one_invokes_is_tracked(heard: Heard, app: inngest.Inngest) -> None:
+    """Its event is `inngest/function.invoked`, which was taken for the end of a run."""
+    assert (
+        execute(app, three_steps(app, fails={}), data(heard), event_name="inngest/function.invoked")[0] == "completed"
+    )
+    assert heard.events()[-1]["type"] == "job_complete"
+
+
+def test_the_reporter_takes_the_options_of_the_middleware(heard: Heard) -> None:
+    middleware = progress_middleware(project_id=heard.project, job_id=lambda event, run_id: f"own_{run_id}")
+    app = inngest.Inngest(app_id="a", is_production=False, middleware=[middleware])
+    going = {"type": "progress", "jobId": "own_run", "jobType": "video", "progress": 50}
+    publisher.broadcast_to_project(heard.project, going)
+    execute(app, end_reporter(app), ended(heard, "cancelled"), event_name="inngest/function.cancelled")
+    assert [(one["jobId"], one["type"]) for one in heard.events()][-1] == ("own_run", "job_failed")
+
+
+def test_a_reporter_whose_job_is_not_known_says_so(
+    heard: Heard, app: inngest.Inngest, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter = end_reporter(app, job_id=lambda event, run_id: "other")
+    execute(app, reporter, ended(heard, "cancelled"), event_name="inngest/function.cancelled")
+    assert "nothing is known of job 'other'" in caplog.text
 
 
 def test_the_reporter_says_nothing_of_jobs_that_ended_or_that_nobody_watches(
