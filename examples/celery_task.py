@@ -10,21 +10,20 @@ import os
 import random
 import time
 
-from celery import Celery, Task
+from celery import Celery
 
-from publisher import track_job
+from publisher.celery import current_job, install
 
 app = Celery("examples.celery_task", broker=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
+install(app, job_type="audio")
 
 
-@app.task(bind=True, autoretry_for=(ConnectionError,), retry_backoff=True, max_retries=3)
-def make_audio(self: Task, project_id: str, voices: list[str]) -> None:
-    task = self.request
-    retried = self.autoretry_for if task.retries < self.max_retries else ()
-    with track_job(project_id, task.id, "audio", will_retry=retried) as job:
-        for voice in job.track(voices, "{n} of {total} voices"):
-            speak(voice)
-        job.complete(file=f"{task.id}.mp3")
+@app.task(autoretry_for=(ConnectionError,), retry_backoff=True, max_retries=3)
+def make_audio(project_id: str, voices: list[str]) -> None:
+    job = current_job()
+    for voice in job.track(voices, "{n} of {total} voices"):
+        speak(voice)
+    job.complete(file=f"{job.job_id}.mp3")
 
 
 def speak(voice: str) -> None:

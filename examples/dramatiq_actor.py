@@ -12,26 +12,20 @@ import time
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import CurrentMessage
 
-from publisher import track_job
+from publisher.dramatiq import current_job, install
 
 broker = RedisBroker(url=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
-broker.add_middleware(CurrentMessage())
+install(broker, job_type="image")
 dramatiq.set_broker(broker)
 
-RETRIES = 3
 
-
-@dramatiq.actor(max_retries=RETRIES, min_backoff=1_000)
+@dramatiq.actor(max_retries=3, min_backoff=1_000)
 def make_image(project_id: str, layers: list[str]) -> None:
-    message = CurrentMessage.get_current_message()
-    assert message is not None
-    is_retried = message.options.get("retries", 0) < RETRIES
-    with track_job(project_id, message.message_id, "image", will_retry=is_retried) as job:
-        for layer in job.track(layers, "{n} of {total} layers"):
-            draw(layer)
-        job.complete(file=f"{message.message_id}.png")
+    job = current_job()
+    for layer in job.track(layers, "{n} of {total} layers"):
+        draw(layer)
+    job.complete(file=f"{job.job_id}.png")
 
 
 def draw(layer: str) -> None:

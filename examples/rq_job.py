@@ -2,8 +2,8 @@
 
 Beside `make run`, with http://127.0.0.1:3001/?project=demo open, in a second terminal:
 
-    .venv/bin/python -m examples.rq_job    # puts a job into the queue
-    .venv/bin/rq worker                    # works through the queue; Ctrl-C ends it
+    .venv/bin/python -m examples.rq_job       # puts a job into the queue
+    .venv/bin/rq worker -c examples.rq_job    # works through the queue; Ctrl-C ends it. -c: imports this file
 """
 
 import os
@@ -11,20 +11,18 @@ import random
 import time
 
 from redis import Redis
-from rq import Queue, Retry, get_current_job
+from rq import Queue, Retry
 
-from publisher import track_job
+from publisher.rq import current_job, install
 
-RETRIES = 3
+install(job_type="video")
 
 
 def make_video(project_id: str, scenes: list[str]) -> None:
-    rq_job = get_current_job()
-    assert rq_job is not None
-    with track_job(project_id, rq_job.id, "video", will_retry=rq_job.should_retry) as job:
-        for scene in job.track(scenes, "{n} of {total} scenes"):
-            render(scene)
-        job.complete(file=f"{rq_job.id}.mp4")
+    job = current_job()
+    for scene in job.track(scenes, "{n} of {total} scenes"):
+        render(scene)
+    job.complete(file=f"{job.job_id}.mp4")
 
 
 def render(scene: str) -> None:
@@ -36,4 +34,4 @@ def render(scene: str) -> None:
 
 if __name__ == "__main__":
     queue = Queue(connection=Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")))
-    queue.enqueue("examples.rq_job.make_video", "demo", ["dawn", "noon", "dusk", "night"], retry=Retry(max=RETRIES))
+    queue.enqueue("examples.rq_job.make_video", "demo", ["dawn", "noon", "dusk", "night"], retry=Retry(max=3))

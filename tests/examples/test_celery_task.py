@@ -72,8 +72,8 @@ def test_a_task_that_asks_for_its_retry_itself_and_is_decorated(
     example: ModuleType, audience: Audience, work: Work
 ) -> None:
     @example.app.task(bind=True, max_retries=1)
-    @track_job("{project_id}", "{self.request.id}", "audio", will_retry=Retry)
-    def make_audio(self: celery.Task, project_id: str, voices: list[str]) -> None:
+    @track_job("{film}", "{self.request.id}", "audio", will_retry=Retry)
+    def make_audio(self: celery.Task, film: str, voices: list[str]) -> None:
         for voice in current_job().track(voices, "{n} of {total} voices"):
             try:
                 work(voice)

@@ -31,7 +31,7 @@ def queue(server: RedisServer) -> Iterator[rq.Queue]:
 
 
 def run(example: ModuleType, queue: rq.Queue, project: str) -> None:
-    queue.enqueue(example.make_video, project, ITEMS, retry=rq.Retry(max=example.RETRIES))
+    queue.enqueue(example.make_video, project, ITEMS, retry=rq.Retry(max=3))
     rq.SimpleWorker([queue], connection=queue.connection).work(burst=True)
 
 
