@@ -2,10 +2,10 @@
 
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 
 from gateway import ports
-from gateway.channel import Channel
+from gateway.channel import Channel, Memory
 from gateway.commands.cli import main
 from gateway.feed.server_feed import ServerFeed
 
@@ -19,16 +19,14 @@ def without_probe() -> None:
 
 def without_reload() -> None:
     """After an outage the remembered state is not looked at: live events only."""
-    load = Channel.load
+    read = Channel.read
 
-    def load_once(
-        self: Channel, remembered: Mapping[bytes, bytes], *, memory_id: bytes | None = None, now: int = 0
-    ) -> None:
+    def read_once(self: Channel, remembered: Mapping[bytes, bytes]) -> Generator[None, None, Memory]:
         if self.seq:
             remembered = {b"seq": b"%d" % self.seq, b"from": b"%d" % self._from}
-        load(self, remembered, memory_id=memory_id, now=now)
+        return read(self, remembered)
 
-    Channel.load = load_once  # type: ignore[method-assign]
+    Channel.read = read_once  # type: ignore[method-assign]
 
 
 def with_small_buffers() -> None:

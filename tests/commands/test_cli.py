@@ -52,7 +52,9 @@ def test_help_is_shown(arguments: list[str]) -> None:
 
 
 def test_the_commands_are_there() -> None:
-    assert set(cli.main.commands) == {"serve", "demo", "publish", "watch", "healthcheck", "canary"}
+    assert set(cli.main.commands) == {
+        *("serve", "demo", "publish", "watch", "healthcheck", "canary", "token", "revoke")
+    }
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -399,8 +401,9 @@ def test_watching_a_project_id_that_is_none_is_exit_2(project: str) -> None:
 def test_watch_passes_on_what_it_was_asked_and_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    async def watch(url: str, project: str, *, as_json: bool) -> int:
+    async def watch(url: str, project: str, *, as_json: bool, get_token: Callable[[], str | None]) -> int:
         asked.append((url, project, as_json))
+        assert get_token() is None
         return 1
 
     monkeypatch.setattr("gateway.commands.watch.watch", watch)
