@@ -69,7 +69,7 @@ SERVERS = {
     "uWSGI --py-call-osafterfork": uwsgi("--enable-threads", "--py-call-osafterfork"),
     "uWSGI --lazy-apps": uwsgi("--lazy-apps"),
 }
-QUICK = ("gunicorn gthread --preload", "gunicorn gevent", "uWSGI", "uWSGI --threads")
+QUICK = ("gunicorn gthread --preload", "gunicorn gevent", "uWSGI")
 
 
 def ask(port: int, numbers: range) -> set[int]:
