@@ -1,6 +1,7 @@
 """Which process this is. What a child must not take over from its parent is made anew there."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 
@@ -56,6 +57,18 @@ class Process:
         finally:
             if is_held:
                 self._beginning.release()
+
+
+def is_before_uwsgi_forks() -> bool:
+    """Whether uWSGI loads the application here, and forks its workers then.
+
+    A worker may hang in its first system call if any thread waits for the interpreter then. So none is started.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    try:
+        return uwsgi is not None and uwsgi.worker_id() == 0 and uwsgi.mule_id() == 0
+    except AttributeError:  # another module of that name
+        return False
 
 
 process = Process()

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from publisher.events import Event, Progress
-from publisher.forks import in_each_child, process, see
+from publisher.forks import in_each_child, is_before_uwsgi_forks, process, see
 from publisher.job_state import EndOf, JobState, Phase, Schedule
 from publisher.publication import Sent
 from publisher.replaced import warn
@@ -246,7 +246,7 @@ class Sender:
             self._changed.notify_all()
 
     def _start_thread(self) -> None:
-        if _is_beside_the_main_hub():
+        if _is_beside_the_main_hub() or is_before_uwsgi_forks():
             return
         self._flush_at_exit_of_a_child()
         self._thread = threading.Thread(target=self._run, name="publisher-jobs", daemon=True)

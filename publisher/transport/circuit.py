@@ -18,7 +18,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from publisher.forks import in_each_child, see
+from publisher.forks import in_each_child, is_before_uwsgi_forks, see
 from publisher.publication import Publication
 from publisher.redaction import redacted_redis_url
 from publisher.settings import PublisherSettings
@@ -102,6 +102,8 @@ class Circuit:
                 return
             self._closed.clear()
         try:
+            if is_before_uwsgi_forks():
+                raise RuntimeError("no thread is started here")
             threading.Thread(target=self._ask, args=(probe, then), name="publisher-probe", daemon=True).start()
         except RuntimeError:  # there are too many threads, or the interpreter ends: now and then an event asks
             self._open_until = time.monotonic() + UNPROBED_SECONDS
