@@ -22,7 +22,7 @@ settings.load_profile(os.environ.get("TEST_EXAMPLES", "test"))
 OURS = ("GATEWAY_", "PROGRESS_", "REDIS_URL")
 TESTS = Path(__file__).parent
 # A file goes to one worker. What takes longest goes first, or one worker ends long after the others.
-FIRST = ("rolling/test_rolling", "rolling", "deploy/test_containers", "contract", "deploy", "feed")
+FIRST = ("rolling/test_rolling", "rolling", "libraries", "deploy/test_containers", "contract", "deploy", "feed")
 # Each of these tests takes as long as a file. They may go to different workers.
 APART = ("rolling/test_rolling",)
 # These files share what takes long to build.

@@ -74,11 +74,11 @@ def requeued(project_id):
     if half(project_id) == 1:
         raise Reject("no voice yet", requeue=True)
 
-@app.task(soft_time_limit=1)
+@app.task(soft_time_limit=3)
 def soft(project_id):
     work_for_ever(project_id)
 
-@app.task(time_limit=1)
+@app.task(time_limit=3)
 def hard(project_id):
     work_for_ever(project_id)
 

@@ -34,7 +34,7 @@ def failing(project_id):
     half(project_id)
     raise ValueError("no voice")
 
-@dramatiq.actor(time_limit=1_000, max_retries=0)
+@dramatiq.actor(time_limit=3_000, max_retries=0)
 def slow(project_id):
     half(project_id)
     for _ in range(3_000):

@@ -89,8 +89,8 @@ RETRY = "0: 50%, OSError: boom; it will be tried again"
         ("flaky", "{'retry': rq.Retry(max=1)}", [HALF, RETRY, "1: 50%, half", "1: complete"]),
         (
             "long",
-            "{'job_timeout': 1}",
-            [HALF, "0: failed, timed_out, Timed out: Task exceeded maximum timeout value (1 seconds)"],
+            "{'job_timeout': 3}",
+            [HALF, "0: failed, timed_out, Timed out: Task exceeded maximum timeout value (3 seconds)"],
         ),
     ],
 )
