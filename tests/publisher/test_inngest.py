@@ -1,7 +1,6 @@
 """Functions of Inngest that tell how they go: over hand-made requests to a served app, and by the SDK's own mock."""
 
 import asyncio
-import gc
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -598,9 +597,25 @@ def test_the_reporter_is_tried_again_where_redis_is_away(
 # The SDK's own mock
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.fixture
+def closed_loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The SDK's mock runs each request in a loop of its own, and closes none."""
+    loops: list[asyncio.AbstractEventLoop] = []
+    new_event_loop = asyncio.new_event_loop
+
+    def noted() -> asyncio.AbstractEventLoop:
+        loops.append(new_event_loop())
+        return loops[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", noted)
+    yield
+    for loop in loops:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+@pytest.mark.usefixtures("closed_loops")
 def test_in_the_mock_of_the_sdk(heard: Heard) -> None:
-    """The mock runs each request in a loop of its own and closes none: they end with the garbage collection."""
     app = mocked.Inngest(app_id="a", is_production=False, middleware=[progress_middleware()])
     function = three_steps(app, fails={"two": 1}, end=ValueError("the end"))
     result = mocked.trigger(function, inngest.Event(name="test", data=data(heard)), app)
@@ -623,4 +638,3 @@ def test_in_the_mock_of_the_sdk(heard: Heard) -> None:
         (4, 91, "after three"),
         (4, "job_failed", "ValueError: the end"),
     ]
-    gc.collect()
