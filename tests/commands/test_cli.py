@@ -52,9 +52,7 @@ def test_help_is_shown(arguments: list[str]) -> None:
 
 
 def test_the_commands_are_there() -> None:
-    assert set(cli.main.commands) == {
-        *("serve", "demo", "publish", "watch", "healthcheck", "canary", "token", "revoke")
-    }
+    assert set(cli.main.commands) == {"serve", "demo", "publish", "watch", "healthcheck", "canary", "token", "revoke"}
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -402,11 +400,11 @@ def test_watch_passes_on_what_it_was_asked_and_its_status(monkeypatch: pytest.Mo
     asked: list[tuple[Any, ...]] = []
 
     async def watch(url: str, project: str, *, as_json: bool, get_token: Callable[[], str | None]) -> int:
-        asked.append((url, project, as_json))
-        assert get_token() is None
+        asked.append((url, project, as_json, get_token()))
         return 1
 
     monkeypatch.setattr("gateway.commands.watch.watch", watch)
     assert gateway("watch", "p").exit_code == 1
+    monkeypatch.setenv("PROGRESS_TOKEN", "a.b.c")
     assert gateway("watch", "p", "--json", "--url", "ws://other/ws").exit_code == 1
-    assert asked == [("ws://127.0.0.1:3001/ws", "p", False), ("ws://other/ws", "p", True)]
+    assert asked == [("ws://127.0.0.1:3001/ws", "p", False, None), ("ws://other/ws", "p", True, "a.b.c")]
