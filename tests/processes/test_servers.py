@@ -32,6 +32,11 @@ publisher.transport.circuit.GIVE_UP_SECONDS = patience
 broadcast_to_project(project, event("lost too"))
 os.environ["REDIS_URL"] = url
 broadcast_to_project(project, event("at_import"))
+if os.environ["IS_FORKED"] == "True":  # Redis is away once more; what this process knows says nothing of its workers
+    from redis.exceptions import ConnectionError
+    def probe():
+        raise ConnectionError
+    publisher.transport.circuit.circuit_of(url).open(probe)
 def application(environ, start_response):
     number = environ["PATH_INFO"].strip("/")
     try:
@@ -97,8 +102,11 @@ def serve(name: str, redis_server: RedisServer, project: str, path: Path) -> Non
     path.mkdir()
     (path / "app.py").write_text(APP)
     listener, port = Listener(redis_server, project), free_port()
+    is_forked = "--preload" in name or ("uWSGI" in name and "--lazy-apps" not in name)
     command = [word.replace("PORT", str(port)) for word in SERVERS[name]]
-    env = environment(redis_server.url, PROJECT=project, PYTHONPATH=f"{path}{os.pathsep}{os.getcwd()}")
+    env = environment(
+        redis_server.url, PROJECT=project, IS_FORKED=is_forked, PYTHONPATH=f"{path}{os.pathsep}{os.getcwd()}"
+    )
     process = Process(["env", "-C", str(path), *command], env, path / "log")
     try:
         wait_for(lambda: answers(port) or not process.running(), f"{name} to answer; its log: {process.log}", PATIENCE)
