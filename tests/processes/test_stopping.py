@@ -90,9 +90,12 @@ except asyncio.CancelledError:
     "switched off": Stop("os.environ['PROGRESS_SIGTERM'] = 'off'\nwork()", (None, None)),
     "a child that has no job": Stop(
         """
+reading, writing = os.pipe()
 with track_job(project, "j", "audio") as job:
     if (child := os.fork()) == 0:
+        os.write(writing, b"x")
         time.sleep(600)
+    os.read(reading, 1)  # Python forgets a signal that comes while it begins a child
     os.kill(child, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
     job.progress(20)
