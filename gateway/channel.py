@@ -17,13 +17,13 @@ import json
 import sys
 from collections.abc import Collection, Generator, Iterable, Mapping
 from enum import Enum
-from operator import attrgetter
 from typing import NamedTuple
 
 from gateway.frames import text_frame
 from gateway.last_events import Entry, LastEvents
+from gateway.memory import Memory, Remembered, read_memory
 from gateway.messages import subscribed
-from publisher.events import MAX_SEQ, Event, Progress, event_from_json, event_to_json
+from publisher.events import Event, Progress, event_from_json, event_to_json
 from publisher.job_rules import Verdict, judge
 from publisher.names import job_field
 from publisher.publication import MAX_JOBS, MAX_PARTS, TIME_TO_LIVE_SECONDS
@@ -33,41 +33,6 @@ MAX_PAYLOAD_BYTES = 1 << 20
 # How long Redis remembers an event at least, as a difference of two seqs (microseconds): publish.lua renews the time to
 # live with the first event of a minute only.
 _REMEMBERED_FOR = (TIME_TO_LIVE_SECONDS - 60) * 1_000_000
-
-
-READ_AT_ONCE = 50  # fields of a state that are read in one step: 1 ms or less
-
-
-class Remembered(NamedTuple):
-    """The last event of a part, as Redis remembers it."""
-
-    seq: int
-    """0 without one."""
-    field: str
-    job_id: str
-    event: Event | None
-    """None: it is known here already."""
-    frame: bytes | None
-    """Its frame, where it will be needed."""
-
-
-class Memory(NamedTuple):
-    """What Redis remembers of a project: the hash that publish.lua keeps, as it was read."""
-
-    parts: list[Remembered]
-    """The last event of each part, in order of seq."""
-    numbers: dict[str, int]
-    """The attempts of jobs whose own event does not tell it."""
-    seq: int
-    """The project's newest seq; 0 if Redis names none."""
-    complete_from: int
-    """The seq from which on `parts` is complete; 0 for an empty hash."""
-    is_trimmed: bool
-    """True if an event since `complete_from` may be missing or forgotten: jobs were, or the hash says no beginning."""
-
-    def covers(self, seq: int) -> bool:
-        """Whether an event of this seq is here, or was replaced by another one that is."""
-        return 0 < self.complete_from <= seq <= self.seq
 
 
 class Cursor(NamedTuple):
@@ -150,8 +115,7 @@ class Channel:
             try:
                 event = _event_of(payload)
             except ValueError as error:
-                self.bad_payloads += 1
-                self.bad_payload_error = error
+                self._on_bad_payload(error)
                 continue
             if event.seq is not None and not _is_written_by_script(payload):
                 event = event.model_copy(update={"seq": None})
@@ -216,27 +180,14 @@ class Channel:
 
         A large state takes a tenth of a second. Until it is merged, nothing else may be done to the channel.
         """
-        parts: list[Remembered] = []
-        numbers: dict[str, int] = {}
-        for index, (field, payload) in enumerate(remembered.items(), 1):
-            if index % READ_AT_ONCE == 0:
-                yield
-            if b"\n" not in field:  # seq and from, and what the script counts
-                if field.startswith(b"\t") and (number := payload.partition(b":")[0]):
-                    numbers[field[1:].decode(errors="replace")] = _whole_number(number)
-                continue
-            try:
-                parts.append(self._known_part(field, payload) or self._read_part(payload))
-            except ValueError as error:
-                self.bad_payloads += 1
-                self.bad_payload_error = error
-        parts.sort(key=_seq_of)
-        seq, beginning = _whole_number(remembered.get(b"seq")), _whole_number(remembered.get(b"from"))
-        if parts and not beginning:  # the newest event could not be remembered, or somebody else wrote to the hash
-            return Memory(parts, numbers, seq, parts[-1].seq + 1, is_trimmed=True)
-        # The script says what is left until it checks the bounds again; version 0.1 forgot at 1,000 parts.
-        is_trimmed = b"left" in remembered or len(parts) >= MAX_JOBS
-        return Memory(parts, numbers, seq, beginning, is_trimmed)
+        return read_memory(remembered, self._read_field, self._on_bad_payload)
+
+    def _read_field(self, field: bytes, payload: bytes) -> Remembered:
+        return self._known_part(field, payload) or self._read_part(payload)
+
+    def _on_bad_payload(self, error: ValueError) -> None:
+        self.bad_payloads += 1
+        self.bad_payload_error = error
 
     def _known_part(self, field: bytes, payload: bytes) -> Remembered | None:
         """A part whose last event is known here already by its seq, which need not be read; None for any other.
@@ -470,9 +421,6 @@ def _joined(entries: Iterable[Entry]) -> bytes:
     return b"".join([entry.frame for entry in entries])
 
 
-_seq_of = attrgetter("seq")
-
-
 def _event_of(payload: bytes) -> Event:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"it has more than {MAX_PAYLOAD_BYTES} bytes")
@@ -482,9 +430,3 @@ def _event_of(payload: bytes) -> Event:
 def _is_written_by_script(payload: bytes) -> bool:
     """Whether publish.lua wrote the payload: it puts the seq first. A seq from elsewhere is not a cursor."""
     return payload.startswith(b'{"seq":') and payload[7:8].isdigit()
-
-
-def _whole_number(text: bytes | None) -> int:
-    """Read a number of the hash that can be a seq; 0 for anything else, since others can write to the hash."""
-    number = int(text) if text is not None and text.isdigit() and len(text) < 17 else 0
-    return number if number <= MAX_SEQ else 0

@@ -10,11 +10,12 @@ from functools import partial
 from typing import Protocol
 
 from gateway.auth.authority import Authority
-from gateway.channel import READ_AT_ONCE, Channel, ChannelState, Memory
+from gateway.channel import Channel, ChannelState
 from gateway.connection import Outgoing
 from gateway.counters import Counters
 from gateway.feed.interfaces import Feed, FeedObserver, Remembered
 from gateway.logs import Occasional
+from gateway.memory import READ_AT_ONCE, Memory
 from gateway.readings import MOST_LATE, Reading, Readings
 from gateway.refusals import Refusals
 from gateway.settings import Settings

@@ -79,7 +79,7 @@ numbered_steps = st.lists(st.one_of(numbered_say, numbered_say, others), max_siz
 
 @pytest.fixture(autouse=True)
 def _smallest_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.channel.READ_AT_ONCE", 1)
+    monkeypatch.setattr("gateway.memory.READ_AT_ONCE", 1)
     monkeypatch.setattr("gateway.readings.SLICE_SECONDS", 0)
 
 

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Generator, Mapping
 
 from gateway import ports
-from gateway.channel import Channel, Memory
+from gateway.channel import Channel
 from gateway.commands.cli import main
 from gateway.feed.server_feed import ServerFeed
+from gateway.memory import Memory
 
 SEND_BUFFER_BYTES = 4_096
 
