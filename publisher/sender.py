@@ -360,8 +360,8 @@ class Sender:
 
 def _is_beside_the_main_hub() -> bool:
     """Whether this is a thread of gevent's pool: a `Thread` that starts here is a greenlet that gets no turn."""
-    gevent = sys.modules.get("gevent")
-    if gevent is None or not threading.Thread.start.__globals__["_start_new_thread"].__module__.startswith("gevent"):
+    gevent, monkey = sys.modules.get("gevent"), sys.modules.get("gevent.monkey")
+    if gevent is None or monkey is None or not monkey.is_module_patched("threading"):
         return False
     return not getattr(gevent.get_hub(), "main_hub", True)
 

@@ -29,8 +29,8 @@ export function withFakeTime(): void {
     for (const leave of leaves) leave();
     leaves.clear();
     await advance(1_200);
+    vi.unstubAllGlobals(); // first: a stub of `setTimeout` gives the fake one back, which would stay for all later files
     vi.useRealTimers();
-    vi.unstubAllGlobals();
   });
 }
 

@@ -84,6 +84,8 @@ async def test_the_job_of_a_worker_that_ends_is_run_again_by_the_next(
     await asyncio.to_thread(audience.hears, "1 of 2 ")
     first.handle_sig(signal.SIGTERM)
     await asyncio.gather(running, return_exceptions=True)
+    # `close` would cancel once more what still notes that the job is to be run again.
+    await asyncio.gather(*first.tasks.values(), return_exceptions=True)
     await first.close()
     monkeypatch.setattr(example, "write", write)
     await run(example, audience.project, enqueues=False)
