@@ -9,7 +9,7 @@ even for an event without a seq (a plain PUBLISH), or with a lower one than the 
 clock is behind). So each event that arrives also gets a `position` in its channel: 1, 2, 3. A slow client's cursor is a
 position.
 
-The outline: `receive` takes live events; `read` and `merge`, or `load`, take what Redis remembers. `replay` and
+The outline: `receive` takes live events; `read` and `merge` take what Redis remembers. `replay` and
 `recovers` serve seqs, `catch_up` serves positions. Both give a piece at a time, and the cursor of the next one.
 """
 
@@ -142,15 +142,6 @@ class Channel:
             self._lost_at = lost_at
         # The next load brings newer events than those that arrived before it began, but none without a seq.
         self._arrived = {field: event for field, event in self._arrived.items() if event.seq is None}
-
-    def load(self, remembered: Mapping[bytes, bytes], *, memory_id: bytes | None = None, now: int = 0) -> None:
-        """Read and merge the project's remembered state (the hash of publish.lua) at once."""
-        steps = self.read(remembered)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return self.merge(end.value, memory_id=memory_id, now=now)
 
     def merge(self, memory: Memory, *, memory_id: bytes | None = None, now: int = 0) -> None:
         """Merge the project's remembered state, as `read` returned it, and what arrived before it.

@@ -50,7 +50,7 @@ class Outlets:
         return NOWHERE if self._is_disabled or settings.disabled else None
 
     def disable(self) -> None:
-        """Publish nothing from now on in this process: no thread, no connection, no loading of redis-py.
+        """Publish nothing from now on in this process: no thread and no connection.
 
         For tests of code that publishes. Wrong events still raise `ValueError`. All calls return as if Redis had
         refused the event: `None`; `last_event` returns None. Jobs that are tracked already go on. The same as

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from publisher.names import MAX_PATTERNS, MAX_SUB, PATTERN_RULE, is_project_pattern, is_sub
 from publisher.settings import first_secret, token_secret
 
-MIN_SECRET_BYTES = 32
+MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 MAX_TOKEN_CHARACTERS = 4_096
 
 

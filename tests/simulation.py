@@ -7,9 +7,10 @@ one does on a connection; the test decides when the wire is read. A socket can b
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from gateway.channel import Channel
 from gateway.counters import FeedCounters
 from gateway.feed.interfaces import FeedObserver, FeedState
 from gateway.frames import payloads
@@ -386,6 +387,16 @@ class Page:
                 is_of_earlier = last.attempt is not None and last.attempt < (job.number or 0)
                 if is_of_earlier or (job.number != before and part not in new):
                     del job.parts[part]
+
+
+def load(channel: Channel, remembered: Mapping[bytes, bytes], *, memory_id: bytes | None = None, now: int = 0) -> None:
+    """Read and merge what Redis remembers of a project, at once."""
+    steps = channel.read(remembered)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return channel.merge(end.value, memory_id=memory_id, now=now)
 
 
 def new_replica(redis: SimulatedRedis, *, in_slices: bool = False, **settings: Any) -> tuple[Hub, SimulatedFeed]:

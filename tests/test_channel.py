@@ -9,7 +9,7 @@ from gateway.channel import MAX_PAYLOAD_BYTES, Channel, ChannelState, Cursor
 from gateway.frames import payloads
 from publisher.events import MAX_SEQ
 from publisher.publication import MAX_JOBS
-from tests.simulation import as_published
+from tests.simulation import as_published, load
 
 
 def event(job: str = "a", seq: int | None = None, **fields: Any) -> bytes:
@@ -36,7 +36,7 @@ def remembered(*events: bytes, from_: int | None = None) -> dict[bytes, bytes]:
 
 def loaded(*events: bytes, from_: int | None = None) -> Channel:
     channel = Channel("p")
-    channel.load(remembered(*events, from_=from_))
+    load(channel, remembered(*events, from_=from_))
     return channel
 
 
@@ -85,7 +85,7 @@ def test_a_bad_payload_is_counted_and_the_next_one_is_delivered(payload: bytes) 
 
 def test_bad_payloads_in_the_remembered_state_are_passed_over() -> None:
     channel = Channel("p")
-    channel.load({b"seq": b"x", b"from": b"9" * 30, b"a\n": b"junk", b"b\n": event("b", 5), b"c\n": event("c")})
+    load(channel, {b"seq": b"x", b"from": b"9" * 30, b"a\n": b"junk", b"b\n": event("b", 5), b"c\n": event("c")})
     assert seen(channel.replay(0)[0]) == [("b", 5)]
     assert channel.bad_payloads == 1
 
@@ -96,23 +96,23 @@ TOO_LARGE = [str(MAX_SEQ + 1).encode(), b"9" * 16, b"9" * 17]
 @pytest.mark.parametrize("seq", TOO_LARGE)
 def test_a_seq_that_no_client_could_send_back_is_none(seq: bytes) -> None:
     channel = Channel("p")
-    channel.load({b"seq": seq})
+    load(channel, {b"seq": seq})
     assert (channel.seq, channel.recovers(0)) == (0, True)
     assert not channel.recovers(MAX_SEQ)
     channel = Channel("p")
-    channel.load(remembered(event("a", 5), from_=3) | {b"seq": seq})
+    load(channel, remembered(event("a", 5), from_=3) | {b"seq": seq})
     assert channel.seq == 5, "that of the newest event"
     assert [since for since in range(8) if channel.recovers(since)] == [0, 3, 4, 5]
     channel.begin_load()
     position = channel.position
-    channel.load(remembered(event("a", 5), from_=3) | {b"seq": seq})
+    load(channel, remembered(event("a", 5), from_=3) | {b"seq": seq})
     assert seen(channel.catch_up(at(position))[0]) == [("subscribed", 5)], "what was the newest seq there, nobody knows"
 
 
 @pytest.mark.parametrize("beginning", [*TOO_LARGE, b"x", b"0", b""])
 def test_a_beginning_that_is_no_seq_covers_nobody(beginning: bytes) -> None:
     channel = Channel("p")
-    channel.load(remembered(event("a", 5), event("b", 10)) | {b"from": beginning})
+    load(channel, remembered(event("a", 5), event("b", 10)) | {b"from": beginning})
     assert seen(channel.replay(0)[0]) == [("a", 5), ("b", 10)]
     assert [since for since in range(12) if channel.recovers(since)] == [0]
     channel.receive([event("c", 12)])
@@ -124,7 +124,7 @@ def test_an_event_with_a_seq_that_is_none_is_dropped(seq: int) -> None:
     channel = loaded(event("a", 5))
     assert seen(channel.receive([event("b", seq), event("c", 6)])) == [("c", 6)]
     channel.begin_load()
-    channel.load(remembered(event("a", 5), event("c", 6)) | {b"b\n": event("b", seq)})
+    load(channel, remembered(event("a", 5), event("c", 6)) | {b"b\n": event("b", seq)})
     assert (channel.seq, channel.bad_payloads) == (6, 2)
 
 
@@ -215,7 +215,7 @@ def test_after_a_failover_a_lower_seq_wins_by_arrival_and_a_resume_finds_it() ->
 def test_events_that_come_while_the_state_loads_are_merged_behind_it() -> None:
     channel = Channel("p")
     assert channel.receive([event("a", 4), event("b", 3), event("raw")]) == b""
-    channel.load(remembered(event("a", 4), event("b", 2), event("c", 1)))
+    load(channel, remembered(event("a", 4), event("b", 2), event("c", 1)))
     assert channel.state is ChannelState.LIVE
     assert seen(channel.replay(0)[0]) == [("c", 1), ("b", 3), ("a", 4)]
     assert seen(since(channel, 0))[-1] == ("raw", None)
@@ -225,7 +225,7 @@ def test_what_comes_while_loading_is_bounded() -> None:
     channel = Channel("p")
     for number in range(MAX_JOBS + 5):
         channel.receive([event(str(number))])
-    channel.load({})
+    load(channel, {})
     assert len(seen(since(channel, 0))) == MAX_JOBS
 
 
@@ -234,7 +234,7 @@ def test_a_reload_gives_what_was_missed_and_only_that() -> None:
     position = channel.position
     channel.begin_load()
     assert channel.receive([event("c", 5)]) == b"", "held back: a client must not get a cursor above what it missed"
-    channel.load(remembered(event("a", 1), end("b", 4), event("c", 5)))
+    load(channel, remembered(event("a", 1), end("b", 4), event("c", 5)))
     assert seen(channel.catch_up(at(position))[0]) == [("b", 4), ("c", 5)]
     assert channel.recovers(2)
 
@@ -243,7 +243,7 @@ def test_a_reload_of_an_emptied_redis_says_that_something_may_be_missing() -> No
     channel = loaded(event("a", 1), event("b", 2))
     position = channel.position
     channel.begin_load()
-    channel.load({})
+    load(channel, {})
     [message] = [json.loads(payload) for payload in payloads(channel.catch_up(at(position))[0])]
     assert message == {"type": "subscribed", "projectId": "p", "seq": 2, "recovered": False}
     assert not channel.recovers(2)
@@ -255,7 +255,7 @@ def test_a_reload_of_a_state_that_began_anew_tells_the_gap_and_what_is_there() -
     channel = loaded(event("a", 1))
     position = channel.position
     channel.begin_load()
-    channel.load(remembered(event("b", 50)))
+    load(channel, remembered(event("b", 50)))
     assert seen(channel.catch_up(at(position))[0]) == [("subscribed", 50), ("b", 50)]
     assert not channel.recovers(1)
     assert channel.recovers(50)
@@ -278,7 +278,7 @@ def reloaded(
     channel._memory_id = before
     position = channel.position
     channel.begin_load(lost_at=None if lost_for is None else LOST_AT)
-    channel.load(remembered, memory_id=after, now=LOST_AT + (lost_for or 0))
+    load(channel, remembered, memory_id=after, now=LOST_AT + (lost_for or 0))
     return "subscribed" not in dict(seen(channel.catch_up(at(position))[0]))
 
 
@@ -394,7 +394,7 @@ def test_after_a_failover_what_arrives_while_the_state_loads_wins_with_a_lower_s
     position = channel.position
     channel.begin_load()
     channel.receive([event("a", 72)])
-    channel.load(remembered(event("a", 72), from_=1))
+    load(channel, remembered(event("a", 72), from_=1))
     assert seen(channel.catch_up(at(position))[0]) == [("subscribed", 80), ("a", 72)]  # other writes may be lost, too
 
 
@@ -402,7 +402,7 @@ def test_what_arrived_before_the_feed_was_lost_again_does_not_come_back() -> Non
     channel = Channel("p")
     channel.receive([event("a", 3), event("raw")])
     channel.begin_load()
-    channel.load(remembered(event("a", 9)))
+    load(channel, remembered(event("a", 9)))
     assert seen(since(channel, 0)) == [("a", 9), ("raw", None)]
 
 
@@ -411,14 +411,14 @@ def test_a_reload_cannot_bring_back_events_without_seq_and_says_so() -> None:
     channel.receive([event("a")])
     position = channel.position
     channel.begin_load()
-    channel.load({})
+    load(channel, {})
     assert seen(channel.catch_up(at(position))[0]) == [("subscribed", 0)]
 
 
 def test_a_reload_of_a_project_that_had_no_event_is_no_gap() -> None:
     channel = loaded()
     channel.begin_load()
-    channel.load(remembered(event("a", 5)))
+    load(channel, remembered(event("a", 5)))
     assert seen(channel.catch_up(at(0))[0]) == [("a", 5)]
 
 
@@ -426,7 +426,7 @@ def test_a_reload_never_replaces_newer_by_older() -> None:
     channel = loaded(event("a", 9), event("b", 10))
     position = channel.position
     channel.begin_load()
-    channel.load(remembered(event("a", 5), event("b", 10)))
+    load(channel, remembered(event("a", 5), event("b", 10)))
     assert seen(channel.catch_up(at(position))[0]) == [("subscribed", 10)], "Redis lost something it had: that is told"
     assert seen(channel.replay(0)[0]) == [("a", 9), ("b", 10)]
 
@@ -436,11 +436,11 @@ def test_an_end_that_was_seen_does_not_come_back_over_a_later_run_that_a_failove
     channel.receive([end("a", 10), event("a", 20), event("a", 21), event("b", 22)])
     position = channel.position
     channel.begin_load()
-    channel.load(remembered(end("a", 10), event("b", 30), from_=9))
+    load(channel, remembered(end("a", 10), event("b", 30), from_=9))
     assert seen(channel.catch_up(at(position))[0])[0] == ("subscribed", 30), "a failover lost something: that is told"
     assert seen(since(channel, position)) == [("b", 30)], "the run after that end goes on, as far as anybody knows"
     channel.begin_load()
-    channel.load(remembered(end("a", 15), event("b", 30), from_=9))
+    load(channel, remembered(end("a", 15), event("b", 30), from_=9))
     assert seen(since(channel, position)) == [("b", 30), ("a", 15)], "an end that nobody here has seen is news"
 
 
@@ -448,7 +448,7 @@ def test_a_redis_that_came_back_from_an_older_copy_is_a_gap_and_takes_nothing_aw
     channel = loaded(event("a", 5), event("b", 10), from_=1)
     position = channel.position
     channel.begin_load()
-    channel.load(remembered(event("a", 5), from_=1))
+    load(channel, remembered(event("a", 5), from_=1))
     assert seen(channel.catch_up(at(position))[0]) == [("subscribed", 10)]
     assert seen(channel.replay(0)[0]) == [("a", 5), ("b", 10)]
     assert not channel.recovers(10), "what was published after it may be lost with it"
@@ -461,7 +461,7 @@ def test_a_state_without_its_beginning_covers_nobody() -> None:
     state = remembered(event("a", 5), event("b", 10))
     del state[b"from"], state[b"seq"]
     channel = Channel("p")
-    channel.load(state)
+    load(channel, state)
     assert seen(channel.replay(0)[0]) == [("a", 5), ("b", 10)]
     assert not channel.recovers(10)
     assert not channel.recovers(5)
@@ -475,7 +475,7 @@ def test_a_state_that_lost_its_beginning_during_an_outage_is_a_gap() -> None:
     channel.begin_load()
     state = remembered(event("a", 5))
     del state[b"from"], state[b"seq"]
-    channel.load(state)
+    load(channel, state)
     assert seen(channel.catch_up(at(position))[0]) == [("subscribed", 10)]
     assert not channel.recovers(10)
 
@@ -496,7 +496,7 @@ def test_after_a_failover_an_end_is_not_lost_behind_a_progress_with_a_higher_seq
     channel = loaded(known, event("b", 4))
     position = channel.position
     channel.begin_load()
-    channel.load(remembered(in_redis, event("b", 4)))
+    load(channel, remembered(in_redis, event("b", 4)))
     gap = ("subscribed", 9)  # Redis ends before the last event that was seen here: others may be lost, too
     assert seen(channel.catch_up(at(position))[0]) == ([gap, ("a", 5)] if wins else [gap])
 
@@ -523,7 +523,7 @@ def test_a_state_with_more_jobs_than_are_kept_is_trimmed_when_it_is_read() -> No
 
 def test_a_project_id_is_quoted_in_the_frame() -> None:
     channel = Channel("a.b:c-d_e")
-    channel.load({})
+    load(channel, {})
     [payload] = payloads(channel.receive([event()]))
     assert json.loads(payload)["projectId"] == "a.b:c-d_e"
 
@@ -555,7 +555,7 @@ def test_the_number_of_a_job_that_its_events_do_not_carry_stands_in_the_hash() -
     """Otherwise the next event of the same attempt would seem to begin it, and drop what Redis keeps."""
     state = remembered(event("a", 5), event("a", 4, sentenceId="s"))
     channel = Channel("p")
-    channel.load(state | {b"\ta": b"3:1"})
+    load(channel, state | {b"\ta": b"3:1"})
     channel.receive([event("a", 6, sentenceId="t", attempt=3)])
     assert parts(channel) == {"-", "s", "t"}
     channel.receive([event("a", 7, sentenceId="t", attempt=4)])
@@ -565,7 +565,7 @@ def test_the_number_of_a_job_that_its_events_do_not_carry_stands_in_the_hash() -
 @pytest.mark.parametrize("header", [b"", b":", b":2", b"x:1", b"-3:1", b"9" * 30 + b":1", b"\xff"])
 def test_junk_in_place_of_a_number_is_none(header: bytes) -> None:
     channel = Channel("p")
-    channel.load(remembered(event("a", 5, attempt=1)) | {b"\ta": header, b"\t\xff": b"3:1", b"\t": b"3:1"})
+    load(channel, remembered(event("a", 5, attempt=1)) | {b"\ta": header, b"\t\xff": b"3:1", b"\t": b"3:1"})
     assert seen(channel.receive([event("a", 6, attempt=1)])) == [("a", 6)]
     assert channel.bad_payloads == 0
 
@@ -597,7 +597,7 @@ def test_what_arrived_before_the_state_and_was_replaced_in_it_does_not_come_back
     for begin in (event("a", 6, attempt=1), event("a", 6, progress=0)):
         channel = Channel("p")
         channel.receive([event("a", 4), event("a", 5, sentenceId="s"), begin])
-        channel.load(remembered(begin, event("b", 3)))
+        load(channel, remembered(begin, event("b", 3)))
         assert parts(channel) == {"-"}
 
 
@@ -605,7 +605,7 @@ def test_what_arrived_and_could_not_be_remembered_stays() -> None:
     """Redis' memory was full for a moment; then its hash begins anew."""
     channel = Channel("p")
     channel.receive([event("a", 5, sentenceId="s"), event("a", 6)])
-    channel.load(remembered(event("a", 6)))
+    load(channel, remembered(event("a", 6)))
     assert parts(channel) == {"-", "s"}
 
 
@@ -613,7 +613,7 @@ def test_a_reload_keeps_what_redis_could_not_remember() -> None:
     channel = loaded(event("a", 1), from_=1)
     channel.receive([end("a", 5, sentenceId="s"), event("a", 6)])
     channel.begin_load()
-    channel.load(remembered(event("a", 6)))
+    load(channel, remembered(event("a", 6)))
     assert parts(channel) == {"-", "s"}, "its hash begins after the end of the sentence, so it does not tell"
 
 
@@ -621,7 +621,7 @@ def test_events_without_a_seq_do_not_keep_a_replaced_part() -> None:
     channel = loaded(event("a", 1), event("a", 2, sentenceId="s"), from_=1)
     channel.receive([event("raw")])
     channel.begin_load()
-    channel.load(remembered(event("a", 3, progress=0), from_=1))
+    load(channel, remembered(event("a", 3, progress=0), from_=1))
     assert parts(channel) == {"-"}
 
 

@@ -16,6 +16,7 @@ from publisher.job_rules import Verdict, judge
 from publisher.publication import BOUNDS, SCRIPT, Publication, Sent
 from tests.contract.processes import RedisServer
 from tests.job_cases import Given, Model, State, cases, full, rounded, state_of
+from tests.simulation import load
 
 KEY = "{project:p}:jobs"
 
@@ -106,7 +107,7 @@ def channel_state(channel: Channel) -> State:
 
 def loaded(remembered: Mapping[bytes, bytes]) -> Channel:
     channel = Channel("p")
-    channel.load(remembered, memory_id=b"m")
+    load(channel, remembered, memory_id=b"m")
     return channel
 
 
@@ -137,7 +138,7 @@ class Comparison:
         if what == "lose":
             self.now_and_then.begin_load(lost_at=1)
         elif what == "load" and self.now_and_then.state is ChannelState.LOADING:
-            self.now_and_then.load(self.remembered(), memory_id=b"m", now=2)
+            load(self.now_and_then, self.remembered(), memory_id=b"m", now=2)
         self.compare(json.dumps(event))
 
     def compare(self, what: str) -> None:

@@ -13,7 +13,7 @@ from gateway.codes import ErrorCode
 from gateway.messages import ClientMessage, EventMessage, ServerMessage
 from publisher.events import Progress
 from tests.contract.events import complete, failed, progress
-from tests.simulation import as_published
+from tests.simulation import as_published, load
 
 DOCUMENT = json.loads(schema.PATH.read_text())
 server_message: TypeAdapter[ServerMessage] = TypeAdapter(ServerMessage)
@@ -140,7 +140,7 @@ def test_no_pattern_has_classes_that_only_some_languages_know() -> None:
 @pytest.mark.parametrize("event", [progress("j", 1), complete("j"), failed("j")])
 def test_an_event_that_a_channel_sends_fits_its_definition(event: dict[str, Any]) -> None:
     channel = Channel("p")
-    channel.load({})
+    load(channel, {})
     frame = channel.receive([as_published(json.dumps(event | {"seq": 5}).encode())])
     read: EventMessage = TypeAdapter[Any](EventMessage).validate_json(frame[2:])
     assert (read.project_id, read.type, read.seq) == ("p", event["type"], 5)

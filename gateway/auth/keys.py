@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gateway.auth.refusal import bad
+from publisher.tokens import MIN_SECRET_BYTES
 
 # PyJWT and cryptography are imported where they are used: they take 0.1 s and 10 MB, and without GATEWAY_AUTH nobody
 # needs them.
 
 PUBLIC = frozenset({"RS256", "ES256", "EdDSA"})  # a new key may be of another kind than those that are known
-MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 MIN_RSA_BITS = 2_048
 MAX_KEYS = 32  # a token without `kid` may have to be tried with each
 LONGEST_KID = 256

@@ -15,8 +15,8 @@ from gateway.auth.grant import NOTHING, Grant, Scope, scope
 from gateway.auth.keys import KeySet
 from gateway.auth.refusal import NotAuthorised, Reason, bad
 from publisher.names import MAX_PATTERNS, MAX_SUB, are_project_patterns, is_sub
+from publisher.tokens import MAX_TOKEN_CHARACTERS
 
-MAX_TOKEN_CHARACTERS = 4_096
 CLOCK_SECONDS = 10  # by which the clock of the server that made the token may be ahead: for `nbf` and `iat`
 
 FORGED = "has a signature of none of the gateway's keys"
