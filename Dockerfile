@@ -1,4 +1,4 @@
-# A replica of Progress Gateway. `docker build -t progress-gateway:0.1.0 .`; how to run it: deploy/README.md.
+# A replica of Progress Gateway. `docker build -t progress-gateway:0.2.0 .`; how to run it: deploy/README.md.
 # For production pin the digest of the base image, as your registry shows it:
 # --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
@@ -16,12 +16,12 @@ RUN pip wheel --no-cache-dir --no-deps --no-index --find-links /wheels --wheel-d
 # A venv with only what a replica needs, without pip and the build tools.
 RUN python -m venv --without-pip /opt/gateway \
     && pip --python /opt/gateway/bin/python install --no-cache-dir --no-index --find-links /wheels \
-        --find-links /dist "progress-gateway[gateway]==0.1.0"
+        --find-links /dist "progress-gateway[gateway]==0.2.0"
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Progress Gateway" \
       org.opencontainers.image.description="Shows the progress of background jobs live in web pages" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/gateway /opt/gateway
 ENV PATH=/opt/gateway/bin:$PATH \

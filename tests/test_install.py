@@ -33,7 +33,7 @@ def test_nobody_is_told_to_install_the_bare_name() -> None:
 
 
 def test_control_the_bare_name_would_be_found() -> None:
-    for word in ("progress-gateway", "progress-gateway[gateway]", "progress_gateway[otel]==0.1.0"):
+    for word in ("progress-gateway", "progress-gateway[gateway]", "progress_gateway[otel]==0.2.0"):
         assert BARE.match(word), word
 
 
