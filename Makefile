@@ -9,7 +9,7 @@ AUTOBAHN := $(VENV)/.autobahn
 KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test soak coverage .set-up .packages lint types frontend oldest example bench autobahn chaos deploy-check manifests screenshot grafana lock clean
+.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example bench autobahn chaos deploy-check manifests screenshot grafana lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -29,7 +29,7 @@ endif
 PYTEST = $(BIN)/python -m pytest $(if $(SEED),--hypothesis-seed=$(SEED))
 AGAIN = $(MAKE) --no-print-directory
 
-.set-up: .packages $(VENV)/.dev $(OLDEST)/.installed $(DEPLOY)/.installed $(KINDS)/.installed frontend/node_modules/.installed
+.set-up: .packages $(VENV)/.dev $(OLDEST)/.installed $(DEPLOY)/.installed $(KINDS)/.installed frontend/node_modules/.installed publisher-js/node_modules/.installed
 
 .packages:
 	@tests/system-packages redis-server openssl curl nginx-light haproxy systemd prometheus chromium
@@ -56,6 +56,9 @@ types: $(VENV)/.dev
 frontend: frontend/node_modules/.installed $(VENV)/.dev  ## the npm package: lint, types, build, sizes, tests, in Chromium too
 	@tests/system-packages chromium
 	cd frontend && npm run --silent check
+
+publisher-js: publisher-js/node_modules/.installed $(VENV)/.dev  ## the npm package for job authors: lint, types, build, sizes, tests
+	cd publisher-js && npm run --silent check
 
 oldest: $(OLDEST)/.installed  ## the publisher with the oldest redis-py and pydantic that it allows, and with arq, which needs one
 	$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS)
@@ -110,7 +113,7 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 	--no-annotate pyproject.toml
 
 clean:
-	rm -rf $(VENV) frontend/node_modules $(KINDS) frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
+	rm -rf $(VENV) frontend/node_modules publisher-js/node_modules $(KINDS) frontend/dist publisher-js/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
 
 # The editable install writes console scripts and metadata, so it runs again when pyproject.toml changes.
 $(VENV)/.gateway: requirements.lock pyproject.toml | $(BIN)/python
@@ -149,7 +152,7 @@ $(AUTOBAHN)/.installed: | $(BIN)/python
 	@$(AUTOBAHN)/bin/pip install --quiet --disable-pip-version-check autobahntestsuite==25.10.1
 	@touch $@
 
-frontend/node_modules/.installed $(KINDS)/.installed: %/node_modules/.installed: %/package-lock.json %/.npmrc
+frontend/node_modules/.installed publisher-js/node_modules/.installed $(KINDS)/.installed: %/node_modules/.installed: %/package-lock.json %/.npmrc
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 		{ echo "Node.js 20 or newer is needed, with npm: https://nodejs.org/en/download"; exit 1; }
 	@echo "Installing what $*/package.json names (once) ..."

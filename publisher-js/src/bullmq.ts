@@ -1,0 +1,2 @@
+/** BullMQ. */
+export {};

@@ -1,0 +1,12 @@
+import { defineConfig } from "tsdown";
+
+export default defineConfig({
+  entry: ["src/index.ts", "src/inngest.ts", "src/bullmq.ts"],
+  format: ["esm", "cjs"],
+  fixedExtension: false,
+  platform: "node",
+  target: "es2022",
+  dts: true,
+  sourcemap: true,
+  clean: true,
+});
