@@ -1,6 +1,6 @@
 """`progress-gateway` and `python -m gateway`."""
 
-from gateway import signals  # first, for early signals: see there
+from gateway.operations import signals  # first, for early signals: see there
 
 # isort: split
 import sys

@@ -18,28 +18,28 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from gateway.addresses import Addresses
-from gateway.admission import admit
-from gateway.allowance import Limits
-from gateway.asgi_connection import AsgiConnection
 from gateway.auth.authority import authority_for
-from gateway.connection import Connection
+from gateway.auth.restorer import Restorer
+from gateway.clients.allowance import Limits
+from gateway.clients.asgi_connection import AsgiConnection
+from gateway.clients.connection import Connection
+from gateway.clients.keepalive import Keepalive, watch_loop
+from gateway.clients.session import Session, close_of
 from gateway.feed.interfaces import FeedState
 from gateway.feed.kinds import feed_for
-from gateway.front import WEBSOCKET, Answer, Endpoint, Front, deny, headers_of, text
-from gateway.hosts import Hosts, is_loopback
-from gateway.http_publishing import Post, Publishing
-from gateway.hub import Hub
-from gateway.keepalive import Keepalive, watch_loop
-from gateway.metrics import Exposition, registry
-from gateway.origins import is_allowed, scheme_of
-from gateway.pages import OPENAPI, Page, dashboard
-from gateway.restorer import Restorer
-from gateway.session import Session, close_of
+from gateway.http.addresses import Addresses
+from gateway.http.admission import admit
+from gateway.http.front import WEBSOCKET, Answer, Endpoint, Front, deny, headers_of, text
+from gateway.http.hosts import Hosts, is_loopback
+from gateway.http.origins import is_allowed, scheme_of
+from gateway.http.pages import OPENAPI, Page, dashboard
+from gateway.http.publishing import Post, Publishing
+from gateway.operations.metrics import Exposition, registry
+from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
 
-# The ASGI extension by which gateway.protocols hands a connection over: a function that returns a `Connection`.
+# The ASGI extension by which gateway.http.protocols hands a connection over: a function that returns a `Connection`.
 HAND_OVER = "progress_gateway.hand_over"
 
 PROJECTS, VIEWERS = "/projects/", "/viewers/"

@@ -19,21 +19,21 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from gateway.app import create_app
-from gateway.drain import Drain, longest_seconds
-from gateway.hub import Hub
-from gateway.ports import BACKLOG, CannotListen, address, listen
-from gateway.protocols import protocols_for
+from gateway.clients.drain import Drain, longest_seconds
+from gateway.clients.transports import SPARE_TRANSPORTS, Transports
+from gateway.http.protocols import protocols_for
+from gateway.operations.ports import BACKLOG, CannotListen, address, listen
+from gateway.operations.signals import on_ending_signals
+from gateway.operations.systemd import Systemd
+from gateway.projects.hub import Hub
 from gateway.settings import Settings
-from gateway.signals import on_ending_signals
-from gateway.systemd import Systemd
-from gateway.transports import SPARE_TRANSPORTS, Transports
 
 logger = logging.getLogger("gateway")
 
 TERMINAL_DRAIN_SECONDS = 1.0  # longest drain after a signal that a person at a terminal sends
 FORCE_SECONDS = 0.5  # after the second signal; if a third one comes later than that, it ends the process at once
 TICK_SECONDS = 0.05
-ANSWER_SECONDS = 0.2  # for a cancelled request to be answered with 503 by gateway.http_publishing
+ANSWER_SECONDS = 0.2  # for a cancelled request to be answered with 503 by gateway.http.publishing
 ADMIN_SECONDS = 1  # for requests on the admin port that are in progress at shutdown
 HTTP_SECONDS = 2  # for requests that are in progress after the drain
 END_SECONDS = HTTP_SECONDS + ADMIN_SECONDS + 2.0  # after the drain: both ports, one after the other, and leaving Redis
@@ -51,7 +51,7 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
         app,
         http=http,
         ws=websocket,
-        ws_ping_interval=None,  # gateway.keepalive pings
+        ws_ping_interval=None,  # gateway.clients.keepalive pings
         ws_per_message_deflate=False,  # a frame is built once for all clients
         ws_max_size=settings.max_message_bytes,
         backlog=BACKLOG,

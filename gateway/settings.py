@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from pydantic import AliasGenerator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from gateway.addresses import check_network
 from gateway.auth.keys import KeySet, check_secret, public_keys, secret_keys, split_secrets
-from gateway.hosts import MAX_PORT, check_name
-from gateway.origins import check_origin
-from gateway.ports import check_host
+from gateway.http.addresses import check_network
+from gateway.http.hosts import MAX_PORT, check_name
+from gateway.http.origins import check_origin
+from gateway.operations.ports import check_host
 from publisher.names import PATTERN_RULE, is_project_pattern
 from publisher.revocation import KEEP_SECONDS
 from publisher.settings import DEFAULT_REDIS_URL, check_namespace, read_replay

@@ -5,12 +5,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from gateway.counters import FeedCounters
+from gateway.clients.frames import Opcode, payloads
+from gateway.clients.session import Session
 from gateway.feed.interfaces import FeedState
 from gateway.feed.trouble_log import Trouble
-from gateway.frames import Opcode, payloads
-from gateway.hub import Hub
-from gateway.session import Session
+from gateway.operations.counters import FeedCounters
+from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from publisher.events import check_event, event_to_json
 from publisher.names import job_field

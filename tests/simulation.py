@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gateway.channel import Channel
-from gateway.counters import FeedCounters
+from gateway.clients.frames import payloads
+from gateway.clients.session import Session
 from gateway.feed.interfaces import FeedObserver, FeedState
-from gateway.frames import payloads
-from gateway.hub import Hub
-from gateway.readings import Readings
-from gateway.session import Session
+from gateway.operations.counters import FeedCounters
+from gateway.projects.channel import Channel
+from gateway.projects.hub import Hub
+from gateway.projects.readings import Readings
 from gateway.settings import Settings
 from publisher.events import Event, Progress, check_event, event_to_json
 from publisher.job_rules import Verdict, judge
@@ -216,7 +216,7 @@ class SimulatedFeed:
 
 
 class SimulatedSocket:
-    """Stands in for gateway.connection.Connection; `capacity` writes fit before it is full."""
+    """Stands in for gateway.clients.connection.Connection; `capacity` writes fit before it is full."""
 
     def __init__(self) -> None:
         self.is_behind = False

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.app import create_app
-from gateway.hub import Hub
-from gateway.pages import is_known, takes_gzip
+from gateway.http.pages import is_known, takes_gzip
+from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from publisher import broadcast_to_project
 from tests.contract.processes import RedisServer, free_port

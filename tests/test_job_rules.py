@@ -9,8 +9,8 @@ import redis
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from gateway.channel import Channel, ChannelState
-from gateway.frames import payloads
+from gateway.clients.frames import payloads
+from gateway.projects.channel import Channel, ChannelState
 from publisher.events import event_from_json
 from publisher.job_rules import Verdict, judge
 from publisher.publication import BOUNDS, SCRIPT, Publication, Sent
@@ -176,7 +176,7 @@ def lets_a_progress_go_down(*arguments: Any) -> Verdict:
 
 @pytest.mark.parametrize(
     ("where", "broken"),
-    [("gateway.channel", keeps_what_a_later_attempt_replaces), ("tests.job_cases", lets_a_progress_go_down)],
+    [("gateway.projects.channel", keeps_what_a_later_attempt_replaces), ("tests.job_cases", lets_a_progress_go_down)],
 )
 def test_control_one_broken_rule_is_found(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, where: str, broken: Any

@@ -16,14 +16,14 @@ DESIGN = ROOT / "docs" / "design.md"
 
 SANS_IO = {
     "gateway": {
-        "counters",
-        "channel",
-        "last_events",
-        "frames",
+        "operations/counters",
+        "projects/channel",
+        "projects/last_events",
+        "clients/frames",
         "messages",
         "codes",
-        "rate_limit",
-        "allowance",
+        "clients/rate_limit",
+        "clients/allowance",
         "feed/slots",
         "commands/job_board",
         "auth/grant",
@@ -35,13 +35,13 @@ SANS_IO = {
     "publisher": {"revocation", "events", "job_rules", "names", "publication", "field_errors", "failure", "redaction"},
 }
 IO = {"asyncio", "redis", "starlette", "uvicorn", "socket", "threading", "time"}
-KNOW_STARLETTE = {"app", "protocols", "asgi_connection"}
-KNOW_UVICORN = {"protocols", "server"}
+KNOW_STARLETTE = {"app", "http/protocols", "clients/asgi_connection"}
+KNOW_UVICORN = {"http/protocols", "server"}
 READ_THE_ENVIRONMENT = {
-    "gateway/configuration",  # names every variable that is no setting
+    "gateway/operations/configuration",  # names every variable that is no setting
     "gateway/commands/cli",  # `publish` and `canary` set variables of the publisher's for this one process
     "gateway/commands/demo",  # hands the whole environment on to its job processes
-    "gateway/systemd",  # NOTIFY_SOCKET and WATCHDOG_*: systemd's words to the process, no setting of ours
+    "gateway/operations/systemd",  # NOTIFY_SOCKET and WATCHDOG_*: systemd's words to the process, no setting of ours
     "publisher/settings",
 }
 

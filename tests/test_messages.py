@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import messages
+from gateway.clients.frames import payloads, text_frame
 from gateway.codes import ErrorCode
-from gateway.frames import payloads, text_frame
 from gateway.messages import BadMessage, Ping, Subscribe, Unsubscribe, read_client_message
 from publisher.events import MAX_SEQ
 

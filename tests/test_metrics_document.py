@@ -4,14 +4,14 @@ from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
 
-from gateway.hub import Hub
-from gateway.metrics import registry
+from gateway.operations.metrics import registry
+from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from tests.fakes import FakeFeed
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "operating.md"
 BEGIN, END = (
-    "<!-- metrics: made from gateway/metrics.py, checked by tests/test_metrics_document.py -->\n",
+    "<!-- metrics: made from gateway/operations/metrics.py, checked by tests/test_metrics_document.py -->\n",
     "<!-- end of m",
 )
 MANY = 9  # values of a label that are still listed

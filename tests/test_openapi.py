@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from gateway.app import create_app
 from gateway.codes import PublishCode
-from gateway.http_publishing import STATUSES, Accepted, BadField, PublishError, Refused, Revoked
+from gateway.http.publishing import STATUSES, Accepted, BadField, PublishError, Refused, Revoked
 from gateway.schema import AsSent, Documented
 from gateway.settings import MIN_KEY_CHARACTERS, Settings
 from publisher.events import NEXT, JobComplete, JobFailed, Progress

@@ -8,9 +8,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from gateway import messages, schema
-from gateway.channel import Channel
 from gateway.codes import ErrorCode
 from gateway.messages import ClientMessage, EventMessage, ServerMessage
+from gateway.projects.channel import Channel
 from publisher.events import Progress
 from tests.contract.events import complete, failed, progress
 from tests.simulation import as_published, load

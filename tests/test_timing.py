@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.drain import longest_seconds
+from gateway.clients.drain import longest_seconds
 from gateway.server import END_SECONDS
 from gateway.settings import Settings
 

@@ -10,7 +10,7 @@ from gateway.auth.keys import KeySet, UnknownKid, secret_keys
 from gateway.auth.refusal import CannotDecide, NotAuthorised, Reason, bad
 from gateway.auth.revocations import Revocations
 from gateway.auth.tokens import FORGED, Rules, read_token
-from gateway.logs import Occasional
+from gateway.operations.logs import Occasional
 from gateway.settings import Settings, read_public_keys, read_secrets
 
 Verdict = Grant | NotAuthorised | CannotDecide

@@ -1,6 +1,6 @@
 """The command `progress-gateway`."""
 
-from gateway import signals  # first, for early signals: see there
+from gateway.operations import signals  # first, for early signals: see there
 
 # isort: split
 import asyncio
@@ -18,10 +18,10 @@ import click
 from click.shell_completion import CompletionItem
 from pydantic import BaseModel
 
-from gateway.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
-from gateway.logs import LogFormat, start_logging
+from gateway.operations.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
+from gateway.operations.logs import LogFormat, start_logging
+from gateway.operations.signals import ExitStatus
 from gateway.settings import Settings
-from gateway.signals import ExitStatus
 from publisher.events import JOB_TYPES, NEXT, JobComplete, JobEvent, JobFailed, Progress, Reason, Result
 from publisher.names import PROJECT_ID_RULE, check_project_id
 from publisher.redaction import secrets_of
@@ -125,7 +125,7 @@ def _check_redis_url(url: str | None) -> None:
 def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
     # Imported here, so that other commands start fast.
     from gateway.feed.redis_start import RedisUnusable
-    from gateway.ports import CannotListen
+    from gateway.operations.ports import CannotListen
 
     # From here on every message is a log record.
     log_format = _start_logging(settings)
@@ -147,7 +147,7 @@ def _serve(settings: Settings, remarks: list[str], *, with_demo: bool) -> None:
 
 def _openness(settings: Settings) -> Iterator[str]:
     """What an operator should know who asks for no tokens."""
-    from gateway.hosts import is_loopback
+    from gateway.http.hosts import is_loopback
 
     if settings.auth == "none" and not is_loopback(settings.host):
         yield (
@@ -161,7 +161,7 @@ def _openness(settings: Settings) -> Iterator[str]:
 def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogFormat, *, with_demo: bool) -> None:
     """Start what a replica needs, then run the replica; the stack ends the rest."""
     from gateway.feed.redis_start import redis_for
-    from gateway.ports import bind
+    from gateway.operations.ports import bind
     from gateway.server import serve
 
     signals.on_ending_signals(signals.interrupt)  # until the server sets its handlers

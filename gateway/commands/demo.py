@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import cycle
 from typing import Any, NamedTuple, NoReturn, Self
 
-from gateway.logs import LogFormat, start_logging
+from gateway.operations.logs import LogFormat, start_logging
 from publisher import broadcast_to_project
 from publisher.redaction import secrets_of
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from redis.exceptions import RedisError
 
-from gateway.counters import FeedCounters
 from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import end_if_cancelled
 from gateway.feed.nodes import MAX_ASKED, migrated_states, views_of
 from gateway.feed.shard import Shard
 from gateway.feed.slots import host_and_port, owners
 from gateway.feed.trouble_log import Trouble, TroubleLog
+from gateway.operations.counters import FeedCounters
 from publisher.transport.advice import error_text
 from publisher.transport.slot_map import slot_of
 from publisher.transport.url import RedisUrl

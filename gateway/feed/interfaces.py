@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Protocol
 
-from gateway.counters import FeedCounters
 from gateway.feed.trouble_log import Trouble
+from gateway.operations.counters import FeedCounters
 
 Remembered = Mapping[bytes, bytes]
 """The hash of a project, as publish.lua keeps it."""

@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, Timeout
 
 from gateway.feed.kinds import check_redis_url
 from gateway.feed.link import is_replica
+from gateway.operations.signals import ExitStatus
 from gateway.settings import in_digits
-from gateway.signals import ExitStatus
 from publisher.redaction import redacted_redis_url
 from publisher.settings import DEFAULT_REDIS_URL
 from publisher.transport.advice import advice_for, with_advice

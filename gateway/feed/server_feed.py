@@ -19,7 +19,6 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from gateway.counters import FeedCounters
 from gateway.feed.failed_loads import FailedLoads
 from gateway.feed.interfaces import FeedObserver, FeedState, Remembered
 from gateway.feed.link import (
@@ -42,6 +41,7 @@ from gateway.feed.link import (
     why_too_large,
 )
 from gateway.feed.trouble_log import Trouble, TroubleLog
+from gateway.operations.counters import FeedCounters
 from publisher.names import jobs_key
 from publisher.transport.slot_map import decoded
 

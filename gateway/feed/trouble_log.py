@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from gateway.logs import LOG_PAUSE_SECONDS, Occasional
+from gateway.operations.logs import LOG_PAUSE_SECONDS, Occasional
 from publisher.redaction import redacted_redis_url
 from publisher.transport.advice import UNKNOWN, advice_for, error_text, with_advice
 

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access import Access
 from gateway.auth.authority import Authority, Verdict
 from gateway.auth.grant import Grant, scope
 from gateway.auth.key_sources import FileSource
 from gateway.auth.keys import secret_keys
 from gateway.auth.tokens import Rules
+from gateway.clients.access import Access
+from gateway.clients.keepalive import Keepalive
+from gateway.clients.session import Session
 from gateway.codes import CloseCode
-from gateway.hub import Hub
-from gateway.keepalive import Keepalive
-from gateway.session import Session
+from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from publisher.tokens import mint
 from tests.auth.keys import OLD_SECRET, SECRET

@@ -13,15 +13,15 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from gateway import frames
-from gateway.allowance import Limits
 from gateway.app import HAND_OVER
-from gateway.connection import Connection
-from gateway.counters import Counters
-from gateway.frames import text_frame
-from gateway.protocols import protocols_for
+from gateway.clients import frames
+from gateway.clients.allowance import Limits
+from gateway.clients.connection import Connection
+from gateway.clients.frames import text_frame
+from gateway.clients.transports import Transports
+from gateway.http.protocols import protocols_for
+from gateway.operations.counters import Counters
 from gateway.settings import Settings
-from gateway.transports import Transports
 
 LIMITS = Limits(max_bytes=64 * 2**20, rate=1e9, burst=10_000_000)
 MAX_FRAGMENTS = 1_000_000

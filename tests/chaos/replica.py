@@ -4,11 +4,11 @@ import socket
 import sys
 from collections.abc import Generator, Mapping
 
-from gateway import ports
-from gateway.channel import Channel
 from gateway.commands.cli import main
 from gateway.feed.server_feed import ServerFeed
-from gateway.memory import Memory
+from gateway.operations import ports
+from gateway.projects.channel import Channel
+from gateway.projects.memory import Memory
 
 SEND_BUFFER_BYTES = 4_096
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.commands import cli
-from gateway.ports import bind, listen
+from gateway.operations.ports import bind, listen
 from gateway.settings import Settings
 from publisher.names import jobs_key
 from publisher.transport import circuit as outage

@@ -146,7 +146,7 @@ main()
 class Replica(Process):
     """`python -m gateway serve` on a free port, or on that of the settings.
 
-    `patched` replaces module attributes, for control tests: `gateway.session.PIECE_BYTES=1 << 30`, joined by `;`.
+    `patched` replaces module attributes, for control tests: `gateway.clients.session.PIECE_BYTES=9`, joined by `;`.
     """
 
     def __init__(

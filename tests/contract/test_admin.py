@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.drain import longest_seconds
+from gateway.clients.drain import longest_seconds
 from gateway.server import END_SECONDS
 from gateway.settings import Settings
 from tests.raw_http import ask, status, upgrade

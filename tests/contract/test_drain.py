@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import httpx
 import pytest
 
-from gateway.drain import longest_seconds
+from gateway.clients.drain import longest_seconds
 
 from .client import Client, connect, upgrade_status, watching
 from .conftest import Launch

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.hub import DOUBT_AFTER_US
+from gateway.projects.hub import DOUBT_AFTER_US
 
 from .client import connect, is_event, watching
 from .conftest import Launch

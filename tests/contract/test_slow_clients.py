@@ -243,7 +243,7 @@ async def test_joiners_that_do_not_read_cost_a_piece_each_and_get_everything_whe
     is_bounded: bool, launch: Launch, publisher: PublisherProcess, project: str
 ) -> None:
     """The state of a project has 7.5 MB here."""
-    replica = launch(slow_seconds=300, patched="" if is_bounded else "gateway.session.PIECE_BYTES=1 << 30")
+    replica = launch(slow_seconds=300, patched="" if is_bounded else "gateway.clients.session.PIECE_BYTES=1 << 30")
     for start in range(0, 1_000, 50):
         jobs = range(start, start + 50)
         publisher.publish_all(project, [progress(f"job_{job}", data={"preview": "x" * 7_500}) for job in jobs])

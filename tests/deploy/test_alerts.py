@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.drain import longest_seconds
+from gateway.clients.drain import longest_seconds
 from gateway.server import END_SECONDS
 from tests.test_timing import End, ends
 

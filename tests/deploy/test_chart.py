@@ -276,7 +276,8 @@ def test_chart_and_image_have_the_projects_version() -> None:
 
 @pytest.mark.parametrize("window", [0, 1, 7, 20, 60])
 def test_the_shortest_grace_that_it_takes_is_the_longest_end_of_a_replica(window: int) -> None:
-    from gateway import drain, server
+    from gateway import server
+    from gateway.clients import drain
 
     end = math.ceil(5 + drain.longest_seconds(window) + server.END_SECONDS)
     gateway = {"drainSeconds": window}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.origins import check_origin
+from gateway.http.origins import check_origin
 
 from .tools import refused, rendered
 

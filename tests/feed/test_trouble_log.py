@@ -7,7 +7,7 @@ import pytest
 from redis import exceptions
 
 from gateway.feed.trouble_log import STEADY_SECONDS, TroubleLog
-from gateway.logs import LOG_PAUSE_SECONDS, MOST_KINDS
+from gateway.operations.logs import LOG_PAUSE_SECONDS, MOST_KINDS
 
 CLOSED = ConnectionResetError("it closed the connection")
 AWAY = exceptions.ConnectionError("Error 111 connecting to host:1. Connection refused.")

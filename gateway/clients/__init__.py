@@ -1,0 +1,1 @@
+"""Clients: one connection, its conversation and its end."""

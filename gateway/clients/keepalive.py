@@ -1,0 +1,74 @@
+"""Periodic checks of the whole replica: a sweep over all connections, and the event loop's lag."""
+
+import asyncio
+import time
+
+from gateway.codes import CloseCode
+from gateway.operations.counters import Histogram
+from gateway.projects.hub import Hub, Viewer
+
+SWEEP_SECONDS = 1.0
+LAG_CHECK_SECONDS = 0.1
+NEWCOMERS_PER_TURN = 20  # that get the same turn: some 0.1 ms of writing
+
+
+class Keepalive:
+    """Pings each connection once in `ping_seconds`, in the sweep of its turn. Lives as long as the hub.
+
+    A new connection counts as heard, so its first ping comes a whole interval later. When many come at once,
+    most get earlier turns: pinging them all in one sweep would hold up every client.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._seconds = min(SWEEP_SECONDS, hub.settings.ping_seconds, hub.settings.slow_seconds)
+        self._turns = max(1, round(hub.settings.ping_seconds / self._seconds))
+
+    async def run(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(self._seconds)
+            turn = (turn + 1) % self._turns
+            self.sweep(turn, time.monotonic())
+
+    def sweep(self, turn: int, now: float) -> None:
+        """Give new connections a turn, ping those whose turn it is, close those that are behind for too long."""
+        if self._hub.authority is not None:
+            self.check_access(time.time())
+        newcomers = 0
+        for viewer in list(self._hub.viewers):
+            if viewer.ping_turn is None:
+                # It came after the last sweep. With the turn of that sweep, its first ping comes within an interval.
+                viewer.ping_turn = (turn - 1 - newcomers // NEWCOMERS_PER_TURN) % self._turns
+                newcomers += 1
+            if viewer.behind_since is not None:
+                # It is not read from, so it cannot answer a ping: time alone decides.
+                if now - viewer.behind_since > self._hub.settings.slow_seconds:
+                    text = "Client %s: closed, behind for too long"
+                    self._hub.occasional.info("too slow", text, viewer.client_id)
+                    viewer.connection.close(CloseCode.TOO_SLOW, "behind for too long")
+            elif viewer.ping_turn == turn:
+                self._ping(viewer)
+
+    def check_access(self, now: float) -> None:
+        """Also of those that are behind: they are owed nothing any more. `now`: seconds since the epoch."""
+        for viewer in list(self._hub.viewers):
+            viewer.check_access(now)
+
+    def _ping(self, viewer: Viewer) -> None:
+        """Any byte since the last ping counts as an answer."""
+        if viewer.connection.was_heard:
+            viewer.connection.ping()
+        else:
+            text = "Client %s: closed, it did not answer a ping"
+            self._hub.occasional.info("silent", text, viewer.client_id)
+            viewer.connection.close(CloseCode.SILENT, "no answer to a ping")
+
+
+async def watch_loop(lag: Histogram) -> None:
+    """Observe, ten times a second, how late a timer is: every client waits as long. Runs until cancelled."""
+    while True:
+        # Not the loop's own clock: it stands still while a callback runs.
+        due = time.monotonic() + LAG_CHECK_SECONDS
+        await asyncio.sleep(LAG_CHECK_SECONDS)
+        lag.observe(max(0.0, time.monotonic() - due))

@@ -1,0 +1,1 @@
+"""HTTP: hosts, handshakes, pages and posted events."""

@@ -1,0 +1,72 @@
+"""Who may post events: the keys of GATEWAY_PUBLISH_KEYS everywhere, a token where its claim `publish` says."""
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gateway.auth.authority import Authority
+from gateway.auth.grant import Grant, Scope
+from gateway.auth.refusal import NotAuthorised, Reason
+from gateway.clients.rate_limit import TokenBucket
+from gateway.settings import Settings
+
+MAX_USERS = 1_000  # whose rate is kept in mind; beyond, the one that came first begins anew
+
+
+class Poster(NamedTuple):
+    """Who sent a request."""
+
+    bucket: TokenBucket
+    scope: Scope | None
+    """Where it may post; None: everywhere."""
+
+    def may_post(self, project_id: str) -> bool:
+        return self.scope is None or self.scope.covers(project_id)
+
+
+class Posters:
+    """Lives as long as the replica; used by one event loop only."""
+
+    def __init__(self, settings: Settings, authority: Authority | None, clock: Callable[[], float]) -> None:
+        self._burst = settings.publish_burst
+        self._clock = clock
+        self._authority = authority
+        self._keys = [key.get_secret_value().encode() for key in settings.publish_keys]
+        self._posters = [Poster(TokenBucket(self._burst, clock()), None) for _ in self._keys]
+        self._buckets: dict[str, TokenBucket] = {}
+        """By user, of those who posted with a token."""
+
+    def with_key(self, authorization: Sequence[str]) -> Poster:
+        """The owner of a key; raises `NotAuthorised`."""
+        # Compare every key in constant time, so that the time does not reveal a near match.
+        given = _bearer(authorization).encode(errors="replace")
+        matches = [hmac.compare_digest(given, key) for key in self._keys]
+        if True not in matches:
+            raise NotAuthorised(Reason.BAD_TOKEN)
+        return self._posters[matches.index(True)]
+
+    async def of(self, authorization: Sequence[str]) -> Poster:
+        """The owner of a key or a token; raises `NotAuthorised` or `CannotDecide`."""
+        try:
+            return self.with_key(authorization)
+        except NotAuthorised:
+            token = _bearer(authorization)
+            if self._authority is None or token.count(".") != 2:
+                raise
+        verdict = await self._authority.verdict_on(token)
+        if not isinstance(verdict, Grant):
+            raise verdict
+        return Poster(self._bucket_of(verdict.sub or ""), verdict.publish)
+
+    def _bucket_of(self, sub: str) -> TokenBucket:
+        if sub not in self._buckets:
+            if len(self._buckets) >= MAX_USERS:
+                del self._buckets[next(iter(self._buckets))]
+            self._buckets[sub] = TokenBucket(self._burst, self._clock())
+        return self._buckets[sub]
+
+
+def _bearer(authorization: Sequence[str]) -> str:
+    """What follows `Bearer`; '' where there is not exactly one."""
+    words = authorization[0].split() if len(authorization) == 1 else []
+    return words[1] if len(words) == 2 and words[0].lower() == "bearer" else ""

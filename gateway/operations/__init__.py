@@ -1,0 +1,1 @@
+"""Operations: settings read, logs, metrics, ports, signals."""

@@ -1,0 +1,1 @@
+"""Projects: the last events of each, and who is owed which of them."""
