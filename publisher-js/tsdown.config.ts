@@ -1,7 +1,7 @@
 import { defineConfig } from "tsdown";
 
 export default defineConfig({
-  entry: ["src/index.ts", "src/inngest.ts", "src/bullmq.ts"],
+  entry: ["src/index.ts", "src/inngest.ts", "src/inngest-v3.ts", "src/bullmq.ts"],
   format: ["esm", "cjs"],
   fixedExtension: false,
   platform: "node",

@@ -1,0 +1,2 @@
+/** Inngest. */
+export {};
