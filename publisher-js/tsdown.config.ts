@@ -1,5 +1,7 @@
 import { defineConfig } from "tsdown";
 
+import { lua } from "./scripts/lua.mjs";
+
 export default defineConfig({
   entry: ["src/index.ts", "src/inngest.ts", "src/inngest-v3.ts", "src/bullmq.ts"],
   format: ["esm", "cjs"],
@@ -9,4 +11,5 @@ export default defineConfig({
   dts: true,
   sourcemap: true,
   clean: true,
+  plugins: [lua],
 });

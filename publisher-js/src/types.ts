@@ -124,6 +124,8 @@ export interface TrackOptions {
   resume?: Resume | undefined;
   /** False: only heartbeats promise a next event (`nextWithin`). Default: true. */
   promisesAtOnce?: boolean | undefined;
+  /** False: when the process stops, the job is left as it is; whatever runs it will run it again. Default: true. */
+  endsAtExit?: boolean | undefined;
 }
 
 /** The last words of a progress. */
