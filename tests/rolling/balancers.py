@@ -1,4 +1,4 @@
-"""nginx and HAProxy, started with the files of deploy/: only addresses, ports and certificates are put in."""
+"""Load balancers, started with the files of deploy/: only addresses, ports, paths and certificates are put in."""
 
 import os
 import re
@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+import httpx
+
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import Process, environment, free_port, listens
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
-KINDS = ("nginx", "haproxy")
 SERVER = re.compile(r"gateway-(\d):3001")
+ENVOY_SERVER = re.compile(r"address: gateway-(\d), port_value: 3001")
 
 
 class Balancer(Process):
@@ -40,7 +42,7 @@ class Balancer(Process):
         self.tls_port = free_port()
         self._has_v6 = has_v6
         self._configure(ports, changes or {}, certificate)
-        super().__init__(self.command(), environment(None), directory / "log")
+        super().__init__(self.command(), environment(None, HOME=directory), directory / "log")
 
     def _configure(
         self, ports: Sequence[int], changes: Mapping[str, str], certificate: tuple[Path, Path] | None
@@ -52,13 +54,17 @@ class Balancer(Process):
                 if old in text:
                     text = text.replace(old, unused.pop(old, changes[old]))
             text = SERVER.sub(lambda match: f"127.0.0.1:{ports[int(match[1]) - 1]}", text)
-            text = text.replace(self.listens_at, f"{self.listens_at.split()[0]} 127.0.0.1:{self.port}")
-            if self._has_v6:
-                text = text.replace(f"# {self.listens_at_v6}", f"{self.listens_at_v6.split()[0]} [::1]:{self.port}")
+            text = self.with_addresses(text)
             if certificate is not None:
                 text = self.with_tls(text, *certificate)
             (self.directory / Path(name).name).write_text(text)
         assert not unused, f"not in the shipped files: {unused}"
+
+    def with_addresses(self, text: str) -> str:
+        text = text.replace(self.listens_at, f"{self.listens_at.split()[0]} 127.0.0.1:{self.port}")
+        if self._has_v6:
+            text = text.replace(f"# {self.listens_at_v6}", f"{self.listens_at_v6.split()[0]} [::1]:{self.port}")
+        return text
 
     def with_tls(self, text: str, certificate: Path, key: Path) -> str:
         raise NotImplementedError
@@ -68,6 +74,10 @@ class Balancer(Process):
 
     def check(self) -> subprocess.CompletedProcess[str]:
         """What the program itself says of its configuration."""
+        raise NotImplementedError
+
+    def reload(self, old: int, new: int) -> None:
+        """As an operator does it: another replica, at another port, in the place of one."""
         raise NotImplementedError
 
     @property
@@ -91,6 +101,13 @@ def program(name: str, package: str) -> str:
     found = shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
     assert found, f"these tests need {name}: `tests/system-packages {package}`, or your system's own way"
     return found
+
+
+def tool(name: str) -> str:
+    """A program that comes as a wheel."""
+    path = DEPLOY.parent / ".venv" / ".deploy" / "bin" / name
+    assert path.exists(), f"these tests need {name}: `make .venv/.deploy/.installed`"
+    return str(path)
 
 
 class Nginx(Balancer):
@@ -140,5 +157,132 @@ class HAProxy(Balancer):
         return subprocess.run(self.command("-c"), capture_output=True, text=True, timeout=20, check=False)
 
 
+class Caddy(Balancer):
+    files = ("caddy/Caddyfile",)
+
+    def with_addresses(self, text: str) -> str:
+        text = text.replace("unix//run/caddy/admin.sock|0200", f"unix/{self.directory}/admin.sock|0200")
+        both = "127.0.0.1 [::1]" if self._has_v6 else "127.0.0.1"
+        return text.replace("\n:80 {\n", f"\nhttp://:{self.port} {{\n\tbind {both}\n")
+
+    def with_tls(self, text: str, certificate: Path, key: Path) -> str:
+        head, own = text.split("# With a certificate of yours:\n")
+        own = own.replace("# ", "").replace(":443 {\n", f":{self.tls_port} {{\n\tbind 127.0.0.1\n")
+        own = own.replace("/etc/caddy/certificates/progress-gateway.pem", str(certificate))
+        return head + own.replace("/etc/caddy/certificates/progress-gateway.key", str(key))
+
+    def command(self, *words: str) -> list[str]:
+        return [tool("caddy"), *(words or ["run"]), "--config", str(self.directory / "Caddyfile")]
+
+    def check(self) -> subprocess.CompletedProcess[str]:
+        return run_to_end(self.command("validate"))
+
+    def reload(self, old: int, new: int) -> None:
+        path = self.directory / "Caddyfile"
+        path.write_text(with_port(path.read_text(), old, new))
+        done = run_to_end(self.command("reload"))
+        assert done.returncode == 0, done.stderr
+
+
+class Traefik(Balancer):
+    files = ("traefik/traefik.yaml", "traefik/progress-gateway.yaml")
+
+    def with_addresses(self, text: str) -> str:
+        text = text.replace("/etc/traefik/progress-gateway.yaml", str(self.directory / "progress-gateway.yaml"))
+        return text.replace('address: ":80"', f'address: "{"" if self._has_v6 else "127.0.0.1"}:{self.port}"')
+
+    def with_tls(self, text: str, certificate: Path, key: Path) -> str:
+        listens = f'  tls:\n    address: "127.0.0.1:{self.tls_port}"\n    http:'
+        text = text.replace('  # tls:\n  #   address: ":443"\n  #   http:', listens)
+        head, mark, own = text.partition("# tls:\n#   certificates:")
+        own = (mark + own).replace("# ", "").replace("/etc/traefik/certificates/progress-gateway.pem", str(certificate))
+        return head + own.replace("/etc/traefik/certificates/progress-gateway.key", str(key)).replace("#", " ")
+
+    def command(self) -> list[str]:
+        return [tool("traefik"), f"--configfile={self.directory / 'traefik.yaml'}"]
+
+    def wait_listening(self) -> Self:
+        """It listens before it has read its routes."""
+        super().wait_listening()
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            wait_for(lambda: client.get(f"{self.http}/healthz").status_code != 404, "Traefik to have its routes")
+        return self
+
+    def check(self) -> subprocess.CompletedProcess[str]:
+        """Traefik has no command for it: it ends or logs an error when it reads a file that it does not understand."""
+        is_wrong = not self.running() or "ERR" in self.log or '"level":"error"' in self.log
+        return subprocess.CompletedProcess(self.command(), int(is_wrong), "", self.log)
+
+    def reload(self, old: int, new: int) -> None:
+        path = self.directory / "progress-gateway.yaml"
+        path.write_text(with_port(path.read_text(), old, new))
+
+
+class Envoy(Balancer):
+    files = ("envoy/envoy.yaml", "envoy/replicas.yaml")
+
+    def with_addresses(self, text: str) -> str:
+        text = text.replace("/etc/envoy/replicas.yaml", str(self.directory / "replicas.yaml"))
+        text = text.replace("address: 0.0.0.0, port_value: 80}", f"address: 127.0.0.1, port_value: {self.port}}}")
+        if self._has_v6:
+            v6 = f'additional_addresses: [{{address: {{socket_address: {{address: "::1", port_value: {self.port}}}}}}}]'
+            text = re.sub(r"# additional_addresses.*", v6, text)
+        return text
+
+    def _configure(
+        self, ports: Sequence[int], changes: Mapping[str, str], certificate: tuple[Path, Path] | None
+    ) -> None:
+        super()._configure(ports, changes, certificate)
+        path = self.directory / "replicas.yaml"
+        text = path.read_text()
+
+        def address(match: re.Match[str]) -> str:
+            return f"address: 127.0.0.1, port_value: {ports[int(match[1]) - 1]}"
+
+        path.write_text(ENVOY_SERVER.sub(address, text))
+
+    def with_tls(self, text: str, certificate: Path, key: Path) -> str:
+        head, mark, own = text.partition("    # - name: tls\n")
+        own = (mark + own).replace("    # ", "    ")
+        own = own.replace("address: 0.0.0.0, port_value: 443", f"address: 127.0.0.1, port_value: {self.tls_port}")
+        own = own.replace("/etc/envoy/certificates/progress-gateway.pem", str(certificate))
+        return head + own.replace("/etc/envoy/certificates/progress-gateway.key", str(key))
+
+    def command(self, *words: str) -> list[str]:
+        # One worker, and no shared memory: other Envoys run on this machine.
+        options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        return [tool("envoy"), "-c", str(self.directory / "envoy.yaml"), *options, *words]
+
+    def check(self) -> subprocess.CompletedProcess[str]:
+        return run_to_end(self.command("--mode", "validate"))
+
+    def reload(self, old: int, new: int) -> None:
+        path = self.directory / "replicas.yaml"
+        beside = path.with_suffix(".new")
+        beside.write_text(with_port(path.read_text(), old, new))
+        beside.rename(path)
+
+
+def with_port(text: str, old: int, new: int) -> str:
+    changed = re.sub(rf"(127\.0\.0\.1:|port_value: ){old}\b", rf"\g<1>{new}", text)
+    assert changed != text
+    return changed
+
+
+def run_to_end(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=environment(None), capture_output=True, text=True, timeout=30, check=False)
+
+
+CLASSES: dict[str, type[Balancer]] = {
+    "nginx": Nginx,
+    "haproxy": HAProxy,
+    "caddy": Caddy,
+    "traefik": Traefik,
+    "envoy": Envoy,
+}
+KINDS = ("nginx", "haproxy")  # of Debian: all tests
+WHEELS = ("caddy", "traefik", "envoy")  # of pip: test_wheels.py, and `python -m tests.rolling`
+
+
 def balancer_class(kind: str) -> type[Balancer]:
-    return {"nginx": Nginx, "haproxy": HAProxy}[kind]
+    return CLASSES[kind]
