@@ -105,7 +105,7 @@ class Replica:
             authority,
         )
         takes_events = bool(settings.publish_keys) or authority is not None
-        self.publishing = Publishing(settings, lambda: self.hub.is_draining, authority) if takes_events else None
+        self.publishing = Publishing(settings, self._refuses_events, authority) if takes_events else None
         self._limits = Limits(settings.max_message_bytes, settings.message_rate, settings.message_burst)
         self._addresses = Addresses(settings.max_connections_per_address, settings.trusted_proxies)
         self._exposition = Exposition(registry(self.hub, self.publishing))
@@ -141,6 +141,9 @@ class Replica:
         """Whether events arrive, and the keys of a JWKS are known."""
         authority = self.hub.authority
         return self.hub.feed.state is FeedState.LIVE and (authority is None or authority.has_keys)
+
+    def _refuses_events(self) -> bool:
+        return not self.hub.takes_newcomers
 
     async def websocket(self, websocket: WebSocket) -> None:
         scope = websocket.scope
@@ -191,7 +194,7 @@ class Replica:
 
     def _refusal(self, scope: Scope, address: str | None) -> Answer | None:
         hub, refused = self.hub, self.hub.counters.refused
-        if hub.is_draining:
+        if not hub.takes_newcomers:
             refused["draining"] += 1
             return text(503, "This replica is shutting down; retry.")
         if len(hub.viewers) >= hub.settings.max_connections:

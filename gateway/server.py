@@ -130,6 +130,7 @@ class Server(BoundedServer):
         self._admin = admin or nullcontext()
         self._admin_server: uvicorn.Server | None = None  # while the admin port is open
         self._drain_seconds = hub.settings.drain_seconds
+        self._lame_duck_seconds = hub.settings.lame_duck_seconds
         self._forced_at = 0.0  # when the second signal came, by the monotonic clock
         self._systemd = Systemd()
         self._watchdog: asyncio.Task[None] | None = None
@@ -140,12 +141,15 @@ class Server(BoundedServer):
             os._exit(1)
         if sig != signal.SIGTERM:
             self._drain_seconds = min(self._drain_seconds, TERMINAL_DRAIN_SECONDS)
+            self._lame_duck_seconds = 0.0
         if self.should_exit and not self.force_exit:
             self.force_exit = True
             self._forced_at = time.monotonic()
             if self._admin_server is not None:
                 self._admin_server.force_exit = True
-        self.should_exit = True
+        is_first, self.should_exit = not self.should_exit, True
+        # Before `is_draining`, so that no handshake falls between the two.
+        self._hub.lame_duck_until = time.monotonic() + self._lame_duck_seconds if is_first else 0.0
         self._hub.is_draining = True  # now, not at the loop's next look: load balancers must stop sending clients
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -161,6 +165,7 @@ class Server(BoundedServer):
         self.servers = []
         self.started = True
         if self.should_exit:
+            self._hub.lame_duck_until = 0.0  # nobody can come
             return
         try:
             for listener in sockets or ():
@@ -186,7 +191,7 @@ class Server(BoundedServer):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while everything is still served; then uvicorn closes the sockets and ends what is left."""
-        bound_seconds = longest_seconds(self._drain_seconds) + END_SECONDS
+        bound_seconds = self._lame_duck_seconds + longest_seconds(self._drain_seconds) + END_SECONDS
         self._systemd.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(bound_seconds * 1_000_000)}")
         await Drain(self._hub, seconds=self._drain_seconds, is_cut_short=lambda: self.force_exit).run()
         await super().shutdown(sockets)

@@ -185,6 +185,16 @@ class Settings(BaseSettings):
         default=500,
         description="Clients per second that move or are closed; more if GATEWAY_DRAIN_SECONDS would not suffice.",
     )
+    lame_duck_seconds: Annotated[float, Field(ge=0, le=3_600)] = Field(
+        default=0,
+        description="At shutdown: /readyz is 503 at once, but new clients are taken for so long, for load balancers "
+        "that learn by checking /readyz. Then the drain begins.",
+    )
+    max_age_seconds: Annotated[float, Field(ge=0, le=2_592_000)] = Field(
+        default=0,
+        description="Each client is told to reconnect at a random moment between half and twice this age, without a "
+        "gap, so that replicas that were added get their share. 0: never.",
+    )
     redis_wait_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=3, description="How long to wait for Redis at the start; then: exit status 75."
     )

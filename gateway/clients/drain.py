@@ -69,7 +69,7 @@ class Drain:
         self._hub = hub
         self._seconds = seconds
         self._is_cut_short = is_cut_short  # true after a second signal
-        self._clients = len(hub.viewers)  # at the start
+        self._clients = len(hub.viewers)  # when no newcomer is taken any more
         self._told: set[Viewer] = set()  # that were sent `going_away`
         self._closing: list[tuple[float, Outgoing]] = []  # sent a close, with the deadline for its answer
         self._closed = self._forced = 0  # clients that stayed, and those of them that did not answer the close
@@ -78,6 +78,7 @@ class Drain:
     async def run(self) -> None:
         self._hub.is_draining = True
         self._hub.drains += 1
+        await self._be_a_lame_duck()
         self._hub.drain_due_at = time.monotonic() + longest_seconds(self._seconds)
         await self._let_move()
         await self._close_the_rest()
@@ -105,7 +106,19 @@ class Drain:
             here = len(self._hub.viewers) + len(self._closing)
             logger.info("Draining: %d of %d clients are still here", here, self._clients)
 
-    # First: they move
+    # First: load balancers learn of it
+
+    async def _be_a_lame_duck(self) -> None:
+        """Serve everybody as before, newcomers too, until load balancers have seen /readyz."""
+        if not self._hub.takes_newcomers:
+            return
+        logger.info("Not ready: clients are still taken for %.1f s", self._hub.lame_duck_until - time.monotonic())
+        while self._hub.takes_newcomers and not self._is_cut_short():
+            await asyncio.sleep(TICK_SECONDS)
+        self._clients = len(self._hub.viewers)
+        self._began_at = self._logged_at = self._now
+
+    # Then: they move
 
     async def _let_move(self) -> None:
         """Tell all clients, and serve them until they have left or the time is over."""
@@ -127,7 +140,7 @@ class Drain:
         self._hub.counters.sent_bytes += len(frame) * len(batch)
         self._told.update(batch)
 
-    # Then: those that stayed are closed
+    # At last: those that stayed are closed
 
     async def _close_the_rest(self) -> None:
         if not (clients := len(self._hub.viewers)):

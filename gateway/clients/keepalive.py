@@ -3,11 +3,14 @@
 import asyncio
 import time
 
+from gateway.clients.age import MovesByAge
 from gateway.codes import CloseCode
 from gateway.operations.counters import Histogram
 from gateway.projects.hub import Hub, Viewer
 
 SWEEP_SECONDS = 1.0
+SWEEPS_OF_AN_AGE = 8  # at least; more rarely, clients would be told too early or too late
+LEAST_SWEEP_SECONDS = 0.05  # however short the age
 LAG_CHECK_SECONDS = 0.1
 NEWCOMERS_PER_TURN = 20  # that get the same turn: some 0.1 ms of writing
 
@@ -22,6 +25,10 @@ class Keepalive:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._seconds = min(SWEEP_SECONDS, hub.settings.ping_seconds, hub.settings.slow_seconds)
+        self._moves: MovesByAge | None = None
+        if max_age := hub.settings.max_age_seconds:
+            self._seconds = min(self._seconds, max(LEAST_SWEEP_SECONDS, max_age / SWEEPS_OF_AN_AGE))
+            self._moves = MovesByAge(hub, max_age, self._seconds)
         self._turns = max(1, round(hub.settings.ping_seconds / self._seconds))
 
     async def run(self) -> None:
@@ -30,6 +37,8 @@ class Keepalive:
             await asyncio.sleep(self._seconds)
             turn = (turn + 1) % self._turns
             self.sweep(turn, time.monotonic())
+            if self._moves is not None:
+                self._moves.sweep(time.monotonic())
 
     def sweep(self, turn: int, now: float) -> None:
         """Give new connections a turn, ping those whose turn it is, close those that are behind for too long."""

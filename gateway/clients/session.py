@@ -50,7 +50,7 @@ class Session:
 
     __slots__ = (
         "_access", "_bad_messages", "_bucket", "_cursors", "_hub", "_projects", "_replays", "_subscribing",
-        "_was_told_stale", "behind_since", "client_id", "connection", "ping_turn",
+        "_was_told_stale", "behind_since", "client_id", "connection", "move_turn", "ping_turn",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, connection: Outgoing, grant: Grant | None = None) -> None:
@@ -77,6 +77,7 @@ class Session:
         """What it may watch; None where anybody may watch everything."""
         hub.accepted += 1
         self.ping_turn: int | None = None
+        self.move_turn: int | None = None
         hub.viewers.add(self)
         self._write(messages.connected(self.client_id, None if self._access is None else self._access.expires_in_ms))
         self.on_feed_changed()

@@ -90,6 +90,7 @@ class HubCollector(Collector):
                 counters.sent_bytes,
             ),
             ("catch_ups", "Times that a connection or a project received what it had missed", hub.catch_ups),
+            ("moves_asked", "Times that a client was told to move because of its age", hub.moves_asked),
             ("stale_seconds", "Seconds in which the feed was lost and clients were stale", hub.stale_seconds),
             ("drains", "Times that this replica began to drain", hub.drains),
             (

@@ -39,6 +39,7 @@ class Viewer(Protocol):
     connection: Outgoing
     behind_since: float | None
     ping_turn: int | None  # set and read by gateway.clients.keepalive
+    move_turn: int | None  # set and read by gateway.clients.age
     client_id: str
 
     def on_ready(self, project: "Project") -> None:
@@ -101,7 +102,9 @@ class Hub:
         self.is_stale = True
         """True while events may be missed; each client is told `stale` and `live`."""
         self.is_draining = False
-        """True from the signal to end on: no handshake is granted any more."""
+        """True from the signal to end on: /readyz is 503, and what begins now may not last."""
+        self.lame_duck_until = 0.0
+        """Until this moment a draining replica takes newcomers, by the monotonic clock: load balancers may not know."""
         self.viewers: set[Viewer] = set()
         """All sessions, whatever they watch."""
         self._projects: dict[bytes, Project] = {}
@@ -127,6 +130,8 @@ class Hub:
         """The number of bad payloads of projects that were let go."""
         self.catch_ups = 0
         """The number of times that a project or a client was given what it had missed."""
+        self.moves_asked = 0
+        """The number of times that a client was told to move because of its age."""
         self._stale_seconds = 0.0
         """The total length of the past periods in which the feed was stale."""
         self._stale_since = time.monotonic()
@@ -388,6 +393,11 @@ class Hub:
         """
         lost = self.feed.lost_seconds
         return not self.is_draining and lost is not None and lost <= self.settings.redis_grace_seconds
+
+    @property
+    def takes_newcomers(self) -> bool:
+        """Whether handshakes and posted events are taken. False while draining, but for a lame duck's time."""
+        return not self.is_draining or time.monotonic() < self.lame_duck_until
 
     @property
     def stale_seconds(self) -> float:

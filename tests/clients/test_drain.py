@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from gateway.clients import drain
 from gateway.clients.drain import Drain, Plan, longest_seconds, may_remain
 from gateway.codes import CloseCode
 from gateway.projects.hub import Hub
+from tests.contract.deadlines import eventually
 from tests.fakes import FakeClient, new_hub
 
 NO_TIME = 0.001
@@ -129,7 +131,9 @@ async def test_it_is_over_when_the_last_client_has_left(caplog: pytest.LogCaptur
     hub, clients = stage(3)
     task = asyncio.create_task(timed(draining(hub, seconds=20)))
     await asyncio.sleep(0.02)
-    assert [told(client) for client in clients] == [[[0, 6]]] * 3
+    for client in clients:
+        ((least, most),) = told(client)
+        assert least == 0 <= most <= 6, "3 clients, 500 a second"
     for client in clients:
         leave(client)
     assert await task < 2
@@ -247,6 +251,40 @@ async def test_it_can_be_cut_short_at_any_moment(after: float, monkeypatch: pyte
     assert {client.socket.closed_with for client in clients} == {CloseCode.RESTART}, "all were told why"
     assert stuck.socket.closed_with == 1006
     assert hub.drain_forced_closes == 1
+
+
+async def test_a_lame_duck_serves_and_takes_newcomers_and_drains_them_all_afterwards() -> None:
+    hub, clients = stage(1)
+    hub.is_draining, hub.lame_duck_until = True, time.monotonic() + 0.3
+    task = asyncio.create_task(draining(hub, seconds=4).run())
+    await asyncio.sleep(0.02)
+    assert (hub.is_ready, hub.takes_newcomers) == (False, True)
+    assert told(clients[0]) == []
+    clients.append(FakeClient(hub))
+    await eventually(lambda: all(map(told, clients)), "both to be told")
+    assert not hub.takes_newcomers
+    for client in clients:
+        leave(client)
+    await task
+    assert hub.drain_overdue_seconds == 0
+
+
+async def test_a_lame_duck_without_clients_waits_for_them_too() -> None:
+    hub, _ = stage(0)
+    hub.is_draining, hub.lame_duck_until = True, time.monotonic() + 0.3
+    assert await timed(draining(hub, seconds=0)) > 0.2
+
+
+async def test_a_lame_duck_can_be_cut_short() -> None:
+    hub, (client,) = stage(1)
+    hub.is_draining, hub.lame_duck_until = True, time.monotonic() + 3_600
+    cut = asyncio.Event()
+    task = asyncio.create_task(draining(hub, cut=cut).run())
+    await asyncio.sleep(0.02)
+    cut.set()
+    async with asyncio.timeout(20):
+        await task
+    assert client.socket.closed_with == CloseCode.RESTART
 
 
 async def test_a_long_drain_says_how_far_it_is(

@@ -14,7 +14,7 @@ from gateway.clients.drain import longest_seconds
 
 from .client import Client, connect, upgrade_status, watching
 from .conftest import Launch
-from .deadlines import eventually
+from .deadlines import eventually, wait_for
 from .events import complete, progress
 from .processes import PublisherProcess, Replica
 from .raw import raw_connect, reader
@@ -75,6 +75,60 @@ async def test_at_the_signal_new_clients_are_refused_and_those_who_are_here_are_
         assert await ended(replica) == 0
         assert time.monotonic() - began < 5, "when all have left it is over"
     assert f"{CLIENTS} clients left, 0 were closed, 0 of them by force" in replica.log
+
+
+async def test_a_lame_duck_is_not_ready_but_takes_clients_and_disturbs_nobody(
+    launch: Launch, publisher: PublisherProcess, project: str
+) -> None:
+    replica = launch(lame_duck_seconds=600, publish_keys="k" * 16)
+    async with (
+        httpx.AsyncClient(base_url=replica.http, trust_env=False) as balancer,
+        watching(replica.ws, project) as early,
+    ):
+        replica.signal(signal.SIGTERM)
+
+        await asyncio.to_thread(wait_for, lambda: replica.status("/readyz") == 503, "/readyz to be 503")
+        assert (await balancer.get("/healthz")).status_code == 200
+        headers = {"authorization": f"Bearer {'k' * 16}"}
+        answer = await balancer.post(f"/projects/{project}/events", json=[progress("by_http")], headers=headers)
+        assert answer.status_code == 202
+        async with watching(replica.ws, project) as late:
+            publisher.seq(project, complete("meanwhile"))
+            for client in (early, late):
+                await client.until_job("meanwhile")
+                assert "going_away" not in [message["type"] for message in client.received]
+            replica.signal(signal.SIGTERM)  # the second one cuts it short
+            assert [await client.closed() for client in (early, late)] == [1012] * 2
+        assert await ended(replica) == 0
+
+
+async def test_after_the_lame_duck_the_drain_is_as_ever(launch: Launch, project: str) -> None:
+    replica = launch(lame_duck_seconds=1, drain_seconds=20)
+    async with watching(replica.ws, project) as client:
+        replica.signal(signal.SIGTERM)
+        await client.until_type("going_away")
+        assert await upgrade_status(replica.ws) == 503
+        assert "Not ready: clients are still taken for" in replica.log
+        await client.socket.close()
+        assert await ended(replica) == 0
+
+
+async def test_somebody_at_a_terminal_does_not_wait_for_load_balancers(launch: Launch) -> None:
+    assert await drained(launch(lame_duck_seconds=600), signal.SIGINT) < 10
+
+
+async def test_an_old_client_is_told_to_move_and_is_served_on(
+    launch: Launch, publisher: PublisherProcess, project: str
+) -> None:
+    replica = launch(max_age_seconds=2)
+    async with watching(replica.ws, project) as client:
+        began = time.monotonic()
+        (message,) = (await client.until_type("going_away"))[-1:]
+        assert time.monotonic() - began > 0.9
+        assert message["reconnectIn"][0] == 0
+        publisher.seq(project, complete("afterwards"))
+        await client.until_job("afterwards")
+        assert any(line.startswith("gateway_moves_asked_total 1") for line in replica.metrics())
 
 
 async def test_those_who_stay_are_closed_with_1012_one_after_the_other(launch: Launch, project: str) -> None:

@@ -37,6 +37,7 @@ ALL_ZERO = {
     "gateway_deliveries_joined_total",
     "gateway_sent_bytes_total",
     "gateway_catch_ups_total",
+    "gateway_moves_asked_total",
     "gateway_drains_total",
     "gateway_drain_forced_closes_total",
     *(f"gateway_errors_total{{code={code}}}" for code in ErrorCode),
