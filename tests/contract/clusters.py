@@ -16,7 +16,7 @@ from .deadlines import wait_for
 from .processes import claim, free_port
 from .servers import program
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 NODE_TIMEOUT_MS = 1_500
 _HIGHEST_PORT = 22_000  # the bus of a node listens 10,000 above
 

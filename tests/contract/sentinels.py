@@ -12,7 +12,7 @@ from .deadlines import wait_for
 from .processes import free_port
 from .servers import Server, program
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 NAME = "mymaster"
 DOWN_MS = 1_000
 

@@ -36,7 +36,7 @@ class Operators:
         self.http = f"http://127.0.0.1:{port}"
 
     def get(self, path: str) -> httpx.Response:
-        with httpx.Client(trust_env=False, timeout=5) as client:
+        with httpx.Client(trust_env=False, timeout=30) as client:
             return client.get(self.http + path)
 
     def found(self) -> set[str]:

@@ -186,7 +186,7 @@ async def test_a_connection_ends_soon_after_its_token_expires_also_behind_and_re
         event = {"type": "progress", "jobId": f"job_{number}", "jobType": "audio", "progress": 1}
         assert publish.post(f"/projects/{project}/events", json=event).status_code == 202
 
-    token = mint([project, "full"], sub="u", seconds=4, secret=SECRET)
+    token = mint([project, "full"], sub="u", seconds=10, secret=SECRET)
     reader, writer = await upgraded(gateway, f"?token={token}")
     writer.write(text_frame(b'{"type":"subscribe","projectId":"full"}'))
     async with page(gateway, f"?token={token}") as client:
@@ -370,8 +370,8 @@ async def test_a_refused_client_costs_no_session(gateway: Replica) -> None:
 
 
 async def test_a_connection_ends_with_its_token_while_the_replica_drains(launch: Launch, project: str) -> None:
-    replica = launch(auth="jwt", jwt_secret=SECRET, drain_seconds=20)
-    token = mint(project, seconds=4, secret=SECRET)
+    replica = launch(auth="jwt", jwt_secret=SECRET, drain_seconds=120, drain_rate=0.01)
+    token = mint(project, seconds=8, secret=SECRET)
     async with page(replica, f"?token={token}", origin=None) as client:
         await client.expect("connected")
         await client.subscribe(project)

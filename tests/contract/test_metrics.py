@@ -43,7 +43,7 @@ class Metrics:
 
 
 def scrape(port: int) -> Metrics:
-    with httpx.Client(trust_env=False, timeout=5) as http:
+    with httpx.Client(trust_env=False, timeout=30) as http:
         answer = http.get(f"http://127.0.0.1:{port}/metrics")
     assert answer.status_code == 200
     return Metrics(answer.text)

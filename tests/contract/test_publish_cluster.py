@@ -17,14 +17,14 @@ from publisher.transport.circuit import unsent
 from tests.publisher.test_client import FORK
 
 from .clusters import Cluster, Node
-from .deadlines import wait_for
+from .deadlines import PATIENCE, STALL_SECONDS, wait_for
 from .events import complete, progress
 from .load import Load
 from .processes import environment, run_python
 from .servers import KINDS
 
 OF_EACH = 2  # projects of a shard that are published to from threads, and as many from an event loop
-BOUND_SECONDS = 6.0  # 5, and a moment for a loaded machine
+BOUND_SECONDS = 6.0  # 5, and a moment; the stalls of the machine are not counted
 # Redis replicates without waiting: what it took in the last moment before it died may be lost. No publisher can know.
 LOST_SECONDS = 0.5
 
@@ -107,9 +107,9 @@ def test_an_event_is_heard_on_its_shard_and_nowhere_else(
     monkeypatch.setenv("PROGRESS_REPLAY", replay)
     with redis.Redis(port=cluster.owner(project).port) as client, client.pubsub() as pubsub:
         pubsub.execute_command("SSUBSCRIBE", f"project:{project}")
-        assert pubsub.parse_response(timeout=5)[0] == b"ssubscribe"
+        assert pubsub.parse_response(timeout=30)[0] == b"ssubscribe"
         seq = publisher.broadcast_to_project(project, progress("job"))
-        kind, _, payload = pubsub.parse_response(timeout=5)
+        kind, _, payload = pubsub.parse_response(timeout=30)
     assert kind == b"smessage"
     assert json.loads(payload).get("seq") == seq
     assert (seq is None) == (replay == "off")
@@ -171,8 +171,10 @@ def test_a_primary_that_goes_is_replaced_and_the_other_shards_go_on(cluster: Clu
     assert [call for call in lost if abs(call.ended - gone_at) > LOST_SECONDS] == []
     assert {call.project for call in load.given_up} <= set(shards.of(primary))
     assert load.longest_seconds < BOUND_SECONDS
-    others, gone = load.longest_of(shards.of_others(primary)), load.longest_of(shards.of(primary))
-    assert others < max(2.5, 0.8 * gone), "events of the other shards were held up"
+    slowest = max((call for call in load.calls if call.project in shards.of(primary)), key=lambda call: call.seconds)
+    meanwhile = [call for call in load.calls if call.began > slowest.began and call.ended < slowest.ended]
+    for project in shards.of_others(primary):
+        assert sum(call.project == project for call in meanwhile) > 5, "events of the other shards were held up"
     end = publisher.last_event(tracked, "tracked")
     assert end is not None
     assert end.type == "job_complete"
@@ -192,12 +194,12 @@ def test_a_shard_that_is_away_is_given_up_once_and_costs_the_others_nothing(
     began = time.monotonic()
     seqs = publisher.broadcast_many([(name, progress("job")) for name in (here[0], away, here[1])])
     assert [seq is None for seq in seqs] == [False, True, False]
-    assert time.monotonic() - began < BOUND_SECONDS
+    assert time.monotonic() - began < BOUND_SECONDS + STALL_SECONDS
     began = time.monotonic()
     for _ in range(50):
         assert publisher.broadcast_to_project(away, progress("job")) is None
         assert publisher.broadcast_to_project(here[0], progress("job")) is not None
-    assert time.monotonic() - began < BOUND_SECONDS, "each waited for the shard that is away"
+    assert time.monotonic() - began < BOUND_SECONDS + STALL_SECONDS, "each waited for the shard that is away"
     assert unsent.count == before + 51
     assert len(caplog.messages) == 1
     for node in (primary, replica):
@@ -208,7 +210,9 @@ def test_a_shard_that_is_away_is_given_up_once_and_costs_the_others_nothing(
 async def test_many_tasks_that_wait_for_a_silent_shard_keep_none_from_another(
     cluster: Cluster, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("publisher.transport.circuit.GIVE_UP_SECONDS", 2.0)
+    """Which wait for longer than this test does."""
+    monkeypatch.setattr("publisher.transport.circuit.GIVE_UP_SECONDS", 10 * PATIENCE)
+    monkeypatch.setenv("REDIS_URL", f"{cluster.url}?socket_timeout={10 * PATIENCE}")
     by_node = cluster.projects(project, 1)
     primary = next(iter(by_node))
     (away,), here = by_node[primary], next(name for node, (name,) in by_node.items() if node is not primary)
@@ -216,11 +220,14 @@ async def test_many_tasks_that_wait_for_a_silent_shard_keep_none_from_another(
         await aio.broadcast_to_project(name, progress("job"), strict=True)
     primary.freeze()
     waiting = [asyncio.create_task(aio.broadcast_to_project(away, progress(f"job_{n}"))) for n in range(40)]
-    for _ in range(20):
-        await asyncio.sleep(0.02)
-        assert await aio.broadcast_to_project(here, progress("job")) is not None
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(20):
+            await asyncio.sleep(0.02)
+            assert await aio.broadcast_to_project(here, progress("job")) is not None
     assert not any(task.done() for task in waiting), "all twenty were sent while those tasks waited"
-    await asyncio.wait_for(asyncio.gather(*waiting), 2 * BOUND_SECONDS)
+    primary.thaw()
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*waiting)
 
 
 def test_workers_that_were_forked_find_their_shards_by_themselves(cluster: Cluster, project: str) -> None:
@@ -293,9 +300,9 @@ def test_a_cluster_of_which_nothing_answers_is_given_up_within_the_bound_and_fou
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert len(ended) == 4
-    assert max(ended.values()) < BOUND_SECONDS
+    assert max(ended.values()) < BOUND_SECONDS + STALL_SECONDS
     assert len(caplog.messages) == 1
     for node in cluster.nodes:
         node.thaw()

@@ -16,7 +16,7 @@ RETURN_SECONDS = 20.0
 
 
 def readiness(replica: Replica) -> tuple[int, dict[str, Any]]:
-    with httpx.Client(trust_env=False, timeout=5) as client:
+    with httpx.Client(trust_env=False, timeout=30) as client:
         answer = client.get(replica.http + "/readyz")
     return answer.status_code, answer.json()
 
@@ -75,7 +75,7 @@ async def test_a_replica_that_drains_is_not_ready_at_once_whatever_the_grace(
     launch: Launch, redis_server: RedisServer, publisher: PublisherProcess, project: str
 ) -> None:
     replica = launch(drain_seconds=1)
-    with httpx.Client(base_url=replica.http, trust_env=False, timeout=5) as balancer:
+    with httpx.Client(base_url=replica.http, trust_env=False, timeout=30) as balancer:
         assert balancer.get("/readyz").status_code == 200
         async with watching(replica.ws, project) as client:
             publisher.seq(project, progress("job"))

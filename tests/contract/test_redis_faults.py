@@ -51,7 +51,7 @@ class Stage:
         self.directory = directory
         self.servers: list[Server] = []
         self.replica: Replica | None = None
-        self._http = httpx.AsyncClient(trust_env=False, timeout=5, verify=False)
+        self._http = httpx.AsyncClient(trust_env=False, timeout=30, verify=False)
 
     async def server(self, *settings: str) -> Server:
         directory = self.directory / str(len(self.servers))

@@ -42,7 +42,7 @@ class Prometheus(Process):
         wait_for(all_up, f"{targets} replicas that answer their scrapes", 30)
 
     def ask(self, path: str, **parameters: object) -> dict[str, Any]:
-        with httpx.Client(trust_env=False, timeout=10) as http:
+        with httpx.Client(trust_env=False, timeout=30) as http:
             answer = http.get(f"{self.url}/api/v1/{path}", params={n: str(value) for n, value in parameters.items()})
         if answer.status_code == 503:  # it has just begun
             return {"result": []}

@@ -14,13 +14,14 @@ import pytest
 
 from gateway.feed import cluster_feed as module
 from gateway.feed import server_feed as feed_module
+from gateway.feed import shard as shard_module
 from gateway.feed.cluster_feed import ClusterFeed
 from gateway.feed.interfaces import FeedState
 from gateway.feed.link import Expected
 from gateway.feed.shard import Shard
 from gateway.feed.trouble_log import Trouble
 from publisher.transport.url import RedisUrl
-from tests.contract.deadlines import eventually
+from tests.contract.deadlines import PATIENCE, STALL_SECONDS, eventually
 from tests.contract.processes import free_port
 from tests.recording_observer import RecordingObserver
 from tests.small_cluster import Node, SmallCluster, slot_of
@@ -73,7 +74,7 @@ async def running(cluster: SmallCluster, *, url: str = "", live: bool = True) ->
         yield stage
     finally:
         task.cancel()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert task.cancelled(), "the feed cannot be ended"
         assert stage.feed.state is FeedState.CLOSED
 
@@ -83,6 +84,15 @@ def cluster() -> Iterator[SmallCluster]:
     cluster = SmallCluster()
     yield cluster
     cluster.end()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may hold up a move, or an answer, for longer than a feed of a replica waits."""
+    monkeypatch.setattr(module, "MOVE_SECONDS", PATIENCE)
+    for user in (feed_module, shard_module):
+        monkeypatch.setattr(user, "PROBE_SECONDS", PATIENCE)
+    monkeypatch.setattr(feed_module, "PROVEN_SECONDS", PATIENCE)
 
 
 @pytest.fixture
@@ -135,11 +145,12 @@ async def test_a_round_trip_is_one_to_the_shard_of_the_channel(stage: Stage) -> 
     assert heard == [[b"before"], [b"before"]]
 
 
-async def test_a_channel_follows_its_slot_and_nobody_is_told(stage: Stage) -> None:
+async def test_a_channel_follows_its_slot_and_nobody_is_told(patient: None, stage: Stage) -> None:
     stage.cluster.remember(stage.first, "before")
     await stage.watch(stage.first, stage.second)
-    await asyncio.to_thread(stage.cluster.move, stage.first)
-    stage.cluster.remember(stage.first, "after")
+    finish = await asyncio.to_thread(stage.cluster.begin_move, stage.first)
+    stage.cluster.remember(stage.first, "after")  # there, before the feed may look
+    await asyncio.to_thread(finish)
     await eventually(lambda: stage.observer.states[stage.first] == {b"job\n": b"after"}, "the state at the new shard")
     await stage.hears(stage.first, "news")
     await stage.hears(stage.second, "other news")
@@ -147,7 +158,7 @@ async def test_a_channel_follows_its_slot_and_nobody_is_told(stage: Stage) -> No
     assert stage.observer.count("lost") == 0
 
 
-async def test_what_is_published_while_a_slot_is_half_moved_comes_with_its_state(stage: Stage) -> None:
+async def test_what_is_published_while_a_slot_is_half_moved_comes_with_its_state(patient: None, stage: Stage) -> None:
     stage.cluster.remember(stage.first, "before")
     await stage.watch(stage.first)
     finish = stage.cluster.begin_move(stage.first)
@@ -185,7 +196,7 @@ async def test_a_channel_may_be_new_while_its_slot_is_half_moved(stage: Stage) -
     await eventually(lambda: stage.cluster.publish(stage.second, "news") == 1, "the subscription there")
 
 
-async def test_a_move_back_and_forth_while_a_viewer_leaves_and_comes_is_followed(stage: Stage) -> None:
+async def test_a_move_back_and_forth_while_a_viewer_leaves_and_comes_is_followed(patient: None, stage: Stage) -> None:
     """A shard's own word that it let a channel go crosses ours."""
     for turn in range(6):
         await stage.watch(stage.first)
@@ -252,7 +263,7 @@ async def test_a_memory_that_could_not_be_read_while_its_slot_was_nowhere_is_rea
     assert shard.memory_id == before
 
 
-async def test_a_probe_whose_slot_moves_is_replaced(stage: Stage) -> None:
+async def test_a_probe_whose_slot_moves_is_replaced(patient: None, stage: Stage) -> None:
     await stage.watch(stage.first)
     shard = stage.feed._homes[stage.first]
     assert shard is not None
@@ -279,7 +290,7 @@ async def test_a_shard_that_is_gone_costs_the_others_nothing(own_stage: Stage) -
     await eventually(lambda: stage.observer.payloads(stage.first) == [b"news"], "the other shard's news")
     assert stage.feed.lost_seconds == 0, "it serves the other shard's viewers: it is ready"
     second.start()
-    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live", within=15)
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live")
     assert stage.loads(stage.second) == 2
     assert stage.loads(stage.first) == 1
     assert stage.observer.told.index("live", 3) > len(stage.observer.told) - 3, "live comes last"
@@ -292,9 +303,9 @@ async def test_a_shard_that_is_frozen_is_noticed(own_stage: Stage) -> None:
     second.signal(signal.SIGSTOP)
     begin = asyncio.get_running_loop().time()
     await eventually(lambda: stage.observer.lost == [[stage.second]], "the loss")
-    assert asyncio.get_running_loop().time() - begin < 5 + 1, "stale within 5 seconds"
+    assert asyncio.get_running_loop().time() - begin < 5 + STALL_SECONDS, "stale within 5 seconds"
     second.signal(signal.SIGCONT)
-    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live", within=15)
+    await eventually(lambda: stage.observer.count("live") == 2, "the feed to be live")
 
 
 async def test_a_slot_that_nobody_serves_is_told_as_a_loss(own_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +349,7 @@ async def test_a_shard_that_cannot_be_reached_from_the_beginning_is_told(
     try:
         async with running(stage.cluster, url=f"redis+cluster://{stage.cluster.nodes[0].address}", live=False) as late:
             late.feed._is_live = True  # as if it had been, before this shard came
-            await eventually(lambda: late.observer.count("lost") > 0, "it to be told", within=5)
+            await eventually(lambda: late.observer.count("lost") > 0, "it to be told")
             await eventually(lambda: late.feed.trouble is not None, "what is wrong")
             assert late.feed.lost_seconds is not None, "it serves the other shard's viewers"
     finally:
@@ -373,7 +384,7 @@ async def test_a_state_that_is_the_same_is_handed_on_again_to_who_waits_for_it(s
     finish()
 
 
-async def test_a_probe_whose_slot_left_and_came_back_is_heard_again(stage: Stage) -> None:
+async def test_a_probe_whose_slot_left_and_came_back_is_heard_again(patient: None, stage: Stage) -> None:
     await stage.watch(stage.first)
     shard = stage.feed._homes[stage.first]
     assert shard is not None
@@ -384,12 +395,12 @@ async def test_a_probe_whose_slot_left_and_came_back_is_heard_again(stage: Stage
 
 
 async def test_a_primary_that_was_made_a_replica_is_no_loss_while_the_map_may_tell_who_took_over(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    patient: None, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await stage.watch(stage.first)
-    monkeypatch.setattr(feed_module, "is_replica", lambda hello: True)
-    await eventually(lambda: stage.observer.count(f"moved {stage.first}") > 0, "a look at who has it")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(feed_module, "is_replica", lambda hello: True)
+        await eventually(lambda: stage.observer.count(f"moved {stage.first}") > 0, "a look at who has it")
     await eventually(lambda: stage.loads(stage.first) == 2, "the state")
     await stage.hears(stage.first, "news")
     assert stage.observer.count("lost") == 0

@@ -146,10 +146,10 @@ def heard(redis_server: RedisServer, channel: str) -> Iterator[Callable[[int], l
     """What is published on a channel from now on."""
     with redis.Redis.from_url(redis_server.url) as client, client.pubsub() as pubsub:
         pubsub.subscribe(channel)
-        assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+        assert pubsub.get_message(timeout=30)["type"] == "subscribe"
 
         def read(count: int) -> list[dict[str, Any]]:
-            messages = [pubsub.get_message(timeout=5) for _ in range(count)]
+            messages = [pubsub.get_message(timeout=30) for _ in range(count)]
             assert all(messages), f"{count} events were due: {messages}"
             return [json.loads(message["data"]) for message in messages]
 

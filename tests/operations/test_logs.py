@@ -190,7 +190,7 @@ def test_no_part_of_a_record_shows_a_secret(stream: io.StringIO, log_format: Any
 def test_a_record_is_bounded_in_length_and_in_time(text: str) -> None:
     before = time.process_time()
     line = JsonFormatter().format(logging.makeLogRecord({"msg": text, "levelname": "INFO"}))
-    assert time.process_time() - before < 1
+    assert time.process_time() - before < 5
     assert len(line) < LONGEST + 200
 
 

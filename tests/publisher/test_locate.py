@@ -15,7 +15,7 @@ from publisher.transport.circuit import circuit_of
 from publisher.transport.sentinels import Address, locate
 from publisher.transport.sync_driver import run
 from publisher.transport.url import SENTINEL_SECONDS, RedisUrl
-from tests.contract.deadlines import wait_for
+from tests.contract.deadlines import PATIENCE, wait_for
 from tests.contract.processes import free_port
 from tests.odd_redis import OK, OddRedis, odd_sentinel
 
@@ -37,7 +37,7 @@ class OneSentinel:
 
     def _answer(self) -> tuple[str, int, int, str] | None:
         self.asked += 1
-        self.goes_on.wait(10)
+        self.goes_on.wait(2 * PATIENCE)
         return None if self.is_closing else (*self.place, self.epoch, "5000")
 
     def fail_over(self) -> None:
@@ -68,11 +68,17 @@ def seconds_of(driver: Callable[..., Any], url: RedisUrl) -> float:
     return time.monotonic() - began
 
 
+def quickest_of(calls: int, driver: Callable[..., Any], url: RedisUrl) -> float:
+    """What each has to wait for, they all do; the machine does not hold up every one of them."""
+    return min(seconds_of(driver, url) for _ in range(calls))
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_sentinel_that_hung_up_once_is_asked_with_the_next_question(
-    driver: Callable[..., Any], pair: tuple[OneSentinel, OneSentinel]
+    driver: Callable[..., Any], pair: tuple[OneSentinel, OneSentinel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may lead a failover in the next moment, and replicas follow it: the others hear of that seconds later."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", PATIENCE)  # it hangs up at once, if the machine lets it
     leader, other = pair
     leader.is_closing = True
     assert call(driver, url_of(leader, other)) == OLD
@@ -82,10 +88,13 @@ def test_a_sentinel_that_hung_up_once_is_asked_with_the_next_question(
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_a_sentinel_that_refuses_costs_nothing_and_is_left_out_by_nobody(driver: Callable[..., Any]) -> None:
+def test_a_sentinel_that_refuses_costs_nothing_and_is_left_out_by_nobody(
+    driver: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENT_SECONDS", PATIENCE)  # it refuses at once, if the machine lets it
     other = OneSentinel()
     url = RedisUrl.parse(f"redis+sentinel://127.0.0.1:{free_port()},{other.at}/m")
-    assert seconds_of(driver, url) < SENTINEL_SECONDS
+    assert quickest_of(3, driver, url) < SENTINEL_SECONDS
     assert not circuit_of(url.at_sentinel(*url.hosts[0])).is_open
     other.server.end()
 
@@ -106,11 +115,10 @@ def test_a_frozen_sentinel_costs_one_question_its_time_and_is_heard_soon_after_i
     call(driver, url)
     frozen.goes_on.clear()
     assert seconds_of(driver, url) > SENTINEL_SECONDS * 0.9
-    later = [seconds_of(driver, url) for _ in range(3)]
-    assert (max(later) < SENTINEL_SECONDS / 2) == is_left_out
+    assert (quickest_of(3, driver, url) < SENTINEL_SECONDS / 2) == is_left_out
     frozen.fail_over()
     frozen.goes_on.set()
-    wait_for(lambda: call(driver, url) == NEW, "its answer", 1.5)
+    wait_for(lambda: call(driver, url) == NEW, "its answer")
 
 
 def test_a_sentinel_that_takes_its_time_to_say_no_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,11 +138,14 @@ def test_where_all_are_silent_the_first_question_takes_its_time_and_no_other(
     url = url_of(*pair)
     for one in pair:
         one.goes_on.clear()
-    for most in (3 * SENTINEL_SECONDS, SENTINEL_SECONDS / 2):
+    took = []
+    for _ in range(4):
         began = time.monotonic()
         with pytest.raises(ConnectionError, match="no Sentinel tells where 'm' is"):
             run(locate(url))
-        assert time.monotonic() - began < most
+        took.append(time.monotonic() - began)
+    assert took[0] > SENTINEL_SECONDS
+    assert min(took[1:]) < SENTINEL_SECONDS / 2
     for one in pair:
         one.goes_on.set()
     wait_for(lambda: not any(circuit_of(url.at_sentinel(*place)).is_open for place in url.hosts), "their answers")

@@ -180,9 +180,9 @@ def test_its_life_is_renewed_by_the_first_event_of_a_minute(client: Any) -> None
 def test_subscribers_hear_the_event_with_its_seq(client: Any) -> None:
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     pubsub.subscribe("project:p")
-    assert pubsub.get_message(timeout=5) is None
+    assert pubsub.get_message(timeout=30) is None
     seq = publish(client, progress=40)
-    message = pubsub.get_message(timeout=5)
+    message = pubsub.get_message(timeout=30)
     pubsub.close()
     assert message is not None
     assert json.loads(message["data"]) == last(client)
@@ -194,7 +194,7 @@ def test_a_refused_event_changes_and_says_nothing(client: Any) -> None:
     before = remembered(client)
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     pubsub.subscribe("project:p")
-    pubsub.get_message(timeout=5)
+    pubsub.get_message(timeout=30)
     assert publish(client, attempt=1) is None
     assert remembered(client) == before
     assert pubsub.get_message(timeout=0.05) is None
@@ -292,9 +292,9 @@ def test_subscribers_hear_the_number_and_nothing_else_of_the_event_is_changed(cl
     text = ',"attempt":"next",'
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     pubsub.subscribe("project:p")
-    assert pubsub.get_message(timeout=5) is None
+    assert pubsub.get_message(timeout=30) is None
     begin(client, job=text, sentenceId=text, message=text, data={"attempt": "next", "x": text})
-    message = pubsub.get_message(timeout=5)
+    message = pubsub.get_message(timeout=30)
     pubsub.close()
     event = json.loads(message["data"])
     assert event == last(client, text, text)
@@ -481,7 +481,7 @@ def test_a_redis_without_memory_says_the_event_forgets_the_older_one_and_tells(s
         publish(client, progress=10)
         publish(client, job="other", progress=10)
         pubsub.subscribe("project:p")
-        assert pubsub.get_message(timeout=5) is None
+        assert pubsub.get_message(timeout=30) is None
         client.config_set("maxmemory", 1)
         try:
             answers: list[Any] = [run(client, progress=20), run(client, job="new", progress=30)]
@@ -490,7 +490,7 @@ def test_a_redis_without_memory_says_the_event_forgets_the_older_one_and_tells(s
         seqs = [seq for seq, _, _ in answers]
         assert all(error.startswith(b"OOM") for _, _, error in answers)
         assert all(attempt == -1 for _, attempt, _ in answers)
-        messages = [pubsub.get_message(timeout=5) for _ in seqs]
+        messages = [pubsub.get_message(timeout=30) for _ in seqs]
         assert [json.loads(message["data"])["seq"] for message in messages if message] == seqs
         assert list(remembered(client)) == [job_field("other", None).encode()]
         seq = publish(client, progress=40)
@@ -542,7 +542,7 @@ def test_a_redis_that_may_write_nothing_is_an_error_and_nothing_is_sent(tmp_path
         with server.client.pubsub(ignore_subscribe_messages=True) as pubsub:
             first: Any = publish(server.client, progress=10)
             pubsub.subscribe("project:p")
-            assert pubsub.get_message(timeout=5) is None
+            assert pubsub.get_message(timeout=30) is None
             shutil.rmtree(tmp_path / "server")  # its disk
             server.client.config_set("save", "3600 1")
             server.client.execute_command("BGSAVE")
@@ -595,7 +595,7 @@ def test_a_read_only_redis_is_an_error_and_nothing_is_sent(server: RedisServer) 
         client.flushall()
         publish(client)
         pubsub.subscribe("project:p")
-        assert pubsub.get_message(timeout=5) is None
+        assert pubsub.get_message(timeout=30) is None
         client.execute_command("REPLICAOF", "127.0.0.1", 1)
         try:
             with pytest.raises(redis.ReadOnlyError):

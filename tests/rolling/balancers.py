@@ -14,6 +14,9 @@ from tests.contract.deadlines import wait_for
 from tests.contract.processes import Process, environment, free_port, listens
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+# Asks whether a balancer listens. HAProxy counts a connection for a moment longer than it lasts, and the tests of its
+# limit come from 127.0.0.1.
+PROBE_ADDRESS = "127.0.0.3"
 SERVER = re.compile(r"gateway-(\d):3001")
 ENVOY_SERVER = re.compile(r"address: gateway-(\d), port_value: 3001")
 
@@ -91,7 +94,7 @@ class Balancer(Process):
     def wait_listening(self) -> Self:
         def is_listening() -> bool:
             assert self.running(), self.log
-            return listens(self.port)
+            return listens(self.port, PROBE_ADDRESS)
 
         wait_for(is_listening, f"{type(self).__name__} to listen")
         return self
