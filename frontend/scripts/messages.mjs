@@ -1,10 +1,11 @@
-/** Writes src/messages.ts, the types of the messages, from the gateway's own models: `npm run messages`. */
+/** Writes src/messages.ts, here and in publisher-js/: the types of the messages, from the gateway's own models. */
 
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { compile } from "json-schema-to-typescript";
 
 export const PATH = fileURLToPath(new URL("../src/messages.ts", import.meta.url));
+const PUBLISHER_PATH = fileURLToPath(new URL("../../publisher-js/src/messages.ts", import.meta.url));
 const SCHEMA = new URL("../../docs/messages.schema.json", import.meta.url);
 
 const banner = `/**
@@ -51,4 +52,6 @@ export async function messageTypes() {
     .replace(/([;}])\n(\/\*\*|export)/g, "$1\n\n$2");
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await writeFile(PATH, await messageTypes());
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const path of [PATH, PUBLISHER_PATH]) await writeFile(path, await messageTypes());
+}
