@@ -28,9 +28,10 @@ from gateway.clients.session import Session, close_of
 from gateway.feed.interfaces import FeedState
 from gateway.feed.kinds import feed_for
 from gateway.http.addresses import Addresses
+from gateway.http.admin import ADMIN, Admin
 from gateway.http.admission import admit
-from gateway.http.front import WEBSOCKET, Answer, Endpoint, Front, deny, headers_of, text
-from gateway.http.hosts import Hosts, is_loopback
+from gateway.http.front import WEBSOCKET, Answer, Endpoint, Front, deny, headers_of, is_from_this_machine, text
+from gateway.http.hosts import Hosts
 from gateway.http.origins import is_allowed, scheme_of
 from gateway.http.pages import OPENAPI, Page, dashboard
 from gateway.http.publishing import Post, Publishing
@@ -44,9 +45,6 @@ HAND_OVER = "progress_gateway.hand_over"
 
 PROJECTS, VIEWERS = "/projects/", "/viewers/"
 
-# A proxy adds one of these. So a loopback peer that sends none is a person or a program of this machine.
-_FORWARDING = {b"forwarded", b"via", b"x-real-ip"}
-
 
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return a replica as an ASGI application, for any ASGI server; `gateway.server` runs it best.
@@ -59,8 +57,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
     of_operators: dict[str, Endpoint] = {"/metrics": replica.metrics}
     websocket: list[BaseRoute] = [WebSocketRoute(WEBSOCKET, replica.websocket)]
     publishing: list[BaseRoute] = []
-    if replica.publishing is not None:
+    if replica.publishing is not None or settings.admin_port is not None:
         of_operators["/openapi.json"] = Page(OPENAPI)
+    if replica.publishing is not None:
         publishing.append(Route(f"{PROJECTS}{{project_id}}/events", PublishEndpoint(replica.publishing)))
         publishing.append(Route(f"{VIEWERS}{{sub:path}}/revoke", RevokeEndpoint(replica.publishing)))
     if settings.admin_port is None:
@@ -68,7 +67,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
         return _application(replica, settings.host, endpoints, websocket + publishing, lifespan=replica.lifespan)
     app = _application(replica, settings.host, of_clients, websocket, lifespan=replica.lifespan)
     endpoints = of_operators | {"/healthz": replica.healthz, "/readyz": replica.readyz_in_full}
-    app.state.admin = _application(replica, settings.admin_host or settings.host, endpoints, publishing)
+    admin = {ADMIN: Admin(replica.hub).answer}
+    app.state.admin = _application(replica, settings.admin_host or settings.host, endpoints, publishing, subtrees=admin)
     return app
 
 
@@ -77,6 +77,8 @@ def _application(
     listens_on: str,
     endpoints: Mapping[str, Endpoint],
     routes: Sequence[BaseRoute],
+    *,
+    subtrees: Mapping[str, Endpoint] | None = None,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     settings = replica.hub.settings
@@ -86,6 +88,7 @@ def _application(
         counters=replica.hub.counters,
         endpoints=endpoints,
         passed_on=[PROJECTS, VIEWERS] if any(isinstance(route, Route) for route in routes) else [],
+        subtrees=subtrees,
     )
     app = Starlette(routes=routes, middleware=[front], lifespan=lifespan)
     app.router.redirect_slashes = False
@@ -170,14 +173,15 @@ class Replica:
                 limits=self._limits, buffer_bytes=buffer_bytes, on_lost=None if address is None else leave
             )
             if admission.refusal is None:
-                connection.start(Session(self.hub, connection, admission.grant))
+                connection.start(Session(self.hub, connection, admission.grant, address=self._told_by_proxy(scope)))
             else:
                 connection.close(*close_of(admission.refusal))
             return
         try:
             if admission.refusal is None:
                 asgi_connection = AsgiConnection(websocket, limits=self._limits, buffer_bytes=buffer_bytes)
-                await asgi_connection.run(Session(self.hub, asgi_connection, admission.grant))
+                session = Session(self.hub, asgi_connection, admission.grant, address=self._told_by_proxy(scope))
+                await asgi_connection.run(session)
             else:
                 await websocket.close(*close_of(admission.refusal))
         finally:
@@ -191,6 +195,15 @@ class Replica:
         return self._addresses.key_of(
             client[0] if client else None, headers_of(scope, b"x-forwarded-for"), headers_of(scope, b"forwarded")
         )
+
+    def _told_by_proxy(self, scope: Scope) -> str | None:
+        """The client's address for operators; None: the socket tells it, and no connection need remember it."""
+        if not self.hub.settings.trusted_proxies or (client := scope.get("client")) is None:
+            return None
+        forwarded_for, forwarded = headers_of(scope, b"x-forwarded-for"), headers_of(scope, b"forwarded")
+        if not forwarded_for and not forwarded:
+            return None
+        return str(self._addresses.client_of(client[0], forwarded_for, forwarded))
 
     def _refusal(self, scope: Scope, address: str | None) -> Answer | None:
         hub, refused = self.hub, self.hub.counters.refused
@@ -241,7 +254,7 @@ class Replica:
 
     def readyz_by_peer(self, scope: Scope) -> Answer:
         """Without an admin port, this machine's own people and programs are the operators."""
-        return self.readyz_in_full(scope) if _is_from_this_machine(scope) else self.readyz(scope)
+        return self.readyz_in_full(scope) if is_from_this_machine(scope) else self.readyz(scope)
 
     def _readiness(self, status: Mapping[str, object]) -> Answer:
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
@@ -287,14 +300,6 @@ class RevokeEndpoint:
         answer = await self._publishing.revoke(request.method, request.path_params["sub"], authorization)
         response = Response(answer.body, answer.status, answer.headers, media_type="application/json")
         await response(scope, receive, send)
-
-
-def _is_from_this_machine(scope: Scope) -> bool:
-    """Whether this request came from a process on this machine that is not a proxy."""
-    client = scope.get("client")
-    if client is None or not is_loopback(client[0]):
-        return False
-    return not any(name in _FORWARDING or name.startswith(b"x-forwarded-") for name, _ in scope["headers"])
 
 
 def _hand_over(scope: Scope) -> Callable[..., Connection] | None:

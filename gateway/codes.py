@@ -10,7 +10,7 @@ class CloseCode(IntEnum):
     """Why a connection was closed; sent by the gateway unless the comment says otherwise."""
 
     NORMAL = 1000  # the client's own close, echoed
-    GOING_AWAY = 1001  # the browser left the page (sent by the client)
+    GOING_AWAY = 1001  # the browser left the page (sent by the client); or an operator closed the client; reconnect
     PROTOCOL_ERROR = 1002  # invalid WebSocket frames
     BAD_TEXT = 1007  # a text frame that is not UTF-8
     TOO_MANY_BAD_MESSAGES = 1008  # MAX_BAD_MESSAGES in a row

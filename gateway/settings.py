@@ -23,8 +23,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 LongSeconds = Annotated[float, Field(gt=0, le=KEEP_SECONDS)]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 PREFIX = "GATEWAY_"
-SECRET = {"redis_url", "publish_keys", "jwt_secret"}  # may come from a file; never shown
-FILES = ("redis_url_file", "publish_keys_file", "jwt_secret_file", "jwt_public_keys_file")
+SECRET = {"redis_url", "publish_keys", "admin_keys", "jwt_secret"}  # may come from a file; never shown
+FILES = ("redis_url_file", "publish_keys_file", "admin_keys_file", "jwt_secret_file", "jwt_public_keys_file")
 MAX_FILE_BYTES = 65_536
 MIN_KEY_CHARACTERS = 16  # a publish key is all that keeps the network from writing to every viewer
 _COOKIE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -83,6 +83,16 @@ class Settings(BaseSettings):
         le=MAX_PORT,
         description="A second port for /metrics and publishing, which then leave the first; /healthz and /readyz are "
         "on both.",
+    )
+    admin_keys_file: Path | None = Field(
+        default=None,
+        description="Read GATEWAY_ADMIN_KEYS from this file, such as a mounted secret; or one key per line.",
+    )
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        validate_default=True,
+        description="Keys for /admin on GATEWAY_ADMIN_PORT, comma-separated, each of "
+        f"{MIN_KEY_CHARACTERS} or more printable ASCII characters. Calls from this machine itself need none.",
     )
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -370,14 +380,14 @@ class Settings(BaseSettings):
                 )
         return auth
 
-    @field_validator("publish_keys", mode="before")
+    @field_validator("publish_keys", "admin_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(SecretStr(key.strip()) for key in value.split(",") if key.strip())
         return value
 
-    @field_validator("publish_keys")
+    @field_validator("publish_keys", "admin_keys")
     @classmethod
     def _keys_are_long_and_printable(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for number, key in enumerate((key.get_secret_value() for key in keys), 1):
@@ -388,10 +398,10 @@ class Settings(BaseSettings):
                 raise ValueError(f"key {number} {wrong}: use {MIN_KEY_CHARACTERS} or more printable ASCII characters")
         return keys
 
-    @field_validator("redis_url", "publish_keys", "jwt_secret", mode="before")  # pydantic calls the last first
+    @field_validator("redis_url", "publish_keys", "admin_keys", "jwt_secret", mode="before")
     @classmethod
     def _from_file(cls, value: object, info: ValidationInfo) -> object:
-        """Return the content of the file, if one is set."""
+        """Return the content of the file, if one is set. The last of its kind here, because pydantic calls it first."""
         path: Path | None = info.data.get(f"{info.field_name}_file")
         if path is None:
             return value

@@ -228,6 +228,8 @@ class SimulatedSocket:
         self.closed_with: int | None = None
         self.close_reason = ""
         self.session: Session | None = None
+        self.peer: str | None = "192.0.2.7"
+        self.unsent_bytes = 0
 
     def write(self, frames: bytes) -> None:
         assert self.closed_with is None, "written after the close"

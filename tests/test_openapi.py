@@ -75,6 +75,7 @@ def test_it_has_no_other_schema() -> None:
     assert SCHEMAS.keys() == {
         "Event", "Progress", "JobComplete", "JobFailed", "Result",
         "Accepted", "Revoked", "PublishError", "BadField", "PublishCode", "Readiness",
+        "Client", "Clients", "WatchedProject", "Projects",
     }  # fmt: skip
     assert len(SCHEMAS["Event"]["oneOf"]) == len(SCHEMAS["Event"]["discriminator"]["mapping"]) == 3
 

@@ -55,6 +55,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "redis_wait_seconds": ("0", 0),
     "redis_grace_seconds": ("0", 0),
     "publish_keys": (f" {KEY}, {OTHER_KEY},,", (SecretStr(KEY), SecretStr(OTHER_KEY))),
+    "admin_keys": (f" {KEY}, {OTHER_KEY},,", (SecretStr(KEY), SecretStr(OTHER_KEY))),
     "publish_max_bytes": ("400", 400),
     "publish_max_events": ("10", 10),
     "publish_rate": ("1.5", 1.5),
@@ -88,6 +89,7 @@ BAD: dict[str, list[str]] = {
     "redis_wait_seconds": ["-1", "inf"],
     "replay": ["maybe", "2"],
     "publish_keys": ["short", KEY[1:], f"{KEY},short", f"{KEY} {KEY}", f"{KEY}\x7f", f"{KEY}é", f"{KEY}\n{KEY}"],
+    "admin_keys": ["short", f"{KEY},short", f"{KEY} {KEY}", f"{KEY}é"],
     "jwt_secret": ["short", f"{SECRET},short", "x" * 31],
     "jwt_jwks_url": ["nonsense", "file:///etc/passwd", "ftp://h/x", "https://"],
     "jwt_max_seconds": ["0", "-1", "nan", "2592001"],
@@ -135,6 +137,7 @@ BAD: dict[str, list[str]] = {
 FILES = {
     "redis_url_file": "redis_url",
     "publish_keys_file": "publish_keys",
+    "admin_keys_file": "admin_keys",
     "jwt_secret_file": "jwt_secret",
 }  # file setting to the setting that it fills; tested separately
 
@@ -197,7 +200,7 @@ def test_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch, field: s
         monkeypatch.setenv(variable_of(field), "192.0.2.1")
     if field == "redis_url":
         monkeypatch.setenv(variable_of(field), "redis://another")
-    if field == "publish_keys":
+    if field in ("publish_keys", "admin_keys"):
         monkeypatch.setenv(variable_of(field), "another key of the environment")
     assert by_flags(monkeypatch, flag_of(field), text).model_dump()[field] == value
 
@@ -350,7 +353,7 @@ def test_no_flag_stands_beside_the_settings(command: str, others: set[str]) -> N
 
 # Secrets in files
 
-HELD = {"redis_url": "redis://:secret@h/1", "publish_keys": f"{KEY},{OTHER_KEY}"}
+HELD = {"redis_url": "redis://:secret@h/1", "publish_keys": f"{KEY},{OTHER_KEY}", "admin_keys": KEY}
 
 
 @pytest.mark.parametrize("field", HELD)

@@ -51,6 +51,15 @@ class AsgiConnection:
         self.was_heard = True
         self.is_closed = False
 
+    @property
+    def peer(self) -> str | None:
+        client = self._websocket.client
+        return None if client is None else client.host
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._outbox_bytes
+
     def write(self, frames: bytes) -> None:
         self._outbox.append(frames)
         self._outbox_bytes += len(frames)

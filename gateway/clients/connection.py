@@ -70,6 +70,14 @@ class Outgoing(Protocol):
     def is_closed(self) -> bool:
         """True once the connection is gone."""
 
+    @property
+    def peer(self) -> str | None:
+        """The address of the other end of the socket; None if that is not known."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What this process holds that the socket has not taken yet."""
+
     def write(self, frames: bytes) -> None:
         """Send whole frames, now, without waiting."""
 
@@ -158,6 +166,15 @@ class Connection(asyncio.Protocol):
     @property
     def is_closed(self) -> bool:
         return self._state is ConnectionState.CLOSED
+
+    @property
+    def peer(self) -> str | None:
+        found = self._transport.get_extra_info("peername")
+        return str(found[0]) if isinstance(found, tuple) and found else None
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
 
     # Outgoing
 

@@ -1,8 +1,7 @@
 """One client's conversation: what it asks for, its limits, and what it is told."""
 
-import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from gateway import messages
 from gateway.auth.authority import Verdict
@@ -50,12 +49,16 @@ class Session:
 
     __slots__ = (
         "_access", "_bad_messages", "_bucket", "_cursors", "_hub", "_projects", "_replays", "_subscribing",
-        "_was_told_stale", "behind_since", "client_id", "connection", "move_turn", "ping_turn",
+        "_was_told_stale", "address", "behind_since", "connection", "move_turn", "number", "ping_turn",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, connection: Outgoing, grant: Grant | None = None) -> None:
-        self.client_id = secrets.token_hex(8)
-        """Random; the client is told it, and the log names it."""
+    def __init__(
+        self, hub: Hub, connection: Outgoing, grant: Grant | None = None, *, address: str | None = None
+    ) -> None:
+        self.number = hub.new_number()
+        """When the session began, in microseconds since the epoch; no other session of this replica has the same."""
+        self.address = address
+        """The client's address as a trusted proxy told it; None: the peer's."""
         self.connection = connection
         self.behind_since: float | None = None
         """When the socket filled, by the monotonic clock; None while it keeps up."""
@@ -78,9 +81,14 @@ class Session:
         hub.accepted += 1
         self.ping_turn: int | None = None
         self.move_turn: int | None = None
-        hub.viewers.add(self)
+        hub.viewers[self] = None
         self._write(messages.connected(self.client_id, None if self._access is None else self._access.expires_in_ms))
         self.on_feed_changed()
+
+    @property
+    def client_id(self) -> str:
+        """The client is told it, and the log names it. It is no secret. Ids rise in the order in which clients come."""
+        return f"{self.number:013x}{self._hub.id_suffix}"
 
     @property
     def _settings(self) -> Settings:
@@ -321,6 +329,21 @@ class Session:
         self._hub.counters.sent_bytes += len(frames)
         self.connection.offer(frames, is_last=is_last)
 
+    # What operators see
+
+    @property
+    def sub(self) -> str | None:
+        grant = None if self._access is None else self._access.grant
+        return None if grant is None else grant.sub
+
+    @property
+    def project_ids(self) -> Collection[str]:
+        return self._projects.keys()
+
+    @property
+    def events_behind(self) -> int:
+        return sum(max(0, project.channel.position - cursor.position) for project, cursor in self._cursors.items())
+
     # What the connection tells
 
     def on_throttled(self) -> None:
@@ -351,7 +374,7 @@ class Session:
     def on_close(self, code: int = BROKEN_OFF) -> None:
         """Leave no reference behind, however the connection ended."""
         if self in self._hub.viewers:
-            self._hub.viewers.remove(self)
+            del self._hub.viewers[self]
             self._hub.counters.on_closed(code)
         for project in self._projects.values():
             self._forget(project)

@@ -78,7 +78,7 @@ def _configure(flags: dict[str, Any]) -> Configuration:
 
 
 def _start_logging(settings: Settings) -> LogFormat:
-    keys = [key.get_secret_value() for key in (*settings.publish_keys, *settings.jwt_secret)]
+    keys = [key.get_secret_value() for key in (*settings.publish_keys, *settings.admin_keys, *settings.jwt_secret)]
     return start_logging(settings.log_level, settings.log_format, secrets_of(settings.redis_url, keys))
 
 

@@ -53,7 +53,17 @@ class Addresses:
         `peer` is the TCP peer; the others are the values of the headers X-Forwarded-For and Forwarded. If both are
         there, the former counts.
         """
-        if not self._limit or peer is None or (address := read_address(peer)) is None:
+        if not self._limit or (address := self.client_of(peer, x_forwarded_for, forwarded)) is None:
+            return None
+        if isinstance(address, IPv6Address):
+            return str(IPv6Network((address, IPV6_PREFIX), strict=False))
+        return str(address)
+
+    def client_of(
+        self, peer: str | None, x_forwarded_for: Collection[str], forwarded: Collection[str]
+    ) -> Address | None:
+        """The client's address; None where it is not known. The arguments are those of `key_of`."""
+        if peer is None or (address := read_address(peer)) is None:
             return None
         for hop in _hops(x_forwarded_for, forwarded):
             if not self._is_trusted(address):
@@ -62,9 +72,7 @@ class Addresses:
             if further is None:  # `unknown`, or a name that hides the client: it counts as its proxy
                 break
             address = further
-        if isinstance(address, IPv6Address):
-            return str(IPv6Network((address, IPV6_PREFIX), strict=False))
-        return str(address)
+        return address
 
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)

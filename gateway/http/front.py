@@ -6,10 +6,12 @@ It is plain ASGI: a request for the dashboard or for health costs no router, no 
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
-from gateway.http.hosts import Hosts, read_host
+from gateway.http.hosts import Hosts, is_loopback, read_host
 from gateway.operations.counters import Counters
 
 WEBSOCKET = "/ws"
+# A proxy adds one of these. So a loopback peer that sends none is a person or a program of this machine.
+_FORWARDING = {b"forwarded", b"via", b"x-real-ip"}
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 # ASGI's, without a framework.
@@ -38,9 +40,9 @@ def text(status: int, sentence: str, *headers: tuple[bytes, bytes]) -> Answer:
 
 
 Endpoint = Callable[[Scope], Answer]
-"""Answers GET and HEAD at once."""
+"""Answers at once."""
 
-_NOT_FOUND = Answer(404, [_TEXT], b"Not Found")  # as the router's, so that nobody can tell what is switched off
+NOT_FOUND = Answer(404, [_TEXT], b"Not Found")  # as the router's, so that nobody can tell what is switched off
 _NOT_ALLOWED = text(405, "This is read-only; use GET.", (b"allow", b"GET, HEAD"))
 _BAD_HOST = text(400, "A request must have one valid Host header.")
 _WRONG_HOST = text(421, "This host name is not answered; add it to GATEWAY_HOSTS.")
@@ -57,13 +59,15 @@ class Front:
         counters: Counters,
         endpoints: Mapping[str, Endpoint],
         passed_on: Collection[str],
+        subtrees: Mapping[str, Endpoint] | None = None,
     ) -> None:
-        """`endpoints` are answered here, by path. Paths that begin with one of `passed_on` go to `app`, as do
-        handshakes at `/ws`; others do not exist."""
+        """`endpoints` are answered here, by path; `subtrees` too, by the beginning of the path, whatever the method.
+        Paths that begin with one of `passed_on` go to `app`, as do handshakes at `/ws`; others do not exist."""
         self._app = app
         self._hosts = hosts
         self._refused = counters.refused
         self._endpoints = endpoints
+        self._subtrees = dict(subtrees or {})
         self._passed_on = tuple(passed_on)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +92,10 @@ class Front:
             return refusal
         if (endpoint := self._endpoints.get(path)) is not None:
             return endpoint(scope) if scope["method"] in ("GET", "HEAD") else _NOT_ALLOWED
-        return None if path.startswith(self._passed_on) else _NOT_FOUND
+        for beginning, subtree in self._subtrees.items():
+            if path.startswith(beginning):
+                return subtree(scope)
+        return None if path.startswith(self._passed_on) else NOT_FOUND
 
     def _refusal_of_handshake(self, scope: Scope) -> Answer | None:
         if (refusal := self._wrong_host(scope)) is not None:
@@ -96,7 +103,7 @@ class Front:
             return refusal
         if path_of(scope) != WEBSOCKET:
             self._refused["path"] += 1
-            return _NOT_FOUND
+            return NOT_FOUND
         return None
 
     def _wrong_host(self, scope: Scope, *, is_probe: bool = False) -> Answer | None:
@@ -119,6 +126,14 @@ def path_of(scope: Scope) -> str:
 def headers_of(scope: Scope, name: bytes) -> list[str]:
     """The value of each header of that name (in lower case)."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def is_from_this_machine(scope: Scope) -> bool:
+    """Whether this request came from a process on this machine that is not a proxy."""
+    client = scope.get("client")
+    if client is None or not is_loopback(client[0]):
+        return False
+    return not any(name in _FORWARDING or name.startswith(b"x-forwarded-") for name, _ in scope["headers"])
 
 
 async def _send(answer: Answer, scope: Scope, send: Send, prefix: str = "http.response") -> None:

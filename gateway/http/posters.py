@@ -1,6 +1,5 @@
 """Who may post events: the keys of GATEWAY_PUBLISH_KEYS everywhere, a token where its claim `publish` says."""
 
-import hmac
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ from gateway.auth.authority import Authority
 from gateway.auth.grant import Grant, Scope
 from gateway.auth.refusal import NotAuthorised, Reason
 from gateway.clients.rate_limit import TokenBucket
+from gateway.http.bearers import bearer, matching
 from gateway.settings import Settings
 
 MAX_USERS = 1_000  # whose rate is kept in mind; beyond, the one that came first begins anew
@@ -38,19 +38,17 @@ class Posters:
 
     def with_key(self, authorization: Sequence[str]) -> Poster:
         """The owner of a key; raises `NotAuthorised`."""
-        # Compare every key in constant time, so that the time does not reveal a near match.
-        given = _bearer(authorization).encode(errors="replace")
-        matches = [hmac.compare_digest(given, key) for key in self._keys]
-        if True not in matches:
+        number = matching(self._keys, authorization)
+        if number is None:
             raise NotAuthorised(Reason.BAD_TOKEN)
-        return self._posters[matches.index(True)]
+        return self._posters[number]
 
     async def of(self, authorization: Sequence[str]) -> Poster:
         """The owner of a key or a token; raises `NotAuthorised` or `CannotDecide`."""
         try:
             return self.with_key(authorization)
         except NotAuthorised:
-            token = _bearer(authorization)
+            token = bearer(authorization)
             if self._authority is None or token.count(".") != 2:
                 raise
         verdict = await self._authority.verdict_on(token)
@@ -64,9 +62,3 @@ class Posters:
                 del self._buckets[next(iter(self._buckets))]
             self._buckets[sub] = TokenBucket(self._burst, self._clock())
         return self._buckets[sub]
-
-
-def _bearer(authorization: Sequence[str]) -> str:
-    """What follows `Bearer`; '' where there is not exactly one."""
-    words = authorization[0].split() if len(authorization) == 1 else []
-    return words[1] if len(words) == 2 and words[0].lower() == "bearer" else ""

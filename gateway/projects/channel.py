@@ -131,6 +131,16 @@ class Channel:
             frames.append(self._take(field, event).frame)
         return b"".join(frames)
 
+    @property
+    def jobs(self) -> int:
+        """The number of jobs that would be replayed."""
+        return self._last.jobs
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of what would be replayed."""
+        return self._last.size_bytes
+
     def begin_load(self, *, lost_at: int | None = None) -> None:
         """Hold back what arrives, until `load` brings what was missed.
 

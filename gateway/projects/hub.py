@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import math
+import secrets
 import time
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -40,7 +42,26 @@ class Viewer(Protocol):
     behind_since: float | None
     ping_turn: int | None  # set and read by gateway.clients.keepalive
     move_turn: int | None  # set and read by gateway.clients.age
-    client_id: str
+    number: int
+    """When it came, in microseconds since the epoch: rises from one viewer to the next."""
+    address: str | None
+    """The client's address as a trusted proxy told it; None: the peer's."""
+
+    @property
+    def client_id(self) -> str:
+        """What the client was told as its name; the log has it."""
+
+    @property
+    def sub(self) -> str | None:
+        """The user of the token."""
+
+    @property
+    def project_ids(self) -> Collection[str]:
+        """The projects that it watches or waits for."""
+
+    @property
+    def events_behind(self) -> int:
+        """How many events arrived that it was not given yet."""
 
     def on_ready(self, project: "Project") -> None:
         """A project that this viewer waits for is loaded."""
@@ -105,10 +126,16 @@ class Hub:
         """True from the signal to end on: /readyz is 503, and what begins now may not last."""
         self.lame_duck_until = 0.0
         """Until this moment a draining replica takes newcomers, by the monotonic clock: load balancers may not know."""
-        self.viewers: set[Viewer] = set()
-        """All sessions, whatever they watch."""
+        self.viewers: dict[Viewer, None] = {}
+        """All sessions, whatever they watch, in order of their numbers."""
+        self.id_suffix = secrets.token_hex(4)
+        """What ends the id of each client of this replica: two replicas never give the same id."""
+        self._last_number = 0
+        """The number of the newest session."""
         self._projects: dict[bytes, Project] = {}
         """All projects that somebody watches, waits for, or left a moment ago; by Redis channel, as Redis sends it."""
+        self._project_ids: list[str] = []
+        """The same, sorted: a page of a listing begins anywhere, and costs no look at the others."""
         self._refusals = Refusals()
         self._readings = Readings()
         self.fields_at_once = 4 * READ_AT_ONCE
@@ -152,6 +179,11 @@ class Hub:
 
     # What sessions ask for
 
+    def new_number(self) -> int:
+        """The number of a new session: its time, or one more than the last where the clock does not tell them apart."""
+        self._last_number = max(self._last_number + 1, _now())
+        return self._last_number
+
     def is_refused(self, project_id: str) -> bool:
         """Whether a project could not be served a moment ago, or is one too many. Redis is not asked for it now."""
         if len(self._projects) >= self.settings.max_watched_projects and not self._knows(project_id):
@@ -159,7 +191,7 @@ class Hub:
         return self._refusals.holds(project_id, time.monotonic())
 
     def _knows(self, project_id: str) -> bool:
-        return self._project_at(redis_channel_of(project_id, self.settings.namespace)) is not None
+        return self._project_of(project_id) is not None
 
     def watch(self, project_id: str) -> Project:
         """Return the project. One that is new here begins to load."""
@@ -167,6 +199,7 @@ class Hub:
         project = self._project_at(redis_channel)
         if project is None:
             project = self._projects[redis_channel.encode()] = Project(project_id, redis_channel)
+            insort(self._project_ids, project_id)
             self.feed.subscribe(redis_channel)
         elif project.linger is not None:
             project.linger.cancel()
@@ -187,6 +220,7 @@ class Hub:
     def _let_go(self, project: Project) -> None:
         # `watch` cancels this timer, so the project is still unwatched here.
         del self._projects[project.redis_channel.encode()]
+        del self._project_ids[bisect_left(self._project_ids, project.channel.project_id)]
         if project.reading is not None:
             project.reading.let_go()
         self.payloads_dropped += project.channel.bad_payloads
@@ -408,6 +442,15 @@ class Hub:
     def drain_overdue_seconds(self) -> float:
         """By how much a drain exceeds its bound. It rises until the process has ended."""
         return max(0.0, time.monotonic() - self.drain_due_at)
+
+    def projects_after(self, project_id: str, count: int) -> list[Project]:
+        """The watched projects in order of their ids, from the first id above the given one."""
+        first = bisect_right(self._project_ids, project_id)
+        found = map(self._project_of, self._project_ids[first : first + count])
+        return [project for project in found if project is not None]
+
+    def _project_of(self, project_id: str) -> Project | None:
+        return self._project_at(redis_channel_of(project_id, self.settings.namespace))
 
     @property
     def projects(self) -> int:

@@ -74,6 +74,14 @@ class LastEvents:
         self._bytes = 0
         """The size of all frames."""
 
+    @property
+    def jobs(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._bytes
+
     def job(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 

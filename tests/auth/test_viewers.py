@@ -120,7 +120,7 @@ async def test_a_thousand_without_a_token_see_nothing_and_ask_redis_for_nothing(
     assert (stage.feed.asked, stage.hub.projects) == ([], 0)
     stage.pass_time(6)
     assert {closed(client) for client in clients} == {(CloseCode.NOT_AUTHORISED, "no token")}
-    assert stage.hub.viewers == set()
+    assert not stage.hub.viewers
 
 
 async def test_what_may_be_held_is_bounded() -> None:

@@ -100,7 +100,7 @@ async def test_one_that_is_behind_for_longer_than_its_limit_is_closed_as_too_slo
     keepalive.sweep(0, NOW)
     assert slow.socket.closed_with == CloseCode.TOO_SLOW
     assert quick.socket.closed_with is None
-    assert hub.viewers == {quick.session}
+    assert list(hub.viewers) == [quick.session]
 
 
 async def test_the_sweep_runs_by_itself_as_often_as_its_settings_need() -> None:

@@ -603,7 +603,7 @@ async def test_a_viewer_that_goes_while_all_are_told_disturbs_nobody() -> None:
             for client in clients[3:]:
                 client.session.on_close()
 
-    hub.viewers.add(Leaver())  # type: ignore[arg-type]
+    hub.viewers[Leaver()] = None  # type: ignore[index]
     lose(hub)
     assert [client.kinds()[-1] for client in clients[:3]] == ["stale"] * 3
 
