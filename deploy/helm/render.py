@@ -32,7 +32,9 @@ PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "examples/httproute.yaml": ("httproute", {"httpRoute": ON | {"parentRefs": [{"name": "gateway"}]}}),
 }
 HEAD = "# Made from the chart by `make manifests`: change deploy/helm/progress-gateway, not this file.\n"
-ABOUT_HELM = re.compile(r"^ *(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n", re.MULTILINE)
+ABOUT_HELM = re.compile(r"^ *(app\.kubernetes\.io/managed-by|helm\.sh/[a-z-]+): .*\n", re.MULTILINE)
+# Annotations of which nothing is left, with their comments.
+EMPTY = re.compile(r"^( *)annotations:\n(\1 +#.*\n)*(?!\1 )", re.MULTILINE)
 
 
 def render(values: dict[str, Any]) -> dict[str, str]:
@@ -47,7 +49,7 @@ def manifests() -> dict[str, str]:
     made = {}
     for path, (template, values) in PLAIN.items():
         text = render(values)[f"{template}.yaml"].strip("\n")
-        made[path] = HEAD + ABOUT_HELM.sub("", text + "\n")
+        made[path] = HEAD + EMPTY.sub("", ABOUT_HELM.sub("", text + "\n"))
     return made
 
 
