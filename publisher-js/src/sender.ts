@@ -41,6 +41,38 @@ export class Ending {
   }
 }
 
+/** What was unsent when somebody asked to send it. Lives until all of it arrived or was tried. */
+class Flush {
+  readonly done: Promise<void>;
+  readonly #pending: Set<JobState>;
+  #resolve: () => void = () => {};
+
+  constructor(states: readonly JobState[]) {
+    this.#pending = new Set(states);
+    // A sentence has no time of its own while it waits for the number of its job.
+    for (const { attempt } of states) for (const state of attempt.waiting) this.#pending.add(state);
+    this.done = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+    this.#seeIfDone();
+  }
+
+  /** These were tried; those of them that are `unsent` did not arrive. */
+  note(states: readonly JobState[], unsent: ReadonlySet<JobState>): void {
+    for (const state of states) {
+      if (!unsent.has(state)) continue;
+      this.#pending.delete(state);
+      for (const one of state.attempt.waiting) this.#pending.delete(one);
+    }
+    this.#seeIfDone();
+  }
+
+  #seeIfDone(): void {
+    for (const state of this.#pending) if (!state.hasUnsent) this.#pending.delete(state);
+    if (this.#pending.size === 0) this.#resolve();
+  }
+}
+
 /** What a job hands over. None of these waits. */
 export interface Speaker {
   begin(state: JobState, within?: JobState): void;
@@ -63,11 +95,12 @@ export class Sender implements Speaker {
   readonly #log: Log;
   readonly #schedule = new Schedule();
   readonly #held = new Map<string, Set<JobState>>(); // by lane with a batch on its way
+  readonly #onTheirWay = new Set<JobState>();
   readonly #endings = new Map<JobState, Ending>();
   #timer: NodeJS.Timeout | undefined;
   #wakesAt = Number.POSITIVE_INFINITY;
   #isWoken = false; // a step of this turn of the loop will look
-  #idle: (() => void)[] = []; // of those who flush
+  readonly #flushes = new Set<Flush>();
 
   constructor(transport: Transport, log: Log) {
     this.#transport = transport;
@@ -113,34 +146,28 @@ export class Sender implements Speaker {
     return ending.seq;
   }
 
-  /** Send what is unsent, for at most so long. */
+  /**
+   * Send what is unsent, for at most so long. Resolves once all of it arrived, or was tried: a try takes 5 seconds where
+   * nobody answers, and no time where that is known already.
+   */
   async flush(ms: number): Promise<void> {
-    this.#hurry(this.#schedule.states());
-    for (const held of this.#held.values()) this.#hurry(held);
-    if (this.#isIdle()) return;
-    const idle = new Promise<void>((resolve) => this.#idle.push(resolve));
-    this.#wake();
-    await timeLimited(idle, ms);
-  }
-
-  #hurry(states: Iterable<JobState>): void {
+    const states = [
+      ...this.#schedule.states(),
+      ...[...this.#held.values()].flatMap((held) => [...held]),
+      ...this.#onTheirWay,
+    ];
+    const flush = new Flush(states.filter((state) => state.hasUnsent));
+    this.#flushes.add(flush);
     for (const state of states) {
       state.hurry();
       this.#put(state);
     }
-  }
-
-  /** Whether anything is unsent. */
-  get hasUnsent(): boolean {
-    return !this.#isIdle();
+    await timeLimited(flush.done, ms);
+    this.#flushes.delete(flush);
   }
 
   stop(): void {
     clearTimeout(this.#timer);
-  }
-
-  #isIdle(): boolean {
-    return this.#held.size === 0 && !this.#schedule.states().some((state) => state.hasUnsent);
   }
 
   #put(state: JobState): void {
@@ -185,6 +212,7 @@ export class Sender implements Speaker {
         continue;
       }
       const taken = { state, events: state.take() };
+      this.#onTheirWay.add(state);
       const those = lanes.get(lane);
       if (those) those.push(taken);
       else lanes.set(lane, [taken]);
@@ -223,12 +251,12 @@ export class Sender implements Speaker {
     this.#held.delete(lane);
     for (const state of held) this.#schedule.put(state);
     this.#wake();
-    if (this.#idle.length > 0 && this.#isIdle()) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
   /** Take in what became of a batch. */
   #settle(batch: readonly Taken[], unsent: ReadonlySet<JobState>, outcomes: readonly [JobState, Sent][]): void {
     const states = batch.map(({ state }) => state);
+    for (const state of states) this.#onTheirWay.delete(state);
     for (const [state, sent] of outcomes) state.note(sent);
     const tried = new Set(states.filter((state) => state.isSendingEnd));
     const time = now();
@@ -256,6 +284,7 @@ export class Sender implements Speaker {
       this.#endings.get(state)?.note(state, state.isOver ? (seqs.get(state) ?? null) : null);
       this.#endings.delete(state);
     }
+    for (const flush of this.#flushes) flush.note(states, unsent);
   }
 }
 
