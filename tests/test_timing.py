@@ -31,11 +31,11 @@ def setting(name: str, text: str, default: float) -> float:
 
 
 class End(NamedTuple):
-    """How a process is stopped: the time until it is killed, some of which passes before the signal."""
+    """How a process is stopped: the time until it is killed, some of which passes before the drain."""
 
     place: str
     grace: float
-    pre_stop: float = 0
+    lame_duck: float = 0
     drain: float = DEFAULT.drain_seconds
 
 
@@ -59,7 +59,7 @@ def ends() -> Iterator[End]:
     yield End(
         "deploy/k8s",  # made from the chart's defaults
         seconds("terminationGracePeriodSeconds: ", text),
-        seconds(r"preStop:\s+sleep:\s*{?\s*seconds: ", text),
+        setting("GATEWAY_LAME_DUCK_SECONDS", read("deploy/k8s/configmap.yaml"), DEFAULT.lame_duck_seconds),
         setting("GATEWAY_DRAIN_SECONDS", read("deploy/k8s/configmap.yaml"), DEFAULT.drain_seconds),
     )
 
@@ -84,13 +84,13 @@ def pings() -> Iterator[tuple[str, float]]:
 
 @pytest.mark.parametrize("end", list(ends()), ids=lambda end: end.place)
 def test_nobody_kills_a_replica_before_its_longest_drain_is_over(end: End) -> None:
-    assert end.pre_stop + longest_seconds(end.drain) + END_SECONDS + MARGIN_SECONDS <= end.grace
+    assert end.lame_duck + longest_seconds(end.drain) + END_SECONDS + MARGIN_SECONDS <= end.grace
 
 
 def test_the_documents_name_the_longest_end() -> None:
     """The documents that say how long the drain and the rest of the shutdown take."""
     text = read("docs/operating.md")
-    (short, long) = re.findall(r"`([\d.]+) . GATEWAY_DRAIN_SECONDS \+ (\d+)`", text)
+    (short, long) = re.findall(r"`GATEWAY_LAME_DUCK_SECONDS \+ ([\d.]+) . GATEWAY_DRAIN_SECONDS \+ (\d+)`", text)
     for (factor, constant), drains in ((short, (1, 10, 20)), (long, (20, 60, 3_600))):
         for drain in drains:
             assert float(factor) * drain + float(constant) == longest_seconds(drain) + END_SECONDS

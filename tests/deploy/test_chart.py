@@ -138,6 +138,8 @@ def test_the_values_have_a_schema_that_is_one() -> None:
         ({"image": {"digest": "latest"}}, "does not match"),
         ({"terminationGracePeriodSeconds": 59}, "pods are killed while they drain"),
         ({"gateway": {"drainSeconds": 36}}, "pods are killed while they drain"),
+        ({"gateway": {"lameDuckSeconds": 36}}, "pods are killed while they drain"),
+        ({"preStopSeconds": 5}, "'preStopSeconds' not allowed"),
         ({"gateway": {"port": 3002}}, "are the same"),
         ({"autoscaling": {"minReplicas": 31}}, "above autoscaling.maxReplicas"),
         ({"httpRoute": {"enabled": True}}, "needs a Gateway"),

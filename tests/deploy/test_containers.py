@@ -4,7 +4,6 @@ import contextlib
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from .image import Image
 from .tools import ROOT, passes, rendered
 
 KEY = "k" * 32
-PUBLISHING = {"publishing": {"enabled": True}}
+VALUES = {"publishing": {"enabled": True}, "gateway": {"lameDuckSeconds": 1}}
 
 
 class Pod:
     """The chart's pod: its command, with its ConfigMap as environment and its Secret as files."""
 
     def __init__(self, image: Image, redis_url: str, directory: Path) -> None:
-        objects = rendered(**PUBLISHING)
+        objects = rendered(**VALUES)
         self.spec: dict[str, Any] = objects["Deployment"]["spec"]["template"]["spec"]
         [self.container] = self.spec["containers"]
         self.ports = {port["name"]: free_port() for port in self.container["ports"]}
@@ -75,11 +74,9 @@ def test_a_pod_answers_its_probes_and_ends_within_its_grace(pod: Pod, image: Ima
     assert '"ready":true' in test.communicate(timeout=20)[0].decode()
     assert test.returncode == 0, "`helm test`"
 
-    begin = time.monotonic()
     pod.process.send_signal(signal.Signals[image.stop_signal])
     wait_for(lambda: not pod.probe("readinessProbe"), "its Service to leave it out")
     assert pod.process.wait(pod.spec["terminationGracePeriodSeconds"]) == 0
-    assert time.monotonic() - begin < 10, "with no client there is nothing to wait for"
 
 
 def test_what_is_for_operators_is_on_the_admin_port_alone(pod: Pod, project: str) -> None:

@@ -126,9 +126,9 @@ them back, and a replica never meets a setting that only a newer one knows.
 {{- $window := int .Values.gateway.drainSeconds -}}
 {{- /* The longest drain (docs/operating.md): twice the window, a quarter of it (at most 5 s) between, 5 s for the last closes. */ -}}
 {{- $drain := add (mul 2 $window) (min 5 (div (add $window 3) 4)) 5 -}}
-{{- $end := add (int .Values.preStopSeconds) (int .Values.gateway.lameDuckSeconds) $drain 5 -}}
+{{- $end := add (int .Values.gateway.lameDuckSeconds) $drain 5 -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $end) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d; preStop, gateway.lameDuckSeconds, the longest drain with gateway.drainSeconds and the end of the process need %d: set at least that, or pods are killed while they drain" (int .Values.terminationGracePeriodSeconds) $end) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d; gateway.lameDuckSeconds, the longest drain with gateway.drainSeconds and the end of the process need %d: set at least that, or pods are killed while they drain" (int .Values.terminationGracePeriodSeconds) $end) -}}
 {{- end -}}
 {{- if eq (int .Values.gateway.port) (int .Values.gateway.adminPort) -}}
 {{- fail "gateway.port and gateway.adminPort are the same: choose two different ports" -}}
