@@ -57,8 +57,14 @@ class Settings(BaseSettings):
         default=None,
         validate_default=True,
         validation_alias="REDIS_URL",
-        description=f"URL of the Redis that the publishers use. Unset: {DEFAULT_REDIS_URL}; if nothing answers there, "
-        "an embedded Valkey is started on that port.",
+        description=f"URL of the Redis that the publishers use. Unset: {DEFAULT_REDIS_URL}, on a loopback GATEWAY_HOST "
+        "only: `serve` on any other address, or under systemd, needs it.",
+    )
+    embedded_redis: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Start an embedded Valkey where REDIS_URL is unset and nothing answers at 127.0.0.1:6379. on: "
+        "wherever this replica listens; auto: on a loopback GATEWAY_HOST and not under systemd (`demo`: always); off: "
+        "never.",
     )
     namespace: str = Field(
         default="",
@@ -272,6 +278,12 @@ class Settings(BaseSettings):
     @classmethod
     def _as_the_publisher_reads_it(cls, value: object) -> object:
         return read_replay(value) if isinstance(value, str) else value
+
+    @field_validator("embedded_redis", mode="before")
+    @classmethod
+    def _is_a_switch(cls, value: object) -> object:
+        words = {"": "auto"} | dict.fromkeys(("1", "true", "yes"), "on") | dict.fromkeys(("0", "false", "no"), "off")
+        return words.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
     @field_validator("redis_url", mode="before")
     @classmethod

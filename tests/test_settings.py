@@ -18,9 +18,10 @@ KEY, OTHER_KEY = "0123456789abcdef", "~!\"#$%&'()*+-./:;<=>?@[]"
 OTHER: dict[str, tuple[str, object]] = {
     # field: a value that is not the default, as text, and as it is read
     "redis_url": ("redis://elsewhere:1/2", "redis://elsewhere:1/2"),
+    "embedded_redis": ("ON", "on"),
     "namespace": ("staging", "staging"),
     "replay": ("Off", False),
-    "host": ("0.0.0.0", "0.0.0.0"),
+    "host": ("127.0.0.2", "127.0.0.2"),  # serve on an address that is not loopback needs REDIS_URL
     "port": ("4000", 4000),
     "admin_port": ("4001", 4001),
     "admin_host": ("::1", "::1"),
@@ -52,6 +53,8 @@ OTHER: dict[str, tuple[str, object]] = {
     "linger_seconds": ("0", 0),
     "drain_seconds": ("0", 0),
     "drain_rate": ("0.5", 0.5),
+    "lame_duck_seconds": ("1.5", 1.5),
+    "max_age_seconds": ("3600", 3_600),
     "redis_wait_seconds": ("0", 0),
     "redis_grace_seconds": ("0", 0),
     "publish_keys": (f" {KEY}, {OTHER_KEY},,", (SecretStr(KEY), SecretStr(OTHER_KEY))),
@@ -85,6 +88,9 @@ BAD: dict[str, list[str]] = {
     "linger_seconds": ["-1", "3601", "nan"],
     "drain_seconds": ["-1", "3601", "nan"],
     "drain_rate": ["0", "-1", "nan"],
+    "lame_duck_seconds": ["-1", "3601", "nan"],
+    "max_age_seconds": ["-1", "2592001", "nan"],
+    "embedded_redis": ["maybe", "redis://h"],
     "redis_grace_seconds": ["-1", "3601", "nan"],
     "redis_wait_seconds": ["-1", "inf"],
     "replay": ["maybe", "2"],

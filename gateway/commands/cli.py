@@ -95,6 +95,10 @@ def main() -> None:
 def serve(check_config: bool, print_config: bool, **flags: Any) -> None:
     """Run a replica of the gateway. Each setting is a flag and an environment variable; the flag wins."""
     configuration = _configure(flags)
+    if configuration.no_redis is not None:
+        if not print_config:
+            _stop(configuration.no_redis, ExitStatus.CONFIGURATION)
+        configuration.remarks.append(configuration.no_redis)
     if not (check_config or print_config):
         _serve(configuration.settings, configuration.remarks, with_demo=False)
         return
@@ -169,7 +173,9 @@ def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogForma
     admin_listener = None
     if settings.admin_port is not None:
         admin_listener = stack.enter_context(bind(settings.admin_host or settings.host, settings.admin_port, "admin-"))
-    redis_url = stack.enter_context(redis_for(settings.redis_url, settings.redis_wait_seconds))
+    redis_url = stack.enter_context(
+        redis_for(settings.redis_url, settings.redis_wait_seconds, may_embed=settings.embedded_redis != "off")
+    )
     if with_demo:
         from gateway.commands.demo import DemoJobs
 

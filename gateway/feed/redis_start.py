@@ -51,17 +51,17 @@ def _status_of(url: str, error: RedisError) -> ExitStatus:
 
 
 @contextlib.contextmanager
-def redis_for(url: str | None, wait_seconds: float) -> Iterator[str]:
+def redis_for(url: str | None, wait_seconds: float, *, may_embed: bool = True) -> Iterator[str]:
     """Give the URL of a Redis that answers, for as long as the context lasts. Raises `RedisUnusable`.
 
     A URL that is set is never replaced. If none is set and nothing answers at the default one, an embedded Valkey is
-    started on that port. So a publisher in another shell finds it without any setting.
+    started on that port, if it may be. So a publisher in another shell finds it without any setting.
     """
     if url is not None:
         check_url(url)
         _wait_for(url, wait_seconds)
         yield url
-    elif _answers(DEFAULT_REDIS_URL):
+    elif not may_embed or _answers(DEFAULT_REDIS_URL):
         _wait_for(DEFAULT_REDIS_URL, wait_seconds)
         yield DEFAULT_REDIS_URL
     else:

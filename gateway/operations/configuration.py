@@ -11,8 +11,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.http.hosts import is_loopback
+from gateway.operations.systemd import is_a_service
 from gateway.settings import PREFIX, SECRET, Settings, in_digits
 from publisher.redaction import escaped, redacted_redis_url
+from publisher.settings import DEFAULT_REDIS_URL
 
 _KINDS = {int: "a whole number", float: "a number", bool: "on or off"}
 
@@ -26,6 +28,24 @@ _ONE_ADDRESS = (
     "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS is set on a loopback address, where all clients of a proxy have one address. "
     "Set GATEWAY_TRUSTED_PROXIES=127.0.0.1,::1 if there is a proxy."
 )
+# Names for the same thing elsewhere, without underscores. Not REDIS_PORT: Kubernetes sets it for a Service `redis`.
+_MEANT_AS_REDIS_URL = {
+    f"{kind}{what}"
+    for kind in ("REDIS", "VALKEY")
+    for what in (
+        "URL",
+        "URI",
+        "DSN",
+        "HOST",
+        "ADDR",
+        "ADDRESS",
+        "SERVER",
+        "ENDPOINT",
+        "CONNECTION",
+        "TLSURL",
+        "CLOUDURL",
+    )
+} | {"PROGRESSREDISURL", "REDISCONNECTIONSTRING"}
 LINKS_HINT = "set enableServiceLinks: false in the pod's spec"
 
 
@@ -45,6 +65,8 @@ class Configuration(NamedTuple):
     """Field to where its value comes from, such as `flag`."""
     remarks: list[str]
     """Warnings."""
+    no_redis: str | None
+    """Why `serve` must not begin without `REDIS_URL`, and what to set; None if it may."""
 
     def lines(self) -> Iterator[str]:
         """An environment file: each setting below a comment with its source. A masked secret, or one from a file, is a
@@ -85,9 +107,12 @@ def configure(flags: Mapping[str, Any]) -> Configuration:
         raise WrongConfiguration(list(dict.fromkeys(problems)))
     if settings.max_connections_per_address and is_loopback(settings.host) and not settings.trusted_proxies:
         remarks.append(_ONE_ADDRESS)
-    return Configuration(
-        settings, {field: _source(field, given, environment) for field in Settings.model_fields}, remarks
-    )
+    sources = {field: _source(field, given, environment) for field in Settings.model_fields}
+    misspelt = _misspelt_redis_url(environment) if settings.redis_url is None else ""
+    no_redis = _no_redis(settings)
+    if misspelt and no_redis is None:
+        remarks.append(f"REDIS_URL is not set. {misspelt}")
+    return Configuration(settings, sources, remarks, no_redis and f"{no_redis} {misspelt}".rstrip())
 
 
 def _source(field: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
@@ -116,6 +141,41 @@ def shown(field: str, value: object) -> str:
     if isinstance(value, tuple):
         return ",".join("***" if isinstance(item, SecretStr) else str(item) for item in value)
     return str(value)
+
+
+# Redis
+
+
+def _no_redis(settings: Settings) -> str | None:
+    """Without `REDIS_URL`, each replica of a fleet would serve a Redis of its own that no publisher knows."""
+    if settings.redis_url is not None or settings.embedded_redis == "on":
+        return None
+    if not is_loopback(settings.host):
+        why = f"GATEWAY_HOST is {settings.host}, where others reach it"
+    elif is_a_service():
+        why = "this is a service (NOTIFY_SOCKET is set)"
+    else:
+        return None
+    return (
+        f"REDIS_URL is not set, and {why}: set REDIS_URL (or REDIS_URL_FILE) to the Redis that the publishers use, "
+        f"such as {DEFAULT_REDIS_URL}. GATEWAY_EMBEDDED_REDIS=on starts one here instead."
+    )
+
+
+def _misspelt_redis_url(environment: Mapping[str, str]) -> str:
+    """A sentence on the variables that were probably meant as `REDIS_URL`; '' if there are none."""
+    names = [name for name in sorted(environment) if environment[name] and _is_like_redis_url(name)]
+    if not names:
+        return ""
+    return f"{escaped(', '.join(names))} {'is' if len(names) == 1 else 'are'} set; did you mean REDIS_URL?"
+
+
+def _is_like_redis_url(name: str) -> bool:
+    if name in ("REDIS_URL", "REDIS_URL_FILE"):
+        return False
+    upper = name.upper()
+    # Cut-off: REDIS_USER is 0.84 like it.
+    return upper.replace("_", "") in _MEANT_AS_REDIS_URL or bool(get_close_matches(upper, ["REDIS_URL"], 1, 0.85))
 
 
 # Problems

@@ -8,6 +8,11 @@ import socket
 logger = logging.getLogger("gateway")
 
 
+def is_a_service() -> bool:
+    """Whether systemd, or what speaks its protocol, started this process."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 class Systemd:
     """The service manager that the environment names; does nothing without one. Lives as long as the process."""
 

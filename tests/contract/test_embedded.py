@@ -10,7 +10,7 @@ import pytest
 from .client import connect, is_event, watching
 from .deadlines import wait_for
 from .events import progress
-from .processes import PublisherProcess, RedisServer, Replica, environment, listens, run_python
+from .processes import PublisherProcess, RedisServer, Replica, environment, free_port, listens, run_python
 
 DEFAULT_PORT = 6379
 PUBLISH = (
@@ -23,6 +23,11 @@ PUBLISH = (
 def found() -> bool:
     """Whether a Redis stands on the default port already: then it is used, and none is started."""
     return listens(DEFAULT_PORT)
+
+
+def at_default(redis_url: str) -> str:
+    """In place of 127.0.0.1:6379, where the machine that runs the tests may have a Redis of its own."""
+    return f"gateway.feed.redis_start.DEFAULT_REDIS_URL={redis_url!r}"
 
 
 @pytest.fixture
@@ -103,6 +108,40 @@ async def test_a_url_that_is_set_is_never_replaced_by_an_embedded_server(
 ) -> None:
     assert len(replica.family()) == 1
     assert publisher.seq("p", progress("job"))
+
+
+@pytest.mark.parametrize("variables", [{"GATEWAY_HOST": "0.0.0.0"}, {"NOTIFY_SOCKET": "/nowhere"}])
+def test_where_others_rely_on_it_serve_without_a_url_ends_with_78(
+    tmp_path: Path, own_redis: RedisServer, variables: dict[str, str]
+) -> None:
+    """Also where a Redis answers at the default place: it may be another one on each machine, or tomorrow."""
+    for redis_url in (f"redis://127.0.0.1:{free_port()}/0", own_redis.url):
+        replica = Replica(None, tmp_path / "log", patched=at_default(redis_url), REDIS_URI="redis://r", **variables)
+        assert replica.wait("serve to end") == 78
+        assert "set REDIS_URL" in replica.log
+        assert "REDIS_URI is set; did you mean REDIS_URL?" in replica.log
+        assert "Traceback" not in replica.log
+
+
+@pytest.mark.parametrize("settings", [{}, {"embedded_redis": "off"}, {"host": "0.0.0.0", "embedded_redis": "on"}])
+def test_a_redis_that_answers_at_the_default_place_is_used(
+    tmp_path: Path, own_redis: RedisServer, settings: dict[str, str]
+) -> None:
+    replica = Replica(None, tmp_path / "log", patched=at_default(own_redis.url), **settings)
+    try:
+        replica.wait_ready()
+        assert len(replica.family()) == 1
+        assert "embedded" not in replica.log
+        assert replica.stop() == 0
+    finally:
+        replica.end()
+
+
+def test_where_none_may_be_started_serve_waits_for_one_and_ends_with_75(tmp_path: Path) -> None:
+    at = at_default(f"redis://127.0.0.1:{free_port()}/0")
+    replica = Replica(None, tmp_path / "log", patched=at, embedded_redis="off", redis_wait_seconds=0)
+    assert replica.wait("serve to end") == 75
+    assert "REDIS_URL" in replica.log
 
 
 async def test_the_demo_shows_jobs_from_processes_of_its_own_and_leaves_none_behind(

@@ -177,6 +177,13 @@ def test_where_none_is_there_an_embedded_one_is_started_and_ended(default_port: 
     assert not listens(default_port)
 
 
+def test_where_none_may_be_started_none_is(default_port: int) -> None:
+    with pytest.raises(RedisUnusable) as caught, redis_for(None, 0, may_embed=False):
+        pass
+    assert caught.value.status is ExitStatus.REDIS_AWAY
+    assert not listens(default_port)
+
+
 def test_the_embedded_one_is_ended_by_an_exception_too(default_port: int) -> None:
     with pytest.raises(KeyboardInterrupt), redis_for(None, 0):
         raise KeyboardInterrupt
