@@ -80,5 +80,5 @@ def test_a_drain_that_is_stuck_is_scraped_before_its_replica_is_killed(end: End)
     [expression] = [rule["expr"] for rule in alerts() if rule["alert"] == "GatewayDrainStuck"]
     assert expression.endswith(f" > {END_SECONDS:g}")
     interval = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["global"]["scrape_interval"]
-    seconds_left = end.grace - end.pre_stop - longest_seconds(end.drain) - END_SECONDS
+    seconds_left = end.grace - end.lame_duck - longest_seconds(end.drain) - END_SECONDS
     assert seconds_left > int(interval.removesuffix("s"))
