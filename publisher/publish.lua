@@ -8,6 +8,8 @@
 --            from                   the seq from which on the hash is complete. Missing where an event could not be
 --                                   remembered: then anything may be missing
 --            left, left_bytes       new parts, and bytes of large events, until the bounds are checked again
+--            format                 the format of the hash: 2. Version 0.1 wrote none. A format to which this script must
+--                                   not write has a higher number, and no `seq`: docs/protocol.md
 -- ARGV[1]  the project's Redis channel
 -- ARGV[2]  the event: one JSON object that begins with its type and has no seq
 -- ARGV[3]  the part's field
@@ -16,6 +18,9 @@
 -- ARGV[6]  the bounds of the hash: `jobs:parts:bytes`
 -- ARGV[7]  time to live, in seconds
 -- ARGV[8]  PUBLISH; or SPUBLISH in a Cluster, where only the shard of the project hears it
+--
+-- Answers with the error NEWERFORMAT, and sends and writes nothing, where a later version keeps the project in a format
+-- that this script does not know.
 --
 -- Returns the event's seq, or nil when it was refused: its part has ended, or was further, in the same attempt.
 -- Or a table: {seq, attempt} where the next attempt was asked for; {0, attempt} when the event was refused because that
@@ -31,6 +36,8 @@ local key, field, attempt, progress = KEYS[1], ARGV[3], ARGV[4], ARGV[5]
 
 -- A part of this size may stand 10,000 times within the bound of bytes, so the bytes of smaller ones are not counted.
 local SMALL = 838
+
+local FORMAT = '2'
 
 -- The largest number that an attempt may have, and above every seq of a clock.
 local MAX = 9007199254740991
@@ -81,6 +88,13 @@ end
 local known_seq, last, header = tonumber(known[1]), known[2], known[3]
 -- What no clock gave, somebody else wrote; it must not stop the project by being the last seq there can be.
 if known_seq and not (known_seq < MAX) then known_seq = nil end
+-- Only where there is no seq, so that usual events do not pay for it.
+if not known_seq then
+  local format = match(call('HMGET', key, 'format')[1] or '', '^%d+$')
+  if format and tonumber(format) > tonumber(FORMAT) then
+    return redis.error_reply('NEWERFORMAT the project is kept in format ' .. format .. '; this publisher knows ' .. FORMAT)
+  end
+end
 
 -- The rules for attempts; publisher/job_rules.py has them in Python.
 
@@ -200,9 +214,11 @@ if known_seq and not new_header then
 elseif known_seq then
   added = redis.pcall('HSET', key, 'seq', seq_text, header_field, new_header, field, event)
 elseif new_header then
-  added = redis.pcall('HSET', key, 'seq', seq_text, 'from', seq_text, header_field, new_header, field, event)
+  added = redis.pcall(
+    'HSET', key, 'format', FORMAT, 'seq', seq_text, 'from', seq_text, header_field, new_header, field, event
+  )
 else
-  added = redis.pcall('HSET', key, 'seq', seq_text, 'from', seq_text, field, event)
+  added = redis.pcall('HSET', key, 'format', FORMAT, 'seq', seq_text, 'from', seq_text, field, event)
 end
 
 if added ~= 0 and type(added) == 'table' then
@@ -216,7 +232,7 @@ if added ~= 0 and type(added) == 'table' then
   end
   -- A late viewer must not be shown an older event as the newest, and a returning one must be told of a gap: a hash
   -- without `from` is complete from nowhere on. Deleting is allowed while memory is full.
-  local deleted = redis.pcall('HDEL', key, 'seq', 'from', field)
+  local deleted = redis.pcall('HDEL', key, 'format', 'seq', 'from', field)
   -- Where nothing may be written at all (MISCONF: a disk that is full, say), the event is not sent either: later viewers
   -- would be shown the event before it, and nothing would tell them. A tracked job's end is tried again.
   if type(deleted) == 'table' then return redis.error_reply(added.err) end

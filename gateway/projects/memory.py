@@ -5,9 +5,19 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from publisher.events import MAX_SEQ, Event
-from publisher.publication import MAX_JOBS
+from publisher.publication import FORMAT, MAX_JOBS
 
 READ_AT_ONCE = 50  # fields of a state that are read in one step: 1 ms or less
+
+
+class NewerFormatError(ValueError):
+    """A later version keeps the project in a format that this one does not know."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"Redis keeps it in format {number}, and this version reads {FORMAT}: update this replica, or see "
+            "docs/upgrading.md"
+        )
 
 
 class Remembered(NamedTuple):
@@ -50,7 +60,10 @@ def read_memory(
     """Read a hash, some fields in each step.
 
     `read_part` reads a field and its payload; it raises `ValueError` for what is not an event, which `on_bad` is told.
+    Raises `NewerFormatError`: half of a picture, taken for the whole one, would hide events.
     """
+    if (number := _whole_number(state.get(b"format"))) > FORMAT:
+        raise NewerFormatError(number)
     parts: list[Remembered] = []
     numbers: dict[str, int] = {}
     for index, (field, payload) in enumerate(state.items(), 1):

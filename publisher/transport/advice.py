@@ -74,6 +74,11 @@ _BY_CODE = {
     ),
     "WRONGTYPE": Advice("key", "Another program uses this key. Delete it, or set PROGRESS_NAMESPACE."),
     "BUSY": Advice("busy", "A script runs in Redis and does not end. End it with SCRIPT KILL."),
+    "NEWERFORMAT": Advice(
+        "format",
+        "A later version wrote there. Update this process to that version; or, after going back for good, delete "
+        "the project's key: docs/upgrading.md.",
+    ),
     "NOPROTO": Advice("old", "It knows no RESP3. Use Redis 6 or newer, or Valkey."),
 }
 

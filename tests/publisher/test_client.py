@@ -347,7 +347,7 @@ def test_forked_workers_and_their_parent_publish_side_by_side(server: RedisServe
     finished = run([sys.executable, "-c", FORK, project], environment(server.url), within=30)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert set(remembered(server, project)) == {
-        b"seq", b"from", b"before\n", b"parent\n", b"after\n", b"child 0\n", b"child 1\n", b"child 2\n",
+        b"seq", b"from", b"format", b"before\n", b"parent\n", b"after\n", b"child 0\n", b"child 1\n", b"child 2\n",
     }  # fmt: skip
 
 
