@@ -16,7 +16,7 @@ SCRIPT = files("publisher").joinpath("publish.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 FORMAT = 2
-"""The format in which publish.lua keeps a project, as it stands there; version 0.1 wrote no mark: docs/protocol.md."""
+"""The format in which publish.lua keeps a project, as it stands there; version 0.1 wrote no mark: docs/upgrading.md."""
 
 # What is remembered of a project. Whole jobs are forgotten, first those that ended longest ago.
 MAX_JOBS = 1_000

@@ -9,7 +9,7 @@
 --                                   remembered: then anything may be missing
 --            left, left_bytes       new parts, and bytes of large events, until the bounds are checked again
 --            format                 the format of the hash: 2. Version 0.1 wrote none. A format to which this script must
---                                   not write has a higher number, and no `seq`: docs/protocol.md
+--                                   not write has a higher number, and no `seq`: docs/upgrading.md
 -- ARGV[1]  the project's Redis channel
 -- ARGV[2]  the event: one JSON object that begins with its type and has no seq
 -- ARGV[3]  the part's field

@@ -62,8 +62,8 @@ def read_memory(
     `read_part` reads a field and its payload; it raises `ValueError` for what is not an event, which `on_bad` is told.
     Raises `NewerFormatError`: half of a picture, taken for the whole one, would hide events.
     """
-    if (number := _whole_number(state.get(b"format"))) > FORMAT:
-        raise NewerFormatError(number)
+    if (kept_in := _whole_number(state.get(b"format"))) > FORMAT:
+        raise NewerFormatError(kept_in)
     parts: list[Remembered] = []
     numbers: dict[str, int] = {}
     for index, (field, payload) in enumerate(state.items(), 1):

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from gateway.channel import Channel
-from gateway.memory import NewerFormatError
+from gateway.projects.channel import Channel
+from gateway.projects.memory import NewerFormatError
 from publisher.publication import FORMAT, SCRIPT
 from tests.simulation import load
-from tests.test_channel import end, event, remembered
+from tests.projects.test_channel import end, event, remembered
 
 from .client import connect, watching
 from .events import complete, progress
