@@ -9,8 +9,8 @@ import pytest
 from gateway.projects.channel import Channel
 from gateway.projects.memory import NewerFormatError
 from publisher.publication import FORMAT, SCRIPT
-from tests.simulation import load
 from tests.projects.test_channel import end, event, remembered
+from tests.simulation import load
 
 from .client import connect, watching
 from .events import complete, progress
