@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.previous_release import COMMIT
+
 from .client import Message, connect, is_event
 from .events import complete, failed, progress
 from .processes import PublisherProcess, RedisServer, Replica
 
 ROOT = Path(__file__).parents[2]
-LAST_OF_0_1 = "12b6443"
 
 State = dict[tuple[str, str | None], tuple[str, int | None]]
 
@@ -24,7 +25,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What makes a Python process run version 0.1."""
     place = tmp_path_factory.mktemp("version_0_1")
     archive = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", LAST_OF_0_1, "gateway", "publisher"], check=True, capture_output=True
+        ["git", "-C", str(ROOT), "archive", COMMIT, "gateway", "publisher"], check=True, capture_output=True
     )
     subprocess.run(["tar", "-x", "-C", str(place)], input=archive.stdout, check=True)
     return {"PYTHONPATH": str(place), "PYTHONSAFEPATH": "1"}  # not the working directory, which has this version
@@ -174,3 +175,40 @@ async def test_viewers_who_move_from_a_replica_of_version_0_1_to_one_of_this_mis
             answer = await client.subscribe(project, since)
             assert answer["recovered"] is True
             assert [event["jobId"] for event in await client.ping()] == ["a", "a"]
+
+
+async def test_what_the_other_order_costs_a_page_that_was_at_an_old_replica_lacks_jobs_of_own_types(
+    publisher: PublisherProcess, old_replica: Replica, replica: Replica, project: str
+) -> None:
+    """Publishers were updated before the replicas: docs/upgrading.md says replicas first."""
+    async with connect(old_replica.ws) as client:
+        await client.subscribe(project)
+        publisher.publish_all(project, [progress("own", 5, jobType="my.own"), complete("own", jobType="my.own")])
+        last = publisher.seq(project, complete("known"))
+        assert [event["jobId"] for event in await client.events(1)] == ["known"]
+    async with connect(replica.ws) as client:
+        await client.subscribe(project, last)
+        assert await client.ping() == [], "the page's cursor is past it"
+    assert (await state_at(replica, project)).keys() == {("own", None), ("known", None)}, "a page that is loaded anew"
+
+
+async def test_in_the_order_that_is_told_nothing_is_lost(
+    publisher: PublisherProcess, replica: Replica, project: str
+) -> None:
+    async with connect(replica.ws) as client:
+        await client.subscribe(project)
+        publisher.publish_all(project, [progress("own", 5, jobType="my.own"), complete("own", jobType="my.own")])
+        assert [event["type"] for event in await client.events(2)] == ["progress", "job_complete"]
+
+
+def test_the_state_of_version_0_1_has_no_mark_of_its_format(
+    old_publisher: PublisherProcess, publisher: PublisherProcess, redis_server: RedisServer, project: str
+) -> None:
+    old_publisher.publish_all(project, [progress("a", 1)])
+    publisher.seq(project, progress("a", 2))
+    key = redis_server.keys(project)[0]
+    assert redis_server.command("HGET", key, "format") is None, "0.1 began it"
+    redis_server.command("DEL", key)
+    publisher.seq(project, progress("a", 2))
+    old_publisher.publish_all(project, [progress("a", 3)])
+    assert redis_server.command("HGET", key, "format") == b"2"

@@ -26,13 +26,13 @@ class Viewer:
     def __init__(self, number: int, port: int, project: str, *, obeys: bool) -> None:
         self.project = project
         self.obeys = obeys
+        self.port = port  # of the next connection
         self.picture: dict[str, Read] = {}
         self.ends: set[str] = set()
         self.refused: list[float] = []  # handshakes, by the loop's clock
         self.closed: list[tuple[float, int]] = []  # connections that ended, by the other side
         self.gaps: list[float] = []  # how long it was without a subscribed connection
         self.moves = 0
-        self._port = port
         self._source = f"127.0.0.{2 + number // PER_ADDRESS}"
         self._cursor: int | None = None
         self._subscribed: dict[Link, asyncio.Event] = {}
@@ -77,7 +77,7 @@ class Viewer:
     async def _open(self) -> Link | None:
         """A connection that is subscribed, or None."""
         try:
-            link = await open_link(self._port, self._on_message, source=self._source)
+            link = await open_link(self.port, self._on_message, source=self._source)
         except OSError:
             self.refused.append(asyncio.get_running_loop().time())
             return None
