@@ -58,7 +58,7 @@ def test_a_replica_whose_standard_streams_are_closed_serves_and_ends_in_order(
     replica = Process(command, environment(redis_server.url), tmp_path / "log")
     try:
         wait_for(lambda: listens(port), "the replica to listen", 20)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
             assert [client.get("/healthz").status_code for _ in range(3)] == [200] * 3
             assert {str(Path(f"/proc/{replica.popen.pid}/fd/{number}").readlink()) for number in range(3)} <= {
                 "/dev/null",

@@ -180,7 +180,9 @@ async def test_an_anonymous_project_needs_no_token(gateway: Replica, project: st
 async def test_a_connection_ends_soon_after_its_token_expires_also_behind_and_resumes_without_a_loss(
     gateway: Replica, redis_server: RedisServer, project: str
 ) -> None:
-    publish = httpx.Client(base_url=gateway.http, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False)
+    publish = httpx.Client(
+        base_url=gateway.http, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False, timeout=30
+    )
 
     def post(number: int) -> None:
         event = {"type": "progress", "jobId": f"job_{number}", "jobType": "audio", "progress": 1}
@@ -365,7 +367,7 @@ async def test_a_refused_client_costs_no_session(gateway: Replica) -> None:
         async with page(gateway, "?token=x") as client:
             await client.socket.recv()
     async with asyncio.timeout(PATIENCE):
-        while httpx.get(f"{gateway.http}/readyz", trust_env=False).json().get("clients", 0):
+        while httpx.get(f"{gateway.http}/readyz", trust_env=False, timeout=30).json().get("clients", 0):
             await asyncio.sleep(0.05)
 
 

@@ -151,7 +151,7 @@ async def test_a_bad_payload_is_counted(replica: Replica, redis_server: RedisSer
     """Some figure of /metrics that has to do with what was dropped grows by one with each."""
 
     def metrics() -> dict[str, float]:
-        with httpx.Client(trust_env=False) as http:
+        with httpx.Client(trust_env=False, timeout=30) as http:
             lines = http.get(replica.http + "/metrics").text.splitlines()
         pairs = [line.rsplit(" ", 1) for line in lines if line and not line.startswith("#")]
         return {name: float(figure) for name, figure in pairs}

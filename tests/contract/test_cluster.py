@@ -4,6 +4,7 @@ Faults at random are in tests/chaos; these are the promises one by one.
 """
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,7 +24,7 @@ from .certificates import Authority
 from .client import Client, connect, dial, is_event, watching
 from .clusters import Cluster, Node
 from .conftest import Launch
-from .deadlines import eventually
+from .deadlines import STALL_SECONDS, Stalls, eventually
 from .events import complete, progress
 from .processes import PublisherProcess, Replica, environment, free_port, run_gateway
 from .servers import Server
@@ -93,21 +94,22 @@ def dead(cluster: Cluster, node: Node) -> Iterator[None]:
 
 def post(replica: Replica, project: str, *jobs: str) -> httpx.Response:
     url, headers = f"{replica.http}/projects/{project}/events", {"Authorization": f"Bearer {KEY}"}
-    return httpx.post(url, json=[progress(job) for job in jobs], headers=headers, trust_env=False)
+    return httpx.post(url, json=[progress(job) for job in jobs], headers=headers, trust_env=False, timeout=30)
 
 
 def readiness(replica: Replica) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{replica.http}/readyz", trust_env=False).json()
+    found: dict[str, Any] = httpx.get(f"{replica.http}/readyz", trust_env=False, timeout=30).json()
     return found
 
 
 async def longest_gap(client: Client, seconds: float) -> float:
-    """Between two events that the client is sent, for so long."""
-    end, heard, longest = time.monotonic() + seconds, time.monotonic(), 0.0
-    while (now := time.monotonic()) < end:
-        if is_event(await client.next("an event", within=10)):
-            longest, heard = max(longest, time.monotonic() - heard), time.monotonic()
-    return max(longest, now - heard)
+    """Between two events that the client is sent, for so long; without the stalls of the machine."""
+    end, heard = time.monotonic() + seconds, [time.monotonic()]
+    with Stalls() as stalls:
+        while time.monotonic() < end:
+            if is_event(await client.next("an event")):
+                heard.append(time.monotonic())
+    return max(stalls.without(*gap) for gap in itertools.pairwise([*heard, time.monotonic()]))
 
 
 async def test_users_of_least_rights_have_all_they_need_also_while_a_slot_moves(
@@ -190,17 +192,17 @@ async def test_a_primary_that_dies_is_told_and_followed_while_the_other_shards_g
         gap = asyncio.create_task(longest_gap(other, 8))
         begin = time.monotonic()
         with dead(cluster, victim):
-            await client.expect("stale", within=10)
+            await client.expect("stale")
             stale = time.monotonic() - begin
             await eventually(
-                lambda: "error" in httpx.get(f"{replica.http}/readyz", trust_env=False).json(), "the error"
+                lambda: "error" in httpx.get(f"{replica.http}/readyz", trust_env=False, timeout=30).json(), "the error"
             )
             shown = readiness(replica)["error"]
             assert f":{victim.port}" in shown, shown
             end = None
             while end is None:  # one call tries for 5 seconds
                 end = await aio.broadcast_to_project(lost, complete("job"))
-            heard = await client.until(lambda message: message["type"] == "live", "live", within=20)
+            heard = await client.until(lambda message: message["type"] == "live", "live")
             live = time.monotonic() - begin
             if end not in [message.get("seq") for message in heard]:
                 assert (await client.expect("job_complete"))["seq"] == end
@@ -208,7 +210,7 @@ async def test_a_primary_that_dies_is_told_and_followed_while_the_other_shards_g
     figures = f"stale after {stale:.2f} s, live after {live:.2f} s; the longest gap of the other shard {longest:.2f} s"
     record_property("figures", figures)
     print(figures)
-    assert stale < 5
+    assert stale < 5 + STALL_SECONDS
     assert longest < MOST_GAP_SECONDS, figures
 
 
@@ -223,7 +225,7 @@ async def test_a_failover_by_hand_loses_nothing(
             await asyncio.to_thread(cluster.fail_over, primary)
             await asyncio.sleep(1)
         end = await aio.broadcast_to_project(project, complete("end"), strict=True)
-        heard = await client.until(lambda message: message.get("seq") == end, "the end", within=20)
+        heard = await client.until(lambda message: message.get("seq") == end, "the end")
     assert [message["type"] for message in heard if not is_event(message)] in ([], ["stale", "live"])
     await asyncio.to_thread(cluster.wait_until_whole)
 

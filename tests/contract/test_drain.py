@@ -14,7 +14,7 @@ from gateway.clients.drain import longest_seconds
 
 from .client import Client, connect, upgrade_status, watching
 from .conftest import Launch
-from .deadlines import eventually, wait_for
+from .deadlines import STALL_SECONDS, eventually, wait_for
 from .events import complete, progress
 from .processes import PublisherProcess, Replica
 from .raw import raw_connect, reader
@@ -28,8 +28,8 @@ async def crowd(replica: Replica, project: str, size: int = CLIENTS) -> AsyncIte
         yield [await stack.enter_async_context(watching(replica.ws, project)) for _ in range(size)]
 
 
-async def ended(replica: Replica, within: float = 10) -> int:
-    return await asyncio.to_thread(replica.wait, "the drained replica to end", within)
+async def ended(replica: Replica) -> int:
+    return await asyncio.to_thread(replica.wait, "the drained replica to end")
 
 
 async def drained(replica: Replica, number: signal.Signals = signal.SIGTERM) -> float:
@@ -43,24 +43,26 @@ async def drained(replica: Replica, number: signal.Signals = signal.SIGTERM) -> 
 async def test_at_the_signal_new_clients_are_refused_and_those_who_are_here_are_told_and_served(
     launch: Launch, publisher: PublisherProcess, project: str
 ) -> None:
-    replica = launch(drain_seconds=20, drain_rate=2.5)
+    replica = launch(drain_seconds=60, drain_rate=1)
     publisher.seq(project, complete("before"))
     async with (
-        httpx.AsyncClient(base_url=replica.http, trust_env=False) as balancer,
+        httpx.AsyncClient(base_url=replica.http, trust_env=False, timeout=30) as balancer,
         crowd(replica, project) as clients,
     ):
         assert (await balancer.get("/readyz")).status_code == 200
         replica.signal(signal.SIGTERM)
-        await asyncio.sleep(0.02)  # for the signal itself to arrive
+        await clients[0].until_type("going_away")  # the signal itself has arrived
         answer = await balancer.get("/readyz")
         assert (answer.status_code, answer.json()["draining"]) == (503, True)
         assert await upgrade_status(replica.ws) == 503
         for client in clients:
-            (going_away,) = (await client.until_type("going_away"))[-1:]
+            if client is not clients[0]:
+                await client.until_type("going_away")
+            (going_away,) = [message for message in client.received if message["type"] == "going_away"]
             assert going_away.keys() == {"type", "reconnectIn"}
             least, most = going_away["reconnectIn"]
             assert least == 0
-            assert 18_000 < most <= 20_000, "50 clients, 2.5 a second"
+            assert 50_000 - 1_000 * STALL_SECONDS < most <= 50_000, "50 clients, one a second"
 
         publisher.seq(project, complete("meanwhile"))
         for client in clients:
@@ -73,7 +75,7 @@ async def test_at_the_signal_new_clients_are_refused_and_those_who_are_here_are_
             await client.socket.close()
         began = time.monotonic()
         assert await ended(replica) == 0
-        assert time.monotonic() - began < 5, "when all have left it is over"
+        assert time.monotonic() - began < 20, "when all have left it is over"
     assert f"{CLIENTS} clients left, 0 were closed, 0 of them by force" in replica.log
 
 
@@ -82,7 +84,7 @@ async def test_a_lame_duck_is_not_ready_but_takes_clients_and_disturbs_nobody(
 ) -> None:
     replica = launch(lame_duck_seconds=600, publish_keys="k" * 16)
     async with (
-        httpx.AsyncClient(base_url=replica.http, trust_env=False) as balancer,
+        httpx.AsyncClient(base_url=replica.http, trust_env=False, timeout=30) as balancer,
         watching(replica.ws, project) as early,
     ):
         replica.signal(signal.SIGTERM)
@@ -132,22 +134,24 @@ async def test_an_old_client_is_told_to_move_and_is_served_on(
 
 
 async def test_those_who_stay_are_closed_with_1012_one_after_the_other(launch: Launch, project: str) -> None:
-    replica = launch(drain_seconds=2, drain_rate=40)
+    replica = launch(drain_seconds=5, drain_rate=5)
     closed_at: list[float] = []
 
     async def stay(client: Client) -> None:
         assert await client.closed() == 1012
         closed_at.append(time.monotonic())
 
-    async with crowd(replica, project) as clients:
+    async with crowd(replica, project, 20) as clients:
         began = time.monotonic()
         replica.signal(signal.SIGTERM)
         await asyncio.gather(*map(stay, clients))
     assert await ended(replica) == 0
     assert all("going_away" in [message["type"] for message in client.received] for client in clients)
-    assert min(closed_at) - began >= 1.25, "the window, which they let pass"
-    assert 0.8 < max(closed_at) - min(closed_at) < 4, "50 clients, 40 a second"
-    assert f"{CLIENTS} were closed, 0 of them by force" in replica.log
+    assert min(closed_at) - began >= 4, "the window, which they let pass"
+    assert max(closed_at) - min(closed_at) > 0.5, (
+        "20 clients, 5 a second, but for those that a stalled machine closes at once"
+    )
+    assert "20 were closed, 0 of them by force" in replica.log
 
 
 async def test_control_without_a_window_nobody_is_told_and_all_are_closed_at_once(launch: Launch, project: str) -> None:
@@ -156,37 +160,37 @@ async def test_control_without_a_window_nobody_is_told_and_all_are_closed_at_onc
         began = time.monotonic()
         replica.signal(signal.SIGTERM)
         assert await asyncio.gather(*(client.closed() for client in clients)) == [1012] * CLIENTS
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < STALL_SECONDS
     assert "going_away" not in [message["type"] for client in clients for message in client.received]
     assert await ended(replica) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_without_clients_it_ends_at_once(launch: Launch, number: signal.Signals) -> None:
-    took = [await drained(launch(), number) for _ in range(3)]
-    assert min(took) < 1, "the best of three, since the machine may be busy"
+    patched = "gateway.clients.drain.MOVE_SECONDS=60"
+    assert await drained(launch(drain_seconds=240, patched=patched), number) < 30
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 async def test_somebody_at_a_terminal_waits_for_a_second(launch: Launch, number: signal.Signals) -> None:
-    replica = launch()
+    replica = launch(drain_seconds=240, patched="gateway.clients.drain.MOVE_SECONDS=60")
     async with connect(replica.ws) as client:
         took = asyncio.create_task(drained(replica, number))
         assert await client.closed() == 1012
         assert client.received[-1]["type"] == "going_away"
-        assert await took < 4
+        assert await took < 30
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_it_at_once_and_says_why(
     launch: Launch, project: str, second: signal.Signals
 ) -> None:
-    replica = launch(drain_rate=1)
+    replica = launch(drain_seconds=60, drain_rate=0.4)
     async with crowd(replica, project, 20) as clients:
         replica.signal(signal.SIGTERM)
         for client in clients:
-            assert (await client.until_type("going_away"))[-1]["reconnectIn"][1] > 18_000
-        assert await drained(replica, second) < 4
+            assert (await client.until_type("going_away"))[-1]["reconnectIn"][1] > 50_000 - 1_000 * STALL_SECONDS
+        assert await drained(replica, second) < 30
         assert [await client.closed() for client in clients] == [1012] * 20
 
 
@@ -209,18 +213,18 @@ async def test_a_client_that_never_reads_is_ended_by_the_bound_and_counted(
             await good.until_type("going_away")
             await good.socket.close()
             assert await ended(replica) == 0
-            assert time.monotonic() - began < longest_seconds(0.4) + 3
+            assert time.monotonic() - began < longest_seconds(0.4) + STALL_SECONDS
         assert b"going_away" in await mute.text("going_away")
         assert await mute.close_code() == 1012
     assert "1 clients left, 2 were closed, 2 of them by force" in replica.log
 
 
 async def test_the_demo_drains_likewise(launch: Launch) -> None:
-    demo = launch(command="demo", drain_seconds=8)
+    demo = launch(command="demo", drain_seconds=20)
     async with watching(demo.ws, "demo") as client:
         await client.until(lambda message: message["type"] == "progress", "progress of the demo")
         took = asyncio.create_task(drained(demo))
         await client.until_type("going_away")
         await client.until(lambda message: message["type"] == "progress", "progress, while it drains")
         assert await client.closed() == 1012
-        assert 2 <= await took < 10
+        assert 5 <= await took < 20

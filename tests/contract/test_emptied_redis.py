@@ -21,7 +21,7 @@ from .events import complete, progress
 from .processes import Replica
 from .servers import KINDS, Server
 
-RETURN_SECONDS = 20.0
+RETURN_SECONDS = 60.0
 KEY = "{project:p}:jobs"
 
 

@@ -15,7 +15,7 @@ from .processes import PublisherProcess, Replica
 
 @pytest.fixture
 def http(replica: Replica) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=replica.http, trust_env=False) as client:
+    with httpx.Client(base_url=replica.http, trust_env=False, timeout=30) as client:
         yield client
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from .client import connect, watching
 from .conftest import Launch
-from .deadlines import PATIENCE, eventually, wait_for
+from .deadlines import PATIENCE, STALL_SECONDS, Stalls, eventually, wait_for
 from .events import complete, progress
 from .processes import RedisServer, Replica, environment, run
 from .raw import RawClient, raw_socket
@@ -247,7 +247,7 @@ async def test_a_body_that_drips_is_dropped_in_time(replica: Replica, project: s
         answer = await client.ended()
         dripping.cancel()
     assert b" 408 " in answer
-    assert time.monotonic() - before < REQUEST_SECONDS + 3
+    assert time.monotonic() - before < REQUEST_SECONDS + STALL_SECONDS
 
 
 async def drip(send: Any, piece: bytes) -> None:
@@ -336,17 +336,19 @@ async def test_with_a_frozen_redis_it_is_503_in_time_the_loop_lives_and_all_is_w
         await viewer.events(1)
         own_redis.freeze()
         try:
+            pongs: list[tuple[float, float]] = []
             before = time.monotonic()
             waiting = [asyncio.create_task(post(http, replica, "p", progress("job", 2))) for _ in range(IN_HAND + 16)]
-            slowest = 0.0
-            while not all(task.done() for task in waiting):
-                asked = time.monotonic()
-                await viewer.ping()
-                slowest = max(slowest, time.monotonic() - asked)
-                await asyncio.sleep(0.05)
+            with Stalls() as stalls:
+                while not all(task.done() for task in waiting):
+                    asked = time.monotonic()
+                    await viewer.ping()
+                    pongs.append((asked, time.monotonic()))
+                    await asyncio.sleep(0.05)
             took = time.monotonic() - before
+            slowest = max(stalls.without(*pong) for pong in pongs)
             answers = [task.result() for task in waiting]
-            assert took < ANSWER_SECONDS
+            assert took < ANSWER_SECONDS + STALL_SECONDS
             assert {answer.status_code for answer in answers} == {503}
             assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
             codes = [answer.json()["code"] for answer in answers]
@@ -354,9 +356,12 @@ async def test_with_a_frozen_redis_it_is_503_in_time_the_loop_lives_and_all_is_w
             assert codes.count("redis_unavailable") >= IN_HAND
             assert slowest < took / 2, f"a viewer waited {slowest:.2f} s for a pong, of {took:.2f} s"
             await asyncio.sleep(0.3)
-            asked = time.monotonic()
-            assert (await post(http, replica, "p", progress("job", 2))).status_code == 503
-            assert time.monotonic() - asked < 1, "the circuit is open"
+            refused = []
+            for _ in range(3):
+                asked = time.monotonic()
+                assert (await post(http, replica, "p", progress("job", 2))).status_code == 503
+                refused.append(time.monotonic() - asked)
+            assert min(refused) < 1, "the circuit is open: nobody waits"
         finally:
             own_redis.thaw()
         await eventually_status(http, replica, "p", 202)

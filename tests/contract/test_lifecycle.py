@@ -120,30 +120,29 @@ async def test_a_replica_ends_in_order_and_tells_its_clients(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_replica_without_clients_ends_at_once(launch: Launch, number: signal.Signals) -> None:
-    replica = launch(drain_seconds=0.4)
+    replica = launch(drain_seconds=60)
     start = time.monotonic()
     replica.signal(number)
     assert await asyncio.to_thread(replica.wait, "the replica to end") == 0
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 30
 
 
 async def test_a_client_that_does_not_answer_the_close_holds_nobody_up(launch: Launch) -> None:
     replica = launch(drain_seconds=0.4)
     async with raw_connect(replica.port):
         replica.signal(signal.SIGTERM)
-        assert await asyncio.to_thread(replica.wait, "the replica to end in spite of its client", 20) == 0
+        assert await asyncio.to_thread(replica.wait, "the replica to end in spite of its client") == 0
 
 
 async def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
-    replica = launch(drain_seconds=0.4)
+    replica = launch(drain_seconds=0.4, patched="gateway.clients.drain.CLOSE_SECONDS=60")
     async with raw_connect(replica.port) as client:  # which never answers the close
         replica.signal(signal.SIGTERM)
         assert await client.close_code() == 1012
         start = time.monotonic()
-        if replica.running():
-            replica.signal(signal.SIGTERM)
+        replica.signal(signal.SIGTERM)
         await asyncio.to_thread(replica.wait, "the replica to end after the second signal")
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 30
 
 
 async def test_the_death_of_a_replica_leaves_the_other_serving(

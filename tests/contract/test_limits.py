@@ -9,7 +9,7 @@ import pytest
 
 from .client import connect, dial, upgrade_status
 from .conftest import Launch
-from .deadlines import eventually
+from .deadlines import PATIENCE, eventually
 from .events import progress
 from .processes import PublisherProcess, RedisServer, Replica
 from .raw import PING, TEXT, RawClient, frame, raw_connect, raw_socket, request
@@ -38,24 +38,24 @@ async def test_subscribing_faster_than_the_limit_is_answered_with_an_error_and_c
 
 
 async def test_who_waits_may_subscribe_again(launch: Launch, project: str) -> None:
-    replica = launch(subscribe_rate=10, subscribe_burst=2)
+    replica = launch(subscribe_rate=2, subscribe_burst=2)
     async with connect(replica.ws) as client:
-        answers = []
         start = time.monotonic()
         for number in range(8):
             await client.send("subscribe", projectId=f"{project}_{number}")
-            answers.append((await client.next())["type"])
-        assert answers[:2] == ["subscribed", "subscribed"]
+        answers = [(await client.next())["type"] for _ in range(8)]
+        assert answers.count("subscribed") >= 2
         assert "error" in answers
-        while answers[-1] != "subscribed":
-            assert time.monotonic() - start < 5, "the limit never ends"
-            await asyncio.sleep(0.12)  # the pace of a client that keeps to the rate
+        answer = "error"
+        while answer != "subscribed":
+            assert time.monotonic() - start < PATIENCE, "the limit never ends"
+            await asyncio.sleep(0.6)  # the pace of a client that keeps to the rate
             await client.send("subscribe", projectId=project)
-            answers.append((await client.next())["type"])
+            answer = (await client.next())["type"]
 
 
 async def test_the_limit_is_of_a_connection_not_of_the_replica(launch: Launch, project: str) -> None:
-    replica = launch(subscribe_rate=1, subscribe_burst=1)
+    replica = launch(subscribe_rate=0.1, subscribe_burst=1)
     for _ in range(5):
         async with connect(replica.ws) as client:
             await client.subscribe(project)
@@ -105,7 +105,7 @@ async def test_connections_above_the_limit_are_refused_with_503_and_admitted_whe
             statuses.append(await upgrade_status(replica.ws))
             return statuses[-1]
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await admitted() != 101:
                 await asyncio.sleep(0.02)
 
@@ -139,7 +139,7 @@ async def test_an_address_has_so_many_connections_and_others_are_not_touched(lau
                 stack = again
                 return (await arrive("203.0.113.7"))[0] == 101
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await admitted():
                 await asyncio.sleep(0.02)
         await bystander.send("ping")
@@ -175,7 +175,7 @@ async def test_a_replica_watches_so_many_projects_and_one_more_is_unavailable(
             await other.send("subscribe", projectId=f"{project}_3")
             return str((await other.next())["type"])
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await answer() != "subscribed":
                 await asyncio.sleep(0.1)
 
@@ -352,7 +352,7 @@ async def test_an_unfinished_request_is_dropped_and_a_finished_upgrade_stays(lau
     async def begin(text: bytes) -> None:
         async with raw_socket(replica.port) as client:
             await client.send(text)
-            await client.ended(within=4)
+            await client.ended()
 
     async with connect(replica.ws) as client:
         async with asyncio.TaskGroup() as group:
@@ -366,7 +366,7 @@ async def test_a_request_that_drips_is_dropped_too(launch: Launch) -> None:
     replica = launch(request_seconds=1)
     async with raw_socket(replica.port) as client:
         await client.send(request(replica.port)[:-2])
-        end = time.monotonic() + 5
+        end = time.monotonic() + PATIENCE
         try:
             while not client.reader.at_eof():
                 assert time.monotonic() < end, "the request is held for ever"
@@ -381,10 +381,10 @@ async def test_a_request_that_drips_is_dropped_too(launch: Launch) -> None:
 
 
 async def test_an_idle_client_is_pinged_and_one_that_never_answers_is_let_go(launch: Launch) -> None:
-    replica = launch(ping_seconds=0.5)
+    replica = launch(ping_seconds=3)
     async with raw_connect(replica.port) as dead, dial(replica.ws) as alive:
         await alive.expect("connected")
-        assert (await dead.frame("a ping", within=5)).opcode == PING
+        assert (await dead.frame("a ping")).opcode == PING
         await dead.close_code()
         await alive.send("ping")
         await alive.expect("pong")

@@ -47,7 +47,7 @@ async def test_a_log_cannot_be_forged_and_shows_no_secret(
         "max_bad_messages": 2,
     }
     replica = launch(url, **settings)
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
         for key in (KEY, f"{KEY}x"):
             headers = {"Authorization": f"Bearer {key}", "User-Agent": "a\tforged"}
             event = progress("secret job", message=f"secret message{FORGED}")
@@ -110,7 +110,7 @@ CLOSED = "import os, sys; os.close(2); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def answers(port: int) -> bool:
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(trust_env=False, timeout=30) as http:
         try:
             return http.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
         except httpx.TransportError:

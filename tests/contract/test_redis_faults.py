@@ -28,7 +28,7 @@ from .processes import Replica, free_port
 from .servers import KINDS, Server
 
 AT_ONCE = 7  # faults that are played side by side
-NOTICE_SECONDS = 30.0  # far above what any of them takes
+NOTICE_SECONDS = 60.0  # far above what any of them takes
 PROJECT = "p"
 GATEWAY_RIGHTS = re.findall(
     r"^ACL SETUSER gateway .*$", (Path(__file__).parents[2] / "docs" / "operating.md").read_text(), re.MULTILINE

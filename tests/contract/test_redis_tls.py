@@ -24,7 +24,7 @@ from .events import complete, progress
 from .processes import Process, PublisherProcess, environment, free_port, run_gateway
 from .servers import Server
 
-RETURN_SECONDS = 20.0
+RETURN_SECONDS = 60.0
 ACL = re.findall(r"^ACL SETUSER .*$", (Path(__file__).parents[2] / "docs" / "operating.md").read_text(), re.MULTILINE)
 
 

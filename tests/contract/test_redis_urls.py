@@ -189,7 +189,7 @@ async def test_the_user_of_a_replica_that_takes_events_may_do_so_and_that_of_ano
 
     def post(replica: Replica, events: object) -> httpx.Response:
         url = f"{replica.http}/projects/{project}/events"
-        return httpx.post(url, json=events, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+        return httpx.post(url, json=events, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30)
 
     async with watching(both.ws, project) as client:
         for events in (progress("job"), [progress("a"), progress("b")]):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -67,7 +66,7 @@ async def test_fifty_of_a_hundred_that_do_not_read_cost_no_memory_and_no_event(
     launch: Launch, publisher: PublisherProcess, project: str
 ) -> None:
     replica = launch(slow_seconds=300)
-    async with asyncio.timeout(120), AsyncExitStack() as stack:
+    async with asyncio.timeout(300), AsyncExitStack() as stack:
         reading = await join(stack, replica, project, READING, small=False)
         stalled = await join(stack, replica, project, STALLED, small=True)
         warm = await publish(publisher, project, [progress("warm")] * 100, reading)
@@ -83,17 +82,13 @@ async def test_fifty_of_a_hundred_that_do_not_read_cost_no_memory_and_no_event(
             seqs += await publish(publisher, project, events[start : start + 1_000], reading, earlier=earlier)
             peak = max(peak, replica.rss_bytes())
         assert all(seqs)
-        await eventually(
-            lambda: all(len(one.seqs) >= 100 + EVENTS for one in reading), "every event to be read", within=30
-        )
+        await eventually(lambda: all(len(one.seqs) >= 100 + EVENTS for one in reading), "every event to be read")
         for one in reading:
             assert one.seqs == warm + seqs
         for one in stalled:
             assert len(one.seqs) < EVENTS // 2, "it was to stall"
             one.read_again()
-        await eventually(
-            lambda: all(one.seqs[-1] == seqs[-1] for one in stalled), "the stalled clients to catch up", within=30
-        )
+        await eventually(lambda: all(one.seqs[-1] == seqs[-1] for one in stalled), "the stalled clients to catch up")
         peak = max(peak, replica.rss_bytes())
         assert peak - before < MEMORY_BYTES, f"memory grew by {(peak - before) / 1e6:.1f} MB"
         for one in stalled:
@@ -108,7 +103,7 @@ async def test_plain_publishes_are_caught_up_with_too(launch: Launch, redis_serv
     """They carry no seq, yet the replica keeps each as its job's last for the slow among its own clients."""
     replica = launch(slow_seconds=300)
     total = 8_000
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
+    async with asyncio.timeout(180), AsyncExitStack() as stack:
         (slow,) = await join(stack, replica, project, 1, small=True)
         slow.stop_reading()
         quick = await stack.enter_async_context(watching(replica.ws, project))
@@ -116,9 +111,9 @@ async def test_plain_publishes_are_caught_up_with_too(launch: Launch, redis_serv
             payloads = [big(number, total) for number in range(start, start + 500)]
             await asyncio.to_thread(redis_server.publish_all, project, payloads)
         redis_server.publish(project, progress("marker"))
-        await quick.until_job("marker", within=30)
+        await quick.until_job("marker")
         slow.read_again()
-        await eventually(lambda: "marker" in last_events(slow), "the slow client to catch up", within=30)
+        await eventually(lambda: "marker" in last_events(slow), "the slow client to catch up")
         assert len(slow.last_texts) < total // 2, "it was to stall"
         ends = last_events(slow)
         assert [ends[f"job_{number}"]["type"] for number in range(JOBS)] == ["job_complete"] * JOBS
@@ -127,25 +122,24 @@ async def test_plain_publishes_are_caught_up_with_too(launch: Launch, redis_serv
 async def test_a_client_that_stays_behind_is_closed_with_4508_and_others_are_not(
     launch: Launch, redis_server: RedisServer, publisher: PublisherProcess, project: str
 ) -> None:
-    replica = launch(slow_seconds=1)
+    replica = launch(slow_seconds=3)
     total = 6_000
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
+    async with asyncio.timeout(180), AsyncExitStack() as stack:
         (slow,) = await join(stack, replica, project, 1, small=True)
         quick = await stack.enter_async_context(watching(replica.ws, project))
         slow.stop_reading()
-        start = time.monotonic()
         for first in range(0, total, 500):
             payloads = [big(number, total) for number in range(first, first + 500)]
             await asyncio.to_thread(redis_server.publish_all, project, payloads)
         # One after the other, until the replica's patience with the client that reads nothing has to be at its end.
         number = 0
-        while time.monotonic() - start < 3:
+        while "behind for too long" not in replica.log:
             number += 1
             publisher.seq(project, progress(f"marker_{number}"))
-            await quick.until_job(f"marker_{number}", within=30)
-            await asyncio.sleep(0.05)
+            await quick.until_job(f"marker_{number}")
+            await asyncio.sleep(0.1)
         slow.read_again()
-        await asyncio.wait_for(slow.closed, 10)
+        await slow.closed
         assert slow.close_code == 4508
         assert slow.texts < total // 2
 
@@ -154,15 +148,15 @@ async def test_a_client_that_reads_slowly_but_reads_is_kept(
     launch: Launch, redis_server: RedisServer, project: str
 ) -> None:
     """Behind is not gone: whoever drains its socket now and then starts its time anew."""
-    replica = launch(slow_seconds=1)
+    replica = launch(slow_seconds=5)
     total = 4_000
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
+    async with asyncio.timeout(180), AsyncExitStack() as stack:
         (slow,) = await join(stack, replica, project, 1, small=False)
         for first in range(0, total, 500):
             slow.stop_reading()
             payloads = [big(number, total) for number in range(first, first + 500)]
             await asyncio.to_thread(redis_server.publish_all, project, payloads)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.8)
             slow.read_again()
             marker = f"marker_{first}"
             redis_server.publish(project, progress(marker))
@@ -178,7 +172,7 @@ async def test_what_a_stalled_client_asked_meanwhile_is_answered_when_it_reads(
     """Also that it left: after `unsubscribed` nothing of the project comes, caught up or live."""
     replica = launch(slow_seconds=300)
     total = 6_000
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
+    async with asyncio.timeout(180), AsyncExitStack() as stack:
         (slow,) = await join(stack, replica, project, 1, small=True)
         quick = await stack.enter_async_context(watching(replica.ws, project))
         slow.stop_reading()
@@ -189,9 +183,9 @@ async def test_what_a_stalled_client_asked_meanwhile_is_answered_when_it_reads(
         slow.send(json.dumps({"type": "unsubscribe", "projectId": project}))
         slow.send(json.dumps({"type": "ping"}))
         redis_server.publish(project, progress("marker"))
-        await quick.until_job("marker", within=30)
+        await quick.until_job("marker")
         slow.read_again()
-        await eventually(lambda: b'"pong"' in b"".join(slow.last_texts[-3:]), "the pong", within=30)
+        await eventually(lambda: b'"pong"' in b"".join(slow.last_texts[-3:]), "the pong")
         redis_server.publish(project, progress("unheard"))
         await quick.until_job("unheard")
         publisher.seq(project + "b", progress("heard"))
@@ -209,7 +203,7 @@ async def test_a_client_that_asks_and_does_not_read_costs_no_memory(
     """Two megabytes for each subscribe, and pongs without end, would pile up in the replica."""
     replica = launch(slow_seconds=300)
     publisher.publish_all(project, [progress(f"job_{number}", message="x" * 2_000) for number in range(1_000)])
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
+    async with asyncio.timeout(180), AsyncExitStack() as stack:
         (slow,) = await join(stack, replica, project, 1, small=True)
         slow.stop_reading()
         before = replica.rss_bytes()
@@ -247,7 +241,7 @@ async def test_joiners_that_do_not_read_cost_a_piece_each_and_get_everything_whe
     for start in range(0, 1_000, 50):
         jobs = range(start, start + 50)
         publisher.publish_all(project, [progress(f"job_{job}", data={"preview": "x" * 7_500}) for job in jobs])
-    async with asyncio.timeout(120), AsyncExitStack() as stack:
+    async with asyncio.timeout(300), AsyncExitStack() as stack:
         async with watching(replica.ws, project) as quick:
             await quick.events(1_000)
             joiners = [await stack.enter_async_context(reader(replica.port, small=True)) for _ in range(JOINING)]
@@ -258,15 +252,13 @@ async def test_joiners_that_do_not_read_cost_a_piece_each_and_get_everything_whe
                 one.send(json.dumps({"type": "subscribe", "projectId": project}))
             joined = f"gateway_subscriptions {JOINING + 1}"
             await eventually(
-                lambda: joined in {line.removesuffix(".0") for line in replica.metrics()},
-                "all to be subscribed",
-                within=60,
+                lambda: joined in {line.removesuffix(".0") for line in replica.metrics()}, "all to be subscribed"
             )
             grown = replica.rss_bytes() - before + queued_bytes(replica.port)
         assert (grown < JOINING * 200_000) == is_bounded, f"{grown / 1e6:.1f} MB"
         for one in joiners[:10]:
             one.read_again()
-        await eventually(lambda: all(len(one.seqs) == 1_000 for one in joiners[:10]), "the whole picture", within=60)
+        await eventually(lambda: all(len(one.seqs) == 1_000 for one in joiners[:10]), "the whole picture")
         assert all(one.seqs == sorted(set(one.seqs)) for one in joiners[:10]), "in order, none twice"
 
 
@@ -289,17 +281,17 @@ async def test_who_stalls_over_an_outage_of_redis_catches_up_with_it_all_the_sam
     replica = launch(own_redis.url, slow_seconds=300)
     publisher = publisher_of(own_redis.url)
     total = 4_000
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
+    async with asyncio.timeout(180), AsyncExitStack() as stack:
         (slow,) = await join(stack, replica, project, 1, small=True)
         quick = await stack.enter_async_context(watching(replica.ws, project))
         slow.stop_reading()
         await flood(publisher, project, total)
         own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
         await asyncio.to_thread(publisher.publish_all, project, [big(n, total) for n in range(total - JOBS, total)])
-        await quick.until_type("live", within=30)
+        await quick.until_type("live")
         slow.read_again()
         publisher.seq(project, progress("marker"))
-        await eventually(lambda: "marker" in last_events(slow), "the slow client to catch up", within=30)
+        await eventually(lambda: "marker" in last_events(slow), "the slow client to catch up")
         ends = last_events(slow)
         assert [ends[f"job_{number}"]["type"] for number in range(JOBS)] == ["job_complete"] * JOBS
         assert states(slow) in ([], ["stale", "live"])
@@ -309,7 +301,7 @@ async def test_who_reads_again_during_an_outage_of_redis_learns_of_it(
     launch: Launch, own_redis: RedisServer, publisher_of: Callable[..., PublisherProcess], project: str
 ) -> None:
     replica = launch(own_redis.url, slow_seconds=300)
-    async with asyncio.timeout(60), AsyncExitStack() as stack:
+    async with asyncio.timeout(180), AsyncExitStack() as stack:
         (slow,) = await join(stack, replica, project, 1, small=True)
         quick = await stack.enter_async_context(watching(replica.ws, project))
         slow.stop_reading()
@@ -319,4 +311,4 @@ async def test_who_reads_again_during_an_outage_of_redis_learns_of_it(
         slow.read_again()
         await eventually(lambda: states(slow) == ["stale"], "the slow client to hear that it is stale")
         own_redis.start()
-        await eventually(lambda: states(slow) == ["stale", "live"], "the slow client to hear live", within=30)
+        await eventually(lambda: states(slow) == ["stale", "live"], "the slow client to hear live")

@@ -100,7 +100,7 @@ async def test_viewers_that_come_late_leave_and_resume_end_with_the_picture_of_r
 ) -> None:
     viewers = [Viewer() for _ in range(CLIENTS)]
     over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(180), asyncio.TaskGroup() as group:
         for number, viewer in enumerate(viewers):
             group.create_task(come_and_go(viewer, random.Random(number), replicas, project, over))
         picture = await publish(publisher, project, list(storm()))
@@ -137,13 +137,13 @@ async def test_no_event_falls_between_subscribed_and_live(
         async with connect(replicas[number % 2].ws) as client:
             joined.append(client)
             answer = await client.subscribe(project)
-            await client.until_job(f"job_{total - 1}", within=30)
+            await client.until_job(f"job_{total - 1}")
             events = list(filter(is_event, client.received))
             assert [event["jobId"] for event in events] == [f"job_{index}" for index in range(total)]
             old = [event["seq"] <= answer["seq"] for event in events]
             assert old == sorted(old, reverse=True), "replay comes first, then news"
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(180), asyncio.TaskGroup() as group:
         for number in range(CLIENTS):
             group.create_task(join(number))
         await eventually(lambda: bool(joined), "the first client")
@@ -171,7 +171,7 @@ async def test_who_leaves_and_returns_without_end_sees_each_event_once(
                     cursor = event["seq"]
         assert seen == [f"job_{number}" for number in range(total)]
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(180), asyncio.TaskGroup() as group:
         for name in names:
             group.create_task(flicker(name))
         for number in range(0, total, BATCH):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from .client import Client, watching
-from .deadlines import eventually, wait_for
+from .deadlines import PATIENCE, STALL_SECONDS, eventually, wait_for
 from .processes import Process, RedisServer, Replica, environment, run_python
 
 HEARTBEAT_SECONDS = 0.5
@@ -119,7 +119,7 @@ async def test_every_viewer_can_tell_that_a_worker_was_killed(
         await client.ping()  # reads what the workers said while they lived
         heard = len(client.received)
         await eventually(lambda: b"silent for" in bars.shown, "`watch` to say that the job is silent")
-        assert time.monotonic() - killed_at < PROMISED_SECONDS + 2.5  # the view looks once a second
+        assert time.monotonic() - killed_at < PROMISED_SECONDS + 2.5 + STALL_SECONDS  # the view looks once a second
         await client.ping()
         assert len(client.received) <= heard + 2, "the worker is dead, and renewed once more at most"
         assert all(message["type"] in ("progress", "pong") for message in client.received[heard:])
@@ -196,9 +196,10 @@ def test_a_thousand_jobs_have_one_more_thread_and_are_renewed_once_a_heartbeat(
         wait_for(lambda: renewals() >= 1_000, "all to begin")
         before, began = renewals(), time.monotonic()
         time.sleep(3)
-        per_second = (renewals() - before) / (time.monotonic() - began)
-        assert 250 < per_second < 1_200  # 1,000 where the machine is free; twice that would be the fault
-        out, _ = process.communicate("\n", timeout=10)
+        wait_for(lambda: renewals() >= before + 1_000, "each to be renewed")
+        most = 1_000 * (time.monotonic() - began + 1)  # a machine that stood still sends what was due in that time, too
+        assert renewals() - before < 1.15 * most, "twice as many would be the fault"
+        out, _ = process.communicate("\n", timeout=PATIENCE)
         assert out.strip() == "['MainThread', 'publisher-jobs']"
     finally:
         process.kill()
