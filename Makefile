@@ -9,7 +9,7 @@ AUTOBAHN := $(VENV)/.autobahn
 KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example bench autobahn chaos deploy-check manifests screenshot grafana lock clean
+.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example bench balancers autobahn chaos deploy-check manifests screenshot grafana lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -72,6 +72,10 @@ example: frontend/node_modules/.installed  ## a React page beside `make run`
 
 bench: $(VENV)/.dev  ## the figures of bench/README.md; some: make bench F="P1 hostile"
 	$(BIN)/python -m bench $(F)
+
+balancers: $(VENV)/.dev $(DEPLOY)/.installed  ## the table of docs/load-balancers.md, in half an hour; some: make balancers F="caddy --act roll"
+	@tests/system-packages nginx-light haproxy
+	$(BIN)/python -m tests.rolling $(F)
 
 autobahn: $(VENV)/.dev $(AUTOBAHN)/.installed  ## the Autobahn test suite against our frames, in half a minute; needs Python 2.7
 	$(BIN)/python -m tests.autobahn $(AUTOBAHN)/bin/wstest $(CASES)

@@ -1,4 +1,4 @@
-"""Caddy, Traefik and Envoy with the files of deploy/; `python -m tests.rolling` rolls, kills and scales behind them.
+"""Caddy, Traefik and Envoy with the files of deploy/; `make balancers` rolls, kills and scales behind them.
 
 One start of everything for each program: a start is most of what a test costs. So this is one test in several steps.
 """
@@ -29,7 +29,7 @@ EVENT = {"type": "progress", "jobId": "job", "jobType": "audio", "progress": 1}
 TOKEN = "a-token-of-a-page"
 OF_ONE_ADDRESS = 5
 QUICK: dict[str, dict[str, str]] = {
-    "caddy": {"lb_try_duration 5s": "lb_try_duration 3s"},
+    "caddy": {"lb_try_duration 5s": "lb_try_duration 2s"},
     "traefik": {},
     "envoy": {"stream_idle_timeout: 75s": "stream_idle_timeout: 3s"},
 }
