@@ -1,6 +1,7 @@
 """`python -m tests.rolling`: rolls, kills and scales replicas behind each load balancer, and prints a table.
 
 Half an hour for all, `make balancers F="caddy --act roll"` for a part. The figures stand in docs/load-balancers.md.
+"""
 
 import argparse
 import asyncio
