@@ -7,6 +7,7 @@ export interface Heard {
   seq?: number;
   type: string;
   jobId: string;
+  jobType?: string;
   progress?: number;
   message?: string;
   attempt?: number;
