@@ -54,6 +54,11 @@ class Authority:
     def has_keys(self) -> bool:
         return self._source.keys is not None
 
+    @property
+    def are_keys_failing(self) -> bool:
+        """True while they cannot be read anew."""
+        return self._source.is_failing
+
     def may_watch(self, grant: Grant | None, project_id: str) -> bool:
         """Whether a connection with this grant, or without one, may watch the project."""
         return (grant is not None and grant.covers(project_id)) or self.anonymous.covers(project_id)

@@ -41,6 +41,10 @@ class KeySource(Protocol):
     def is_unsure(self) -> bool:
         """True if there may be newer keys: they are on their way, or the last try to get them failed."""
 
+    @property
+    def is_failing(self) -> bool:
+        """True if the last try to read them anew failed."""
+
     def ask(self, then: Callable[[], None]) -> bool:
         """Get newer keys for a token that these cannot check, and then call. False if that is not possible now."""
 
@@ -59,6 +63,10 @@ class FileSource:
         self._read = read
         self._seen = self._stamp()
         self._complaint = ""
+
+    @property
+    def is_failing(self) -> bool:
+        return bool(self._complaint)
 
     def ask(self, then: Callable[[], None]) -> bool:
         return False
@@ -127,6 +135,10 @@ class JwksSource:
     def is_fetching(self) -> bool:
         began_at = self._began_at
         return began_at is not None and asyncio.get_running_loop().time() - began_at < LOST_SECONDS
+
+    @property
+    def is_failing(self) -> bool:
+        return self._has_failed
 
     @property
     def is_unsure(self) -> bool:

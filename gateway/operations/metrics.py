@@ -39,6 +39,7 @@ class HubCollector(Collector):
 
     def _gauges(self) -> Iterator[Metric]:
         hub = self._hub
+        authority = hub.authority
         behind = sum(viewer.behind_since is not None for viewer in list(hub.viewers))
         for name, text, gauge in (
             ("connections", "Open connections", len(hub.viewers)),
@@ -52,6 +53,16 @@ class HubCollector(Collector):
                 "drain_overdue_seconds",
                 "By how much the drain exceeds its longest time, else 0",
                 hub.drain_overdue_seconds,
+            ),
+            (
+                "token_keys_failing",
+                "1 while the keys for tokens cannot be read anew, and those before stay in use, else 0",
+                float(authority is not None and authority.are_keys_failing),
+            ),
+            (
+                "revoked_users",
+                "Users whose older tokens are refused",
+                0 if authority is None else len(authority.revocations),
             ),
         ):
             yield GaugeMetricFamily(f"gateway_{name}", text, gauge)

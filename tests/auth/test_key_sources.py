@@ -201,7 +201,9 @@ async def test_the_last_good_set_is_kept_while_the_server_fails_but_not_for_ever
     fetch = Counting(keys_of(KEYS_A), OSError("away"))
     authority = Authority(JwksSource("https://x/", fetch), FOREVER)
     running = asyncio.create_task(authority.run())
+    assert not authority.are_keys_failing
     await until(lambda: fetch.calls > 3, "it is fetched again and again")
+    assert authority.are_keys_failing
     assert isinstance(await decided(authority, TOKEN_A), Grant)
     monkeypatch.setattr(module, "KEEP_SECONDS", 0.0)
     assert isinstance(await decided(authority, TOKEN_A), CannotDecide)
@@ -254,10 +256,12 @@ def test_a_file_that_cannot_be_used_leaves_the_keys_as_they_are(
     path.write_text(SECRET)
     source = FileSource(read_secrets(path), path, read_secrets)
     before = source.keys
+    assert not source.is_failing
     path.write_text("short")
     for _ in range(3):
         source.look()
     assert source.keys is before
+    assert source.is_failing, "the metric gateway_token_keys_failing tells"
     path.unlink()
     source.look()
     assert source.keys is before
@@ -268,6 +272,7 @@ def test_a_file_that_cannot_be_used_leaves_the_keys_as_they_are(
     path.write_text(OLD_SECRET)
     source.look()
     assert source.keys is not before
+    assert not source.is_failing
 
 
 async def test_secrets_and_pems_know_no_kid() -> None:

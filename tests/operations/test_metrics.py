@@ -4,12 +4,14 @@ import platform
 import subprocess
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.auth.authority import RESULTS
+from gateway.auth.authority import RESULTS, authority_for
+from gateway.auth.key_sources import FileSource
 from gateway.codes import CloseCode, ErrorCode
 from gateway.feed.interfaces import FeedState
 from gateway.operations.counters import BROKEN_OFF, REFUSAL_REASONS
@@ -26,6 +28,8 @@ ALL_ZERO = {
     "gateway_projects",
     "gateway_draining",
     "gateway_drain_overdue_seconds",
+    "gateway_token_keys_failing",
+    "gateway_revoked_users",
     "gateway_bad_requests_total",
     "gateway_requests_dropped_total",
     "gateway_throttled_total",
@@ -133,6 +137,22 @@ async def test_the_metrics_are_those_of_the_hub(hub: Hub) -> None:
     assert sent == written > sum(map(len, events))
     assert 2 <= metrics["gateway_delivery_seconds_sum"] < 3, "the oldest of the batch counts"
     assert 7 <= metrics["gateway_drain_overdue_seconds"] < 8
+
+
+async def test_keys_that_cannot_be_read_anew_and_revoked_users_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("s" * 32)
+    settings = Settings(auth="jwt", jwt_secret_file=path)
+    hub = Hub(settings, lambda hub: FakeFeed(), authority := authority_for(settings))
+    assert authority is not None
+    assert shown(hub)["gateway_token_keys_failing"] == 0
+    path.unlink()
+    source = authority._source
+    assert isinstance(source, FileSource)
+    source.look()
+    authority.on_events([b"%d somebody" % now_us()])
+    metrics = shown(hub)
+    assert (metrics["gateway_token_keys_failing"], metrics["gateway_revoked_users"]) == (1, 1)
 
 
 async def test_errors_are_counted_by_their_code(hub: Hub) -> None:
