@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Lifespan, Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 from gateway.auth.authority import authority_for
 from gateway.auth.restorer import Restorer
@@ -30,7 +30,8 @@ from gateway.feed.kinds import feed_for
 from gateway.http.addresses import Addresses
 from gateway.http.admin import ADMIN, Admin
 from gateway.http.admission import admit
-from gateway.http.front import WEBSOCKET, Answer, Endpoint, Front, deny, headers_of, is_from_this_machine, text
+from gateway.http.front import WEBSOCKET, Answer, App, Endpoint, Front, deny, headers_of, is_from_this_machine, text
+from gateway.http.handshake import HAND_OVER
 from gateway.http.hosts import Hosts
 from gateway.http.origins import is_allowed, scheme_of
 from gateway.http.pages import OPENAPI, Page, dashboard
@@ -39,9 +40,6 @@ from gateway.operations.metrics import Exposition, registry
 from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
-
-# The ASGI extension by which gateway.http.protocols hands a connection over: a function that returns a `Connection`.
-HAND_OVER = "progress_gateway.hand_over"
 
 PROJECTS, VIEWERS = "/projects/", "/viewers/"
 
@@ -55,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     replica = Replica(settings)
     of_clients: dict[str, Endpoint] = {**dashboard(), "/healthz": replica.healthz, "/readyz": replica.readyz}
     of_operators: dict[str, Endpoint] = {"/metrics": replica.metrics}
-    websocket: list[BaseRoute] = [WebSocketRoute(WEBSOCKET, replica.websocket)]
+    websocket: list[BaseRoute] = [WebSocketRoute(WEBSOCKET, WebSocketEndpoint(replica.websocket))]
     publishing: list[BaseRoute] = []
     if replica.publishing is not None or settings.admin_port is not None:
         of_operators["/openapi.json"] = Page(OPENAPI)
@@ -148,27 +146,28 @@ class Replica:
     def _refuses_events(self) -> bool:
         return not self.hub.takes_newcomers
 
-    async def websocket(self, websocket: WebSocket) -> None:
-        scope = websocket.scope
+    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The endpoint `/ws`, as an ASGI application: Starlette's wrapper for functions would cost each handshake a
+        tenth."""
         address = self._address_of(scope)
         if (refusal := self._refusal(scope, address)) is not None:
-            await deny(refusal, scope, websocket.send)
+            await deny(refusal, scope, send)
             return
         self._addresses.enter(address)  # no `await` since the check: others cannot take the place meanwhile
         leave = partial(self._addresses.leave, address)
         try:
             admission = await admit(self.hub, scope)
             if admission.answer is not None:
-                await deny(admission.answer, scope, websocket.send)
+                await deny(admission.answer, scope, send)
                 leave()
                 return
-            await websocket.accept()
+            await receive()  # "websocket.connect"
+            await send({"type": "websocket.accept"})
         except BaseException:
             leave()
             raise
         buffer_bytes = self.hub.settings.buffer_bytes
-        take = _hand_over(scope)
-        if take is not None:
+        if (take := _hand_over(scope)) is not None:
             connection = take(
                 limits=self._limits, buffer_bytes=buffer_bytes, on_lost=None if address is None else leave
             )
@@ -177,6 +176,8 @@ class Replica:
             else:
                 connection.close(*close_of(admission.refusal))
             return
+        websocket = WebSocket(scope, receive, send)
+        websocket.client_state = websocket.application_state = WebSocketState.CONNECTED
         try:
             if admission.refusal is None:
                 asgi_connection = AsgiConnection(websocket, limits=self._limits, buffer_bytes=buffer_bytes)
@@ -263,6 +264,16 @@ class Replica:
 
     def metrics(self, scope: Scope) -> Answer:
         return Answer(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], self._exposition.text())
+
+
+class WebSocketEndpoint:
+    """What Starlette's router takes for an ASGI application: a method it would wrap."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 class PublishEndpoint:

@@ -1,28 +1,19 @@
-"""uvicorn's two protocols, with limits and the hand-over added.
-
-HTTP: a head has a limit in bytes, a request and the reading of its answer have limits in time, and connections have one
-in number. WebSocket: after the handshake our own `Connection` takes the transport over.
+"""uvicorn's HTTP protocol, with limits: a head has one in bytes, a request and the reading of its answer have limits in
+time, and connections have one in number. A valid handshake goes on in `Handshake`.
 """
 
 import asyncio
-import base64
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.datastructures import Headers
-from websockets.http11 import Request
 
-from gateway.app import HAND_OVER
-from gateway.clients.allowance import Limits
-from gateway.clients.connection import Connection
 from gateway.clients.transports import Transports
+from gateway.http.front import Scope
+from gateway.http.handshake import Handshake, accept_key, websocket_scope
 from gateway.operations.counters import Counters
 from gateway.settings import Settings
 
@@ -46,15 +37,6 @@ _HEAD_TOO_LONG = _last_answer("431 Request Header Fields Too Large")
 _BAD_REQUEST = _last_answer("400 Bad Request")
 _TOO_LATE = _last_answer("408 Request Timeout")
 _WRONG_VERSION = _last_answer("426 Upgrade Required", "upgrade: websocket", "sec-websocket-version: 13")
-
-
-def _has_key(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether there is one Sec-WebSocket-Key, of 16 bytes (RFC 6455, 4.2.1)."""
-    keys = [value for name, value in headers if name == b"sec-websocket-key"]
-    try:
-        return len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
-    except ValueError:
-        return False
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -235,18 +217,25 @@ class HttpProtocol(HttpToolsProtocol):
             self.counters.refused["version"] += 1
             self._end(_WRONG_VERSION)
             return
-        if not _has_key(self.headers):  # here, because the library's own answer lacks some headers
+        key = accept_key(self.headers)
+        is_usual = (self.scope["method"], self.scope["http_version"]) == ("GET", "1.1")
+        if key is None or not is_usual or not self.url.isascii():
             self._refuse(_BAD_REQUEST)
             return
         self.connections.discard(self)
-        protocol = WebSocketProtocol(config=self.config, server_state=self.server_state, app_state=self.app_state)
         self.transports.hand_over(self)
-        protocol.on_lost = self.transports.on_lost
-        protocol.connection_made(self.transport)
-        self.transport.set_protocol(protocol)
-        headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers)
-        method, version = self.scope["method"], self.scope["http_version"]
-        protocol.handle_connect(Request(self.url.decode("latin-1"), headers, method, f"HTTP/{version}"))
+        scope = websocket_scope(cast(Scope, self.scope), self.url)
+        handshake = Handshake(
+            self.transport,
+            scope,
+            key,
+            connections=self.connections,
+            tasks=self.tasks,
+            on_lost=self.transports.on_lost,
+        )
+        self.transport.set_protocol(handshake)
+        handshake.start(self.app)
+        self.parser = self.flow = cast(Any, None)  # they refer to this object: a cycle would wait for the collector
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(_BAD_REQUEST)
@@ -273,64 +262,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._end(_TOO_LATE)
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """The handshake, until the application takes the connection over."""
-
-    was_taken = False
-    on_lost: Callable[[], None]
-    """Told once when the connection is closed, also after it was taken. Set by `HttpProtocol`."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.on_lost()
-        super().connection_lost(exc)
-
-    def handle_connect(self, event: Request) -> None:
-        if not event.path.isascii():
-            self.transport.write(_BAD_REQUEST)
-            self.transport.close()
-            return
-        super().handle_connect(event)
-        if self.response.status_code == 101:
-            self.scope["extensions"][HAND_OVER] = {"take": self.take}
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes before the answer to the upgrade: RFC 6455, 4.1 forbids them."""
-        self.transport.close()
-
-    def take(self, *, limits: Limits, buffer_bytes: int, on_lost: Callable[[], None] | None = None) -> Connection:
-        """Hand the transport over, in the same step as the 101 is written. `on_lost` is called once, at the end.
-
-        No other callback runs in between, so nothing that the client sends can be read by the wrong protocol.
-        """
-        self.was_taken = True
-        self.connections.discard(self)
-        on_ours = self.on_lost
-
-        def on_both() -> None:
-            on_ours()
-            if on_lost is not None:
-                on_lost()
-
-        # Without an `on_lost` all connections share one method: a function of its own would cost each of them memory.
-        end = on_ours if on_lost is None else on_both
-        return Connection(self.transport, limits=limits, buffer_bytes=buffer_bytes, on_lost=end)
-
-    async def run_asgi(self) -> None:
-        """Like uvicorn's. But when the application returns, a connection that was taken over stays open."""
-        try:
-            await self.app(self.scope, self.receive, self.send)
-        except ClientDisconnected:
-            pass
-        except Exception:
-            self.logger.exception("The WebSocket handshake failed")
-            self.send_500_response()
-        if not self.was_taken and self.close_timer is None:
-            self.transport.close()
-
-
 def protocols_for(
     settings: Settings, counters: Counters, transports: Transports
-) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+) -> tuple[type[HttpProtocol], type[Handshake]]:
     """Return both classes. uvicorn creates the instances itself, so what they share are class attributes."""
     shared = {"settings": settings, "counters": counters, "transports": transports}
-    return type("HttpProtocol", (HttpProtocol,), shared), WebSocketProtocol
+    return type("HttpProtocol", (HttpProtocol,), shared), Handshake

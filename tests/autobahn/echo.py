@@ -13,12 +13,12 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from gateway.app import HAND_OVER
 from gateway.clients import frames
 from gateway.clients.allowance import Limits
 from gateway.clients.connection import Connection
 from gateway.clients.frames import text_frame
 from gateway.clients.transports import Transports
+from gateway.http.handshake import HAND_OVER
 from gateway.http.protocols import protocols_for
 from gateway.operations.counters import Counters
 from gateway.settings import Settings

@@ -1,7 +1,7 @@
 """Our two protocols in a real replica: whatever bytes arrive, it answers or closes, and logs no traceback."""
 
 import asyncio
-import logging
+import gc
 import socket
 import struct
 import time
@@ -12,11 +12,15 @@ from typing import cast
 import httpx
 import psutil  # type: ignore[import-untyped, unused-ignore]
 import pytest
-from uvicorn.protocols.utils import ClientDisconnected
+import uvicorn
+from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
+from gateway.app import create_app
 from gateway.clients.transports import SPARE_TRANSPORTS, Transports
-from gateway.http.protocols import MAX_PIPELINED, HttpProtocol, WebSocketProtocol, protocols_for
+from gateway.http.front import App, Receive, Scope, Send
+from gateway.http.handshake import Handshake, websocket_scope
+from gateway.http.protocols import MAX_PIPELINED, HttpProtocol, protocols_for
 from gateway.operations.counters import Counters
 from gateway.settings import Settings
 from tests.contract.deadlines import wait_for
@@ -449,49 +453,138 @@ def test_frames_that_may_not_be_end_the_connection_with_their_code(port: int, fr
 # Without a server
 
 
-class Handshake:
-    """What `WebSocketProtocol.run_asgi` needs of its protocol."""
+SCOPE = {"method": "GET", "scheme": "http", "root_path": "", "headers": []}
 
-    scope = receive = send = None
-    was_taken = False
-    close_timer = None
-    logger = logging.getLogger("uvicorn.error")
 
-    def __init__(self, error: Exception) -> None:
+class Stage:
+    """A handshake on a transport of the tests', which this application decides on."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
         self.transport = FakeTransport()
-        self.refused = False
-        self.error = error
+        self.ends = 0
+        scope = websocket_scope(dict(SCOPE), b"/ws?a=b")
+        self.handshake = Handshake(
+            cast(asyncio.Transport, self.transport),
+            scope,
+            b"key",
+            connections=set(),
+            tasks=set(),
+            on_lost=self.count_end,
+        )
 
-    async def app(self, *_: object) -> None:
-        raise self.error
+    def count_end(self) -> None:
+        self.ends += 1
 
-    def send_500_response(self) -> None:
-        self.refused = True
+    async def answer(self) -> bytes:
+        await self.handshake.run(self.app)
+        return self.transport.take()
+
+
+async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError("a bug")
+
+
+async def accepts_and_returns(scope: Scope, receive: Receive, send: Send) -> None:
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept", "subprotocol": "x", "headers": [(b"a", b"b")]})
+
+
+async def closes(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.close"})
 
 
 async def test_a_bug_in_the_handshake_is_logged_answered_by_500_and_closed(caplog: pytest.LogCaptureFixture) -> None:
-    handshake = Handshake(RuntimeError("a bug"))
-    await WebSocketProtocol.run_asgi(cast(WebSocketProtocol, handshake))
+    stage = Stage(fails)
+    assert status(await stage.answer()) == 500
     assert "a bug" in caplog.text
-    assert handshake.refused
-    assert handshake.transport.is_closing()
+    assert stage.transport.is_closing()
 
 
 async def test_a_client_that_is_gone_before_its_answer_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    handshake = Handshake(ClientDisconnected())
-    await WebSocketProtocol.run_asgi(cast(WebSocketProtocol, handshake))
+    stage = Stage(accepts_and_returns)
+    stage.transport.close()
+    assert await stage.answer() == b""
     assert caplog.records == []
-    assert handshake.transport.is_closing()
 
 
-def test_a_client_that_speaks_before_its_upgrade_is_answered_is_let_go() -> None:
-    handshake = Handshake(RuntimeError())
-    WebSocketProtocol.data_received(cast(WebSocketProtocol, handshake), b"early")
-    assert handshake.transport.is_closing()
+async def test_what_an_application_says_of_itself_is_in_the_answer_and_nobody_keeps_what_it_does_not_take() -> None:
+    stage = Stage(accepts_and_returns)
+    answer = await stage.answer()
+    assert status(answer) == 101
+    for line in (b"upgrade: websocket", b"sec-websocket-accept: key", b"sec-websocket-protocol: x", b"a: b"):
+        assert line in answer.split(b"\r\n"), line
+    assert stage.transport.is_closing()
+
+
+async def test_an_application_that_closes_before_it_accepts_refuses() -> None:
+    stage = Stage(closes)
+    assert status(await stage.answer()) == 403
+    assert stage.transport.is_closing()
+
+
+async def test_a_client_that_leaves_before_the_decision_ends_the_wait_for_it() -> None:
+    ends = []
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        ends.append(await receive())
+
+    stage = Stage(waits)
+    running = asyncio.create_task(stage.answer())
+    await asyncio.sleep(0)
+    stage.handshake.connection_lost(None)
+    await asyncio.wait_for(running, 30)
+    assert ends == [{"type": "websocket.disconnect", "code": 1006}]
+    assert stage.ends == 1
+
+
+async def test_a_client_that_speaks_before_its_upgrade_is_answered_is_let_go() -> None:
+    stage = Stage(fails)
+    stage.handshake.data_received(b"early")
+    assert stage.transport.is_closing()
+
+
+async def test_a_server_that_ends_answers_who_is_still_undecided() -> None:
+    stage = Stage(fails)
+    stage.handshake.shutdown()
+    assert status(stage.transport.take()) == 503
+    assert stage.transport.is_closing()
+
+
+@pytest.mark.parametrize("path", ["/ws", "/elsewhere"])
+async def test_a_handshake_leaves_no_garbage_for_the_collector(path: str) -> None:
+    """In cycles 81 objects of each stayed: every 215 handshakes the collector stopped everybody for 7-14 ms."""
+    settings, counters = Settings(), Counters()
+    http, websocket = protocols_for(settings, counters, Transports(1_000, counters))
+    config = uvicorn.Config(create_app(settings), http=http, ws=websocket, lifespan="off", log_config=None)
+    config.load()
+    state = ServerState()
+    listening = await asyncio.get_running_loop().create_server(
+        lambda: http(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    port = listening.sockets[0].getsockname()[1]
+
+    def shake_hands(times: int) -> None:
+        for _ in range(times):
+            with tcp(port) as plug:
+                plug.sendall(upgrade(path))
+                until(plug, b"}" if path == "/ws" else b"Not Found")
+
+    async with listening:
+        await asyncio.to_thread(shake_hands, 5)
+        gc.collect()
+        gc.disable()
+        try:
+            await asyncio.to_thread(shake_hands, 50)
+            await asyncio.sleep(0.1)
+            assert gc.collect() < 50 * 8, "a transport of asyncio's is 7 objects in a cycle; one of uvloop's is none"
+        finally:
+            gc.enable()
 
 
 def test_the_settings_go_with_the_class_and_not_with_the_module() -> None:
-    def made(max_header_bytes: int) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:
+    def made(max_header_bytes: int) -> tuple[type[HttpProtocol], type[Handshake]]:
         counters = Counters()
         return protocols_for(Settings(max_header_bytes=max_header_bytes), counters, Transports(1, counters))
 
@@ -500,5 +593,4 @@ def test_the_settings_go_with_the_class_and_not_with_the_module() -> None:
     assert (one.settings.max_header_bytes, two.settings.max_header_bytes) == (1, 2)
     assert issubclass(one, HttpProtocol)
     assert not hasattr(HttpProtocol, "settings")
-    assert websocket is WebSocketProtocol
-    assert issubclass(websocket, asyncio.Protocol)
+    assert websocket is Handshake
