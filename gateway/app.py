@@ -7,7 +7,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import cast
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -314,4 +313,5 @@ class RevokeEndpoint:
 
 
 def _hand_over(scope: Scope) -> Callable[..., Connection] | None:
-    return cast(Callable[..., Connection] | None, scope.get("extensions", {}).get(HAND_OVER, {}).get("take"))
+    extension: dict[str, Callable[..., Connection]] = scope.get("extensions", {}).get(HAND_OVER, {})
+    return extension.get("take")

@@ -111,8 +111,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_allowance", "_buffer_bytes", "_close_timer", "_fd", "_fragments", "_is_buffering", "_is_lean", "_limits",
-        "_on_lost", "_said", "_session", "_state", "_transport", "_unread", "is_behind",
+        "_allowance", "_buffer_bytes", "_close_timer", "_fd", "_first", "_fragments", "_is_buffering", "_is_lean",
+        "_limits", "_on_lost", "_said", "_session", "_state", "_transport", "_unread", "is_behind",
     )  # fmt: skip
 
     def __init__(
@@ -122,8 +122,9 @@ class Connection(asyncio.Protocol):
         limits: Limits,
         buffer_bytes: int,
         on_lost: Callable[[], None] | None = None,
+        first: bytes = b"",
     ) -> None:
-        """`on_lost` is called once, when the transport is closed."""
+        """`on_lost` is called once, when the transport is closed. `first` goes out with what is written first."""
         self._transport = transport
         self._on_lost = on_lost
         self._limits = limits
@@ -149,8 +150,9 @@ class Connection(asyncio.Protocol):
         """
         if transport.get_extra_info("sslcontext") is None and (sock := transport.get_extra_info("socket")) is not None:
             self._fd = sock.fileno()
+        self._first = first
         self._is_buffering = True
-        """True if the transport may hold bytes that must go first: in the beginning, those of the handshake."""
+        """True if the transport may hold bytes that must go first, and in the beginning."""
         self._is_lean = False
         """True while a replay or a catch-up of several pieces is under way."""
         transport.set_write_buffer_limits(high=buffer_bytes)
@@ -183,9 +185,12 @@ class Connection(asyncio.Protocol):
 
         The transport's own `write` would add a tenth to the cost of a delivery (bench/README.md).
         """
-        if self._is_buffering and not self._has_drained():
-            self._transport.write(frames)
-            return
+        if self._is_buffering:
+            if self._first:
+                frames, self._first = self._first + frames, b""
+            if not self._has_drained():
+                self._transport.write(frames)
+                return
         try:
             sent = os.write(self._fd, frames)
         except BlockingIOError:

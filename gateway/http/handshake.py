@@ -98,6 +98,7 @@ class Handshake(asyncio.Protocol):
         self._key = key
         self._connections = connections
         self._tasks = tasks
+        self._acceptance = b""  # the 101, until the connection is taken
         self._refusal = b""  # the head of an answer whose body is still to come
         self._is_answered = False
         self._was_taken = False
@@ -142,7 +143,7 @@ class Handshake(asyncio.Protocol):
             raise ClientIsGone
         kind = message["type"]
         if kind == "websocket.accept":
-            self._answer(self._acceptance(message))
+            self._acceptance = self._accepting(message)
         elif kind == "websocket.close":
             self._answer(answer_head(403, _EMPTY))
         elif kind == "websocket.http.response.start":
@@ -152,7 +153,7 @@ class Handshake(asyncio.Protocol):
         else:
             raise RuntimeError(f"A handshake takes no {kind}: accept it and take the connection over, or refuse it.")
 
-    def _acceptance(self, message: Message) -> bytes:
+    def _accepting(self, message: Message) -> bytes:
         head = _SWITCHING % self._key
         if (subprotocol := message.get("subprotocol")) is not None:
             head += b"sec-websocket-protocol: %b\r\n" % subprotocol.encode()
@@ -166,9 +167,10 @@ class Handshake(asyncio.Protocol):
             self.transport.write(answer)
 
     def take(self, *, limits: Limits, buffer_bytes: int, on_lost: Callable[[], None] | None = None) -> Connection:
-        """Hand the transport over, in the same step as the 101 is written. `on_lost` is called once, at the end.
+        """Hand the transport over. `on_lost` is called once, at the end.
 
-        No other callback runs in between, so nothing that the client sends can be read by the wrong protocol.
+        The 101 goes out with what the connection writes first, in one system call. So nothing that the client sends
+        after it can be read by the wrong protocol.
         """
         self._was_taken = True
         self._connections.discard(self)
@@ -181,7 +183,7 @@ class Handshake(asyncio.Protocol):
 
         # Without an `on_lost` all connections share one method: a function of its own would cost each of them memory.
         end = on_ours if on_lost is None else on_both
-        return Connection(self.transport, limits=limits, buffer_bytes=buffer_bytes, on_lost=end)
+        return Connection(self.transport, limits=limits, buffer_bytes=buffer_bytes, on_lost=end, first=self._acceptance)
 
     def shutdown(self) -> None:
         """uvicorn ends, and the application has not decided."""

@@ -49,6 +49,7 @@ def read_origin(text: str) -> tuple[str, Host] | None:
     return None if match is None or host is None or not host.name else (match["scheme"], host)
 
 
+@lru_cache(1_024)
 def is_address(name: str) -> bool:
     """Whether `name` is an IP address: no DNS is asked for it, so no page can own it."""
     try:

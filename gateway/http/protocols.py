@@ -60,6 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._last_read = b""
         self._unread_answer: asyncio.TimerHandle | None = None  # set while the client does not read
         self._answering: RequestResponseCycle | None = None  # the request that the application answers now
+        self._wants_websocket = False  # from the end of a head until that of the next one
         self._is_upgrade_ignored = False  # from the end of a head that asks for one until this head is read again
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -171,12 +172,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_reading_head = False
         self._head_bytes = 0
         self._unset_keepalive_if_required()  # set by an earlier request in the same read
-        if self.parser.should_upgrade() and not self._should_upgrade() and self.parser.get_method() != b"CONNECT":
+        is_upgrade = self.parser.should_upgrade()
+        self._wants_websocket = is_upgrade and super()._should_upgrade()
+        if is_upgrade and not self._wants_websocket and self.parser.get_method() != b"CONNECT":
             self._is_upgrade_ignored = True
             return
         if not self.url.startswith(b"/"):
             self._take_host_from_target()
         super().on_headers_complete()
+
+    def _should_upgrade(self) -> bool:
+        """uvicorn asks four times for each request, and reads all headers each time."""
+        return self._wants_websocket
 
     def _take_host_from_target(self) -> None:
         """A target in absolute form (`GET http://host/ws`) names the host, and the Host header does not count (RFC

@@ -17,9 +17,10 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
 from gateway.app import create_app
+from gateway.clients.allowance import Limits
 from gateway.clients.transports import SPARE_TRANSPORTS, Transports
 from gateway.http.front import App, Receive, Scope, Send
-from gateway.http.handshake import Handshake, websocket_scope
+from gateway.http.handshake import HAND_OVER, Handshake, websocket_scope
 from gateway.http.protocols import MAX_PIPELINED, HttpProtocol, protocols_for
 from gateway.operations.counters import Counters
 from gateway.settings import Settings
@@ -508,12 +509,25 @@ async def test_a_client_that_is_gone_before_its_answer_is_no_error(caplog: pytes
     assert caplog.records == []
 
 
-async def test_what_an_application_says_of_itself_is_in_the_answer_and_nobody_keeps_what_it_does_not_take() -> None:
-    stage = Stage(accepts_and_returns)
-    answer = await stage.answer()
-    assert status(answer) == 101
+async def test_what_an_application_says_of_itself_is_in_the_answer_which_goes_out_with_the_first_message() -> None:
+    async def takes(scope: Scope, receive: Receive, send: Send) -> None:
+        await accepts_and_returns(scope, receive, send)
+        taken = scope["extensions"][HAND_OVER]["take"](limits=Limits(100, 1.0, 1), buffer_bytes=1_000)
+        assert stage.transport.written == b""
+        taken.write(b"first")
+        taken.write(b"second")
+
+    stage = Stage(takes)
+    head, _, messages = (await stage.answer()).partition(b"\r\n\r\n")
     for line in (b"upgrade: websocket", b"sec-websocket-accept: key", b"sec-websocket-protocol: x", b"a: b"):
-        assert line in answer.split(b"\r\n"), line
+        assert line in head.split(b"\r\n"), line
+    assert (status(head), messages) == (101, b"firstsecond")
+    assert not stage.transport.is_closing()
+
+
+async def test_a_connection_that_nobody_takes_is_closed() -> None:
+    stage = Stage(accepts_and_returns)
+    assert await stage.answer() == b""
     assert stage.transport.is_closing()
 
 
