@@ -6,7 +6,7 @@ the text of an exception or a name from elsewhere. Every other value that does n
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -162,6 +162,8 @@ class JobEvent(CamelModel):
 class Progress(JobEvent):
     """A job goes on."""
 
+    is_terminal: ClassVar[bool] = False
+
     type: Literal["progress"] = "progress"
     progress: Percent
     """How much is done, in percent: 0 to 100."""
@@ -185,6 +187,9 @@ class Result(CamelModel):
 class JobComplete(JobEvent):
     """A job ended well."""
 
+    is_terminal: ClassVar[bool] = True
+    progress: ClassVar[int] = 0
+
     type: Literal["job_complete"] = "job_complete"
     result: Result = Result()
     """What the job made; may be empty."""
@@ -194,6 +199,9 @@ class JobComplete(JobEvent):
 
 class JobFailed(JobEvent):
     """A job ended badly."""
+
+    is_terminal: ClassVar[bool] = True
+    progress: ClassVar[int] = 0
 
     type: Literal["job_failed"] = "job_failed"
     error: Text

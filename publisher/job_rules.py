@@ -38,15 +38,20 @@ class Known(Protocol):
         """0 for an end."""
 
 
-def judge(number: int | None, known: Known | None, event: Event) -> Verdict:
+class Told(Known, Protocol):
+    """An event, as far as the rules look at it."""
+
+    @property
+    def sentence_id(self) -> str | None: ...
+
+
+def judge(number: int | None, known: Known | None, event: Told) -> Verdict:
     """What `event` does.
 
     `number` is the job's attempt, the highest that any of its events carried; `known` is the last event of its part.
     """
-    is_progress = isinstance(event, Progress)
-    progress = event.progress if isinstance(event, Progress) else 0
     if event.attempt is None:
-        is_own_begin = is_progress and progress == 0 and event.sentence_id is None
+        is_own_begin = not event.is_terminal and event.progress == 0 and event.sentence_id is None
         has_run = known is not None and (known.is_terminal or known.progress > 0)
         return Verdict.BEGINS if is_own_begin and has_run else Verdict.NEWS
     if number is None or event.attempt > number:
@@ -57,7 +62,7 @@ def judge(number: int | None, known: Known | None, event: Event) -> Verdict:
         return Verdict.NEWS
     if known.is_terminal:
         return Verdict.ENDED
-    return Verdict.LOWER if is_progress and progress < known.progress else Verdict.NEWS
+    return Verdict.LOWER if not event.is_terminal and event.progress < known.progress else Verdict.NEWS
 
 
 class View(NamedTuple):

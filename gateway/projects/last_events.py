@@ -9,8 +9,11 @@ from collections.abc import Collection, Iterable, Iterator
 from operator import attrgetter
 from typing import Final
 
-from publisher.events import Event, Progress
+from gateway.projects.usual import UsualProgress
+from publisher.events import Event
 from publisher.publication import MAX_BYTES, MAX_JOBS, MAX_PARTS
+
+Arrival = Event | UsualProgress
 
 
 class Entry:
@@ -18,14 +21,14 @@ class Entry:
 
     __slots__ = ("attempt", "ended", "frame", "is_terminal", "job_id", "position", "progress", "seen_before", "seq")
 
-    def __init__(self, event: Event, frame: bytes, position: int, newest: int, before: "Entry | None") -> None:
+    def __init__(self, event: Arrival, frame: bytes, position: int, newest: int, before: "Entry | None") -> None:
         self.job_id: Final = event.job_id
         self.frame: Final = frame
         self.position: Final = position
         self.seq: Final = event.seq
         self.attempt: Final = event.attempt
-        self.is_terminal: Final = not isinstance(event, Progress)
-        self.progress: Final[float] = event.progress if isinstance(event, Progress) else 0
+        self.is_terminal: Final = event.is_terminal
+        self.progress: Final[float] = event.progress
         """In percent; 0 for an end."""
         self.ended: Final[int] = (event.seq if self.is_terminal else before.ended if before is not None else 0) or 0
         """The seq of the last end of this part that was seen, in this run or an earlier one; 0 for none."""
@@ -85,7 +88,7 @@ class LastEvents:
     def job(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 
-    def put(self, field: str, event: Event, entry: Entry) -> None:
+    def put(self, field: str, event: Arrival, entry: Entry) -> None:
         """Make `entry` the last event of its part."""
         job = self._jobs.pop(event.job_id, None) or Job()
         self._jobs[event.job_id] = job

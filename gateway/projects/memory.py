@@ -4,7 +4,8 @@ from collections.abc import Callable, Generator, Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
-from publisher.events import MAX_SEQ, Event
+from gateway.projects.last_events import Arrival
+from publisher.events import MAX_SEQ
 from publisher.publication import FORMAT, MAX_JOBS
 
 READ_AT_ONCE = 50  # fields of a state that are read in one step: 1 ms or less
@@ -27,7 +28,7 @@ class Remembered(NamedTuple):
     """0 without one."""
     field: str
     job_id: str
-    event: Event | None
+    event: Arrival | None
     """None: it is known here already."""
     frame: bytes | None
     """Its frame, where it will be needed."""
