@@ -21,7 +21,7 @@ else
 test:  ## everything that CI runs; some tests: make test T="tests/feed -k probe"; the same random examples again: SEED=7
 	@$(AGAIN) -j4 --output-sync .set-up
 	@# One process for each core, and not more: many tests wait for an answer within a time.
-	@tests/side-by-side "$(AGAIN) frontend" -- $(AGAIN) --keep-going lint types oldest; checks=$$?; \
+	@tests/side-by-side "$(AGAIN) frontend" -- $(AGAIN) --keep-going lint types oldest publisher-js; checks=$$?; \
 	$(PYTEST) -n auto -m "not alone and not soak"; beside=$$?; \
 	$(PYTEST) -m "alone and not soak"; alone=$$?; \
 	exit $$((checks | beside | alone))
@@ -59,6 +59,9 @@ frontend: frontend/node_modules/.installed $(VENV)/.dev  ## the npm package: lin
 
 publisher-js: publisher-js/node_modules/.installed $(VENV)/.dev  ## the npm package for job authors: lint, types, build, sizes, tests
 	cd publisher-js && npm run --silent check
+
+publisher-js/dist/index.js: publisher-js/node_modules/.installed publisher/publish.lua $(wildcard publisher-js/src/*.ts)
+	@cd publisher-js && npm run --silent build -- --log-level error
 
 oldest: $(OLDEST)/.installed  ## the publisher with the oldest redis-py and pydantic that it allows, and with arq, which needs one
 	$(OLDEST)/bin/python -m pytest $(OLDEST_TESTS)

@@ -22,6 +22,7 @@ const BY_CODE: Readonly<Record<string, string>> = {
   MISCONF: "Redis cannot save to its disk and so refuses writes. Make room there, or see its log for the reason.",
   NOREPLICAS: "Redis refuses writes without its replicas. Bring them back, or lower min-replicas-to-write.",
   WRONGTYPE: "Another program uses this key. Delete it, or set PROGRESS_NAMESPACE.",
+  NEWERFORMAT: "A later version wrote there. Update this package to that version: docs/upgrading.md.",
   BUSY: "A script runs in Redis and does not end. End it with SCRIPT KILL.",
 };
 
