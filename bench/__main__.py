@@ -9,6 +9,8 @@ from pathlib import Path
 from bench.auth import ROUNDS as AUTH_ROUNDS
 from bench.auth import run_auth
 from bench.capacity import run_capacity
+from bench.fleet import ROUNDS as FLEET_ROUNDS
+from bench.fleet import run_age, run_cores
 from bench.hostile import hostile_table, run_hostile
 from bench.publishing import as_json, run_publishing, table
 from bench.report import Report
@@ -22,6 +24,8 @@ CAPACITY = "P9"  # neither does this one; see bench/capacity.py
 CAPACITY_ROUNDS = 5
 AUTH = "auth"  # nor this one; see bench/auth.py
 HOSTILE = "hostile"  # nor this one, which runs only if it is named; see bench/hostile.py
+CORES, AGE = "cores", "age"  # nor these, which run only if they are named; see bench/fleet.py
+OTHERS = (PUBLISHING, CAPACITY, HOSTILE, AUTH, CORES, AGE)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,7 +38,9 @@ def parse_arguments() -> argparse.Namespace:
         f"  P8   what publishing costs Redis and the caller ({PUBLISHING_ROUNDS} rounds)\n"
         f"  P9   what one Redis can carry; docs/scaling.md uses these numbers ({CAPACITY_ROUNDS} rounds)\n"
         "  auth   what tokens cost: a handshake with each kind of key, a forged token, memory\n"
-        "  hostile   what attacks cost, and what another viewer feels of them",
+        "  hostile   what attacks cost, and what another viewer feels of them\n"
+        "  cores   deliveries a second of one replica and of two\n"
+        "  age   how long until a replica that is added has its share (GATEWAY_MAX_AGE_SECONDS)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenarios", nargs="*", metavar="P1", help="the scenarios to run (default: all)")
@@ -61,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise BenchError("The benchmark needs Linux: it reads /proc and its C programs use epoll.")
     kinds, names = (
         pick_kinds(arguments.only),
-        [name for name in arguments.scenarios if name not in (PUBLISHING, CAPACITY, HOSTILE, AUTH)],
+        [name for name in arguments.scenarios if name not in OTHERS],
     )
     scenarios = [] if arguments.scenarios and not names else pick(names)
     for program in ("client", "baseline") if scenarios else ():
@@ -86,11 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
         hostile = run_hostile(ground, rounds=arguments.rounds or 1) if HOSTILE in arguments.scenarios else []
         if AUTH in arguments.scenarios:
             print(run_auth(ground, arguments.rounds or AUTH_ROUNDS))
+        if CORES in arguments.scenarios:
+            print(run_cores(ground, arguments.rounds or FLEET_ROUNDS))
         publishing = []
         if not arguments.scenarios or PUBLISHING in arguments.scenarios:
             publishing = run_publishing(redis_port, arguments.rounds or PUBLISHING_ROUNDS)
     if not arguments.scenarios or CAPACITY in arguments.scenarios:
         publishing += run_capacity(arguments.rounds or CAPACITY_ROUNDS)
+    if AGE in arguments.scenarios:
+        print(run_age())
     if scenarios:
         print(report.table())
         for note in report.notes():

@@ -139,7 +139,9 @@ def commands(traffic: Traffic) -> list[bytes]:
 class Publisher:
     """Sends plain PUBLISH on its own connection: at a steady pace, or all in one pipeline."""
 
-    def __init__(self, redis_port: int) -> None:
+    def __init__(self, redis_port: int, subscribers: int = 1) -> None:
+        """`subscribers`: the servers that must hear each event."""
+        self._subscribers = subscribers
         self._socket = socket.create_connection((LOOPBACK, redis_port), timeout=30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._replies = b""
@@ -162,7 +164,7 @@ class Publisher:
         while self._replies.count(b"\n") < len(ready):
             self._replies += self._socket.recv(65536)
         heard_by = sum(int(reply[1:]) for reply in self._replies.split())
-        if heard_by != len(ready):
+        if heard_by != self._subscribers * len(ready):
             raise BenchError(f"Redis delivered {heard_by} of {len(ready)} events: is the server subscribed to all?")
         return took
 
