@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -36,6 +36,7 @@ from gateway.http.origins import is_allowed, scheme_of
 from gateway.http.pages import OPENAPI, Page, dashboard
 from gateway.http.publishing import Post, Publishing
 from gateway.operations.metrics import Exposition, registry
+from gateway.operations.reload import Part, Reload, keys_from, log_level
 from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """Return a replica as an ASGI application, for any ASGI server; `gateway.server` runs it best.
 
     `app.state.hub` is its hub. With an admin port, `app.state.admin` is the application for that port, else None.
+    `app.state.reload.run()` reads keys and the log level from their files again.
     """
     settings = settings or Settings()
     replica = Replica(settings)
@@ -64,7 +66,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         return _application(replica, settings.host, endpoints, websocket + publishing, lifespan=replica.lifespan)
     app = _application(replica, settings.host, of_clients, websocket, lifespan=replica.lifespan)
     endpoints = of_operators | {"/healthz": replica.healthz, "/readyz": replica.readyz_in_full}
-    admin = {ADMIN: Admin(replica.hub).answer}
+    admin = {ADMIN: replica.admin.answer}
     app.state.admin = _application(replica, settings.admin_host or settings.host, endpoints, publishing, subtrees=admin)
     return app
 
@@ -89,7 +91,7 @@ def _application(
     )
     app = Starlette(routes=routes, middleware=[front], lifespan=lifespan)
     app.router.redirect_slashes = False
-    app.state.hub, app.state.admin = replica.hub, None
+    app.state.hub, app.state.admin, app.state.reload = replica.hub, None, replica.reload
     return app
 
 
@@ -106,9 +108,21 @@ class Replica:
         )
         takes_events = bool(settings.publish_keys) or authority is not None
         self.publishing = Publishing(settings, self._refuses_events, authority) if takes_events else None
+        self.admin = Admin(self.hub)
+        self.reload = Reload([*self._reloadable()])
         self._limits = Limits(settings.max_message_bytes, settings.message_rate, settings.message_burst)
         self._addresses = Addresses(settings.max_connections_per_address, settings.trusted_proxies)
         self._exposition = Exposition(registry(self.hub, self.publishing))
+
+    def _reloadable(self) -> Iterator[Part]:
+        settings, publishing, authority = self.hub.settings, self.publishing, self.hub.authority
+        yield from log_level(settings)
+        yield from keys_from("GATEWAY_ADMIN_KEYS_FILE", settings.admin_keys_file, self.admin.replace_keys, "admin keys")
+        if publishing is not None:
+            replace = publishing.posters.replace_keys
+            yield from keys_from("GATEWAY_PUBLISH_KEYS_FILE", settings.publish_keys_file, replace, "publish keys")
+        if authority is not None:
+            yield Part("Keys for tokens", authority.read_again)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:

@@ -23,7 +23,8 @@ from gateway.clients.drain import Drain, longest_seconds
 from gateway.clients.transports import SPARE_TRANSPORTS, Transports
 from gateway.http.protocols import protocols_for
 from gateway.operations.ports import BACKLOG, CannotListen, address, listen
-from gateway.operations.signals import on_ending_signals
+from gateway.operations.reload import Reload
+from gateway.operations.signals import early_hangups, on_ending_signals
 from gateway.operations.systemd import Systemd
 from gateway.projects.hub import Hub
 from gateway.settings import Settings
@@ -41,8 +42,17 @@ END_SECONDS = HTTP_SECONDS + ADMIN_SECONDS + 2.0  # after the drain: both ports,
 SPARE_DESCRIPTORS = 64  # for Redis, the listening sockets, files
 
 
-def serve(settings: Settings, listener: socket.socket, admin_listener: socket.socket | None = None) -> None:
-    """Serve clients on `listener`, and operators on `admin_listener` if given, until a signal."""
+def serve(
+    settings: Settings,
+    listener: socket.socket,
+    admin_listener: socket.socket | None = None,
+    *,
+    ends_on_hangup: bool = False,
+) -> None:
+    """Serve clients on `listener`, and operators on `admin_listener` if given, until a signal.
+
+    SIGHUP makes it read its files again, or ends it like SIGINT.
+    """
     app = create_app(settings)
     hub: Hub = app.state.hub
     most = settings.max_connections + SPARE_TRANSPORTS
@@ -61,11 +71,11 @@ def serve(settings: Settings, listener: socket.socket, admin_listener: socket.so
     if admin_listener is not None:
         http, _ = protocols_for(settings, hub.counters, Transports(SPARE_TRANSPORTS, hub.counters))
         admin = admin_port(_config(app.state.admin, http=http, ws="none", lifespan="off"), admin_listener)
-    server = Server(config, hub, admin)
+    server = Server(config, hub, app.state.reload, admin)
     _raise_descriptor_limit(most)
     _tune_garbage_collection()
-    # uvicorn handles signals only once its loop runs, and not SIGHUP (the terminal was closed).
-    on_ending_signals(server.handle_exit)
+    # uvicorn handles signals only once its loop runs, and not SIGHUP.
+    on_ending_signals(server.handle_exit, None if ends_on_hangup else server.handle_hangup)
     server.run(sockets=[listener])
     logger.info("Ended in order")
 
@@ -123,10 +133,17 @@ class Server(BoundedServer):
     """
 
     def __init__(
-        self, config: uvicorn.Config, hub: Hub, admin: AbstractAsyncContextManager[BoundedServer] | None = None
+        self,
+        config: uvicorn.Config,
+        hub: Hub,
+        reload: Reload,
+        admin: AbstractAsyncContextManager[BoundedServer] | None = None,
     ) -> None:
         super().__init__(config, HTTP_SECONDS)
         self._hub = hub
+        self._reload = reload
+        self._is_reload_due = bool(early_hangups)  # set by SIGHUP
+        self._reloading: asyncio.Task[None] | None = None
         self._admin = admin or nullcontext()
         self._admin_server: uvicorn.Server | None = None  # while the admin port is open
         self._drain_seconds = hub.settings.drain_seconds
@@ -151,6 +168,25 @@ class Server(BoundedServer):
         # Before `is_draining`, so that no handshake falls between the two.
         self._hub.lame_duck_until = time.monotonic() + self._lame_duck_seconds if is_first else 0.0
         self._hub.is_draining = True  # now, not at the loop's next look: load balancers must stop sending clients
+
+    def handle_hangup(self, sig: int, frame: FrameType | None) -> None:
+        self._is_reload_due = True  # the next tick sees it: the handler may run between any two bytecodes of a callback
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn calls it ten times a second."""
+        if self._is_reload_due and (self._reloading is None or self._reloading.done()):
+            self._is_reload_due = False
+            self._reloading = asyncio.create_task(self._read_again())
+        return await super().on_tick(counter)
+
+    async def _read_again(self) -> None:
+        """Read the files again, and tell systemd, so that `systemctl reload` waits for it."""
+        self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1_000}")
+        try:
+            await self._reload.run()
+        except Exception:
+            logger.exception("SIGHUP: not everything was read again")
+        self._systemd.tell("READY=1")
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """The admin port, if there is one, opens first and closes last."""

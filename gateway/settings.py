@@ -2,8 +2,9 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 from pydantic import AliasGenerator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,6 +23,7 @@ from publisher.transport.url import RedisUrl
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 LongSeconds = Annotated[float, Field(gt=0, le=KEEP_SECONDS)]
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
+LogLevel = Literal["debug", "info", "warning", "error"]
 PREFIX = "GATEWAY_"
 SECRET = {"redis_url", "publish_keys", "admin_keys", "jwt_secret"}  # may come from a file; never shown
 FILES = ("redis_url_file", "publish_keys_file", "admin_keys_file", "jwt_secret_file", "jwt_public_keys_file")
@@ -237,8 +239,11 @@ class Settings(BaseSettings):
         default=1_000, description="Events per second with one key, on average; beyond: 429."
     )
     publish_burst: Count = Field(default=2_000, description="Events with one key at once.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Lowest level that is logged."
+    log_level: LogLevel = Field(default="info", description="Lowest level that is logged.")
+    log_level_file: Path | None = Field(
+        default=None,
+        description="A file whose one word counts instead of GATEWAY_LOG_LEVEL, for as long as it exists. Read at the "
+        "start and at SIGHUP, so that the level can be changed while the replica runs.",
     )
     log_format: Literal["auto", "text", "json"] = Field(
         default="auto", description="text, json (one object per line), or auto: text on a terminal, else json."
@@ -255,7 +260,7 @@ class Settings(BaseSettings):
     def _is_an_address_or_a_name(cls, value: str) -> str:
         return check_host(value) if value else value
 
-    @field_validator("admin_port", *FILES, mode="before")
+    @field_validator("admin_port", "log_level_file", *FILES, mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -395,20 +400,20 @@ class Settings(BaseSettings):
     @field_validator("publish_keys", "admin_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(SecretStr(key.strip()) for key in value.split(",") if key.strip())
-        return value
+        return tuple(map(SecretStr, split_keys(value))) if isinstance(value, str) else value
 
     @field_validator("publish_keys", "admin_keys")
     @classmethod
     def _keys_are_long_and_printable(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        for number, key in enumerate((key.get_secret_value() for key in keys), 1):
-            is_short = len(key) < MIN_KEY_CHARACTERS
-            if is_short or not _KEY.fullmatch(key):
-                wrong = "is too short" if is_short else "contains a space or a character that is not allowed"
-                # Without the key: this goes to logs.
-                raise ValueError(f"key {number} {wrong}: use {MIN_KEY_CHARACTERS} or more printable ASCII characters")
+        check_keys([key.get_secret_value() for key in keys])
         return keys
+
+    @field_validator("log_level_file")
+    @classmethod
+    def _holds_a_level(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_level(path)
+        return path
 
     @field_validator("redis_url", "publish_keys", "admin_keys", "jwt_secret", mode="before")
     @classmethod
@@ -431,6 +436,52 @@ class Settings(BaseSettings):
 def in_digits(value: float) -> str:
     """A number with all its digits, as a setting takes it."""
     return repr(value).removesuffix(".0")
+
+
+def split_keys(text: str) -> list[str]:
+    """Keys with commas between."""
+    return [key.strip() for key in text.split(",") if key.strip()]
+
+
+def check_keys(keys: Sequence[str]) -> None:
+    """Raise `ValueError` for a key that is too easily guessed, or cannot stand in a header."""
+    for number, key in enumerate(keys, 1):
+        is_short = len(key) < MIN_KEY_CHARACTERS
+        if is_short or not _KEY.fullmatch(key):
+            wrong = "is too short" if is_short else "contains a space or a character that is not allowed"
+            # Without the key: this goes to logs.
+            raise ValueError(f"key {number} {wrong}: use {MIN_KEY_CHARACTERS} or more printable ASCII characters")
+
+
+def read_keys(path: Path) -> list[str]:
+    """The keys in a file, one per line or with commas between; raises `ValueError`."""
+    keys = split_keys(read_text(path).replace("\n", ","))
+    check_keys(keys)
+    return keys
+
+
+def read_level(path: Path) -> LogLevel | None:
+    """The level in the file; None if there is no such file, or nothing in it. Raises `ValueError`."""
+    try:
+        word = path.read_text(encoding="ascii")[:100].strip().lower()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(f"cannot read the file {path} ({error.strerror})") from None
+    except UnicodeDecodeError:
+        word = "?"
+    if not word:
+        return None
+    levels = get_args(LogLevel)
+    if word not in levels:
+        raise ValueError(f"the file {path} must hold one word: {', '.join(levels)}")
+    return cast(LogLevel, word)
+
+
+def level_of(settings: Settings) -> LogLevel:
+    """The level that counts now; raises `ValueError` if the file holds no level."""
+    path = settings.log_level_file
+    return (None if path is None else read_level(path)) or settings.log_level
 
 
 def read_secrets(path: Path) -> KeySet:

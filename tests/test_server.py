@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateway.app import create_app
+from gateway.operations.reload import Reload
 from gateway.server import Server
 from tests.contract.processes import RedisServer, Replica
 from tests.fakes import new_hub
@@ -94,7 +95,7 @@ def test_a_draining_replica_fails_readiness_and_refuses_upgrades(start: Start) -
 
 def test_signals_are_counted_and_not_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
     hub, _ = new_hub()
-    server = Server(uvicorn.Config(create_app(hub.settings), log_config=None), hub)
+    server = Server(uvicorn.Config(create_app(hub.settings), log_config=None), hub, Reload([]))
     ended: list[int] = []
     monkeypatch.setattr("gateway.server.os._exit", ended.append)
     server.handle_exit(signal.SIGTERM, None)

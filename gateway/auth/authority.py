@@ -50,6 +50,10 @@ class Authority:
         """Keep the keys up to date, until cancelled."""
         await self._source.run()
 
+    def read_again(self) -> Callable[[], str]:
+        """As `KeySource.read_again`."""
+        return self._source.read_again()
+
     @property
     def has_keys(self) -> bool:
         return self._source.keys is not None

@@ -51,6 +51,10 @@ class KeySource(Protocol):
     async def run(self) -> None:
         """Keep the keys up to date, until cancelled."""
 
+    def read_again(self) -> Callable[[], str]:
+        """Read newer keys now, in any thread; raises `ValueError` if they cannot be used. What it returns makes them
+        count, in the loop, and says what they are; '' if there is nothing to read."""
+
 
 class FileSource:
     """Keys of the settings; with a path, they are read again where the file has changed."""
@@ -92,6 +96,18 @@ class FileSource:
         else:
             self._complaint = ""
             logger.info("The keys of %s were read again: %d", self._path, len(self.keys))
+
+    def read_again(self) -> Callable[[], str]:
+        path, stamp = self._path, self._stamp()
+        if path is None:
+            return str
+        keys = self._read(path)
+
+        def take() -> str:
+            self.keys, self._seen, self._complaint = keys, stamp, ""
+            return f"keys for tokens: {len(keys)}"
+
+        return take
 
     def _stamp(self) -> tuple[int, ...] | None:
         """What changes when the file is written or replaced. A mounted Secret is a link that leads elsewhere then."""
@@ -167,6 +183,14 @@ class JwksSource:
             return False
         self._waiting.append(then)
         return True
+
+    def read_again(self) -> Callable[[], str]:
+        def take() -> str:
+            if not self.is_fetching:
+                self._begin()
+            return "the JWKS (being fetched)"
+
+        return take
 
     def _begin(self) -> None:
         loop = asyncio.get_running_loop()

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from gateway.operations.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
 from gateway.operations.logs import LogFormat, start_logging
 from gateway.operations.signals import ExitStatus
-from gateway.settings import Settings
+from gateway.settings import Settings, level_of
 from publisher.events import JOB_TYPES, NEXT, JobComplete, JobEvent, JobFailed, Progress, Reason, Result
 from publisher.names import PROJECT_ID_RULE, check_project_id
 from publisher.redaction import secrets_of
@@ -79,7 +79,7 @@ def _configure(flags: dict[str, Any]) -> Configuration:
 
 def _start_logging(settings: Settings) -> LogFormat:
     keys = [key.get_secret_value() for key in (*settings.publish_keys, *settings.admin_keys, *settings.jwt_secret)]
-    return start_logging(settings.log_level, settings.log_format, secrets_of(settings.redis_url, keys))
+    return start_logging(level_of(settings), settings.log_format, secrets_of(settings.redis_url, keys))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -168,7 +168,8 @@ def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogForma
     from gateway.operations.ports import bind
     from gateway.server import serve
 
-    signals.on_ending_signals(signals.interrupt)  # until the server sets its handlers
+    # Until the server sets its handlers. Who runs `demo` sits at the terminal, and ends it by closing that.
+    signals.on_ending_signals(signals.interrupt, None if with_demo else signals.note_hangup)
     listener = stack.enter_context(bind(settings.host, settings.port))
     admin_listener = None
     if settings.admin_port is not None:
@@ -187,7 +188,8 @@ def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogForma
             click.echo(f"\n  Watch the demo jobs:  {page}\n{hint}", err=True)
         else:
             logger.info("Watch the demo jobs: %s", page)
-    serve(settings.model_copy(update={"redis_url": redis_url}), listener, admin_listener)
+    settings = settings.model_copy(update={"redis_url": redis_url})
+    serve(settings, listener, admin_listener, ends_on_hangup=with_demo)
 
 
 def _log_and_stop(message: str, status: ExitStatus = ExitStatus.FAILURE) -> NoReturn:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 from gateway.codes import CloseCode
@@ -42,7 +42,12 @@ class Admin:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._keys = [key.get_secret_value().encode() for key in hub.settings.admin_keys]
+        self._keys: list[bytes] = []
+        self.replace_keys(key.get_secret_value() for key in hub.settings.admin_keys)
+
+    def replace_keys(self, keys: Iterable[str]) -> None:
+        """Let these keys count, and no others."""
+        self._keys = [key.encode() for key in keys]
 
     def answer(self, scope: Scope) -> Answer:
         if (refusal := self._refusal(scope)) is not None:

@@ -1,7 +1,7 @@
 """The header `Authorization: Bearer`, and keys that it may hold. No I/O."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def bearer(authorization: Sequence[str]) -> str:
@@ -10,9 +10,9 @@ def bearer(authorization: Sequence[str]) -> str:
     return words[1] if len(words) == 2 and words[0].lower() == "bearer" else ""
 
 
-def matching(keys: Sequence[bytes], authorization: Sequence[str]) -> int | None:
-    """The index of the key that the header holds; None: it holds none of them."""
+def matching(keys: Iterable[bytes], authorization: Sequence[str]) -> bytes | None:
+    """The key that the header holds; None: it holds none of them."""
     # Compare every key in constant time, so that the time does not reveal a near match.
     given = bearer(authorization).encode(errors="replace")
-    matches = [hmac.compare_digest(given, key) for key in keys]
-    return matches.index(True) if True in matches else None
+    matches = [key for key in keys if hmac.compare_digest(given, key)]
+    return matches[0] if matches else None

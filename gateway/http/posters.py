@@ -1,6 +1,6 @@
 """Who may post events: the keys of GATEWAY_PUBLISH_KEYS everywhere, a token where its claim `publish` says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from gateway.auth.authority import Authority
@@ -31,17 +31,24 @@ class Posters:
         self._burst = settings.publish_burst
         self._clock = clock
         self._authority = authority
-        self._keys = [key.get_secret_value().encode() for key in settings.publish_keys]
-        self._posters = [Poster(TokenBucket(self._burst, clock()), None) for _ in self._keys]
+        self._posters: dict[bytes, Poster] = {}
+        """The owner of each key."""
+        self.replace_keys([key.get_secret_value() for key in settings.publish_keys])
         self._buckets: dict[str, TokenBucket] = {}
         """By user, of those who posted with a token."""
 
+    def replace_keys(self, keys: Iterable[str]) -> None:
+        """Let these keys count, and no others. One that stays has spent what it has spent."""
+        known, now = self._posters, self._clock()
+        given = [key.encode() for key in keys]
+        self._posters = {key: known.get(key) or Poster(TokenBucket(self._burst, now), None) for key in given}
+
     def with_key(self, authorization: Sequence[str]) -> Poster:
         """The owner of a key; raises `NotAuthorised`."""
-        number = matching(self._keys, authorization)
-        if number is None:
+        key = matching(self._posters, authorization)
+        if key is None:
             raise NotAuthorised(Reason.BAD_TOKEN)
-        return self._posters[number]
+        return self._posters[key]
 
     async def of(self, authorization: Sequence[str]) -> Poster:
         """The owner of a key or a token; raises `NotAuthorised` or `CannotDecide`."""

@@ -135,7 +135,7 @@ class Publishing:
         self._publisher = PublisherSettings(
             settings.redis_url or DEFAULT_REDIS_URL, settings.namespace, settings.replay
         )
-        self._posters = Posters(settings, authority, lambda: time.monotonic())  # for tests that move it
+        self.posters = Posters(settings, authority, lambda: time.monotonic())  # for tests that move it
         self._max_events = min(settings.publish_max_events, settings.publish_burst)
         self._in_progress = 0
         self._occasional = Occasional("gateway.publishing")
@@ -185,7 +185,7 @@ class Publishing:
 
     async def _poster_of(self, authorization: Sequence[str]) -> Poster:
         try:
-            return await self._posters.of(authorization)
+            return await self.posters.of(authorization)
         except NotAuthorised as refused:
             raise self._not_authorised(refused.detail and refused.reason) from None
         except CannotDecide:
@@ -204,7 +204,7 @@ class Publishing:
             if method != "POST":
                 raise Refused(405, PublishCode.METHOD_NOT_ALLOWED, "Use POST to revoke a user's tokens.", allow="POST")
             try:
-                self._posters.with_key(authorization)
+                self.posters.with_key(authorization)
             except NotAuthorised:
                 raise self._not_authorised() from None
             async with asyncio.timeout(GIVE_UP_SECONDS):

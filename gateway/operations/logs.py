@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -46,10 +46,11 @@ def fitting(text: str, most_bytes: int) -> str:
 class _Formatter(logging.Formatter):
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         super().__init__()
-        self._secrets = secrets
+        self.secrets = list(secrets)
+        """What no record may contain, the longest first."""
 
     def _redacted(self, text: str) -> str:
-        text = redacted(text[: 2 * LONGEST], self._secrets)
+        text = redacted(text[: 2 * LONGEST], self.secrets)
         return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
     def _message(self, record: logging.LogRecord) -> str:
@@ -168,6 +169,13 @@ def start_logging(
     threading.excepthook = _log_thread_end
     sys.unraisablehook = _log_ignored
     return chosen
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Keep these out of the log from now on, too."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Formatter):
+            handler.formatter.secrets = sorted({*handler.formatter.secrets, *secrets}, key=len, reverse=True)
 
 
 def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -14,7 +14,9 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_LONG_LIVED = {"serve", "demo"}
+_SERVE = "serve"
+_LONG_LIVED = {_SERVE, "demo"}
+early_hangups: list[int] = []  # one for the process, as its signals are
 _QUESTIONS = {"--check-config", "--print-config"}  # status 0 is an answer, so a signal must not cause it
 
 
@@ -28,11 +30,22 @@ class ExitStatus(IntEnum):
     CONFIGURATION = 78  # a setting is wrong, Redis refuses it, or a dependency is missing: a restart does not help
 
 
-def on_ending_signals(handler: Handler) -> None:
-    """Handle all three signals. If SIGHUP is ignored already, it stays so: nohup asked for that."""
+def on_ending_signals(handler: Handler, on_hangup: Handler | None = None) -> None:
+    """Handle all three signals, SIGHUP by `on_hangup` if given. If SIGHUP is ignored already, it stays so: nohup asked
+    for that."""
     for number in _ENDING:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+        if number != signal.SIGHUP:
             signal.signal(number, handler)
+        elif signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, on_hangup or handler)
+
+
+def note_hangup(number: int, frame: FrameType | None) -> None:
+    """For a SIGHUP that comes while a replica starts: the server reads its files again once it runs.
+
+    A function, not SIG_IGN: a child process would inherit that, and `on_ending_signals` would take it for nohup.
+    """
+    early_hangups.append(number)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -53,7 +66,7 @@ def exit_at_once(number: int, frame: FrameType | None) -> None:
 def _from_the_beginning(arguments: list[str]) -> None:
     """Only for long-lived commands; the others keep Python's handlers."""
     if _LONG_LIVED.intersection(arguments[1:2]) and _QUESTIONS.isdisjoint(arguments):
-        on_ending_signals(exit_at_once)
+        on_ending_signals(exit_at_once, note_hangup if arguments[1] == _SERVE else None)
 
 
 def _open_standard_streams() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -315,9 +316,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Settings, str
 
     monkeypatch.setattr(cli, "_start_logging", lambda settings: "text")
     monkeypatch.setattr("gateway.commands.demo.DemoJobs", demo_jobs)
-    monkeypatch.setattr(
-        "gateway.server.serve", lambda settings, listener, admin: served.append((settings, ",".join(jobs)))
-    )
+
+    def serve(settings: Settings, listener: socket.socket, admin: object, *, ends_on_hangup: bool) -> None:
+        assert ends_on_hangup is bool(jobs)
+        served.append((settings, ",".join(jobs)))
+
+    monkeypatch.setattr("gateway.server.serve", serve)
     yield served
     for number, handler in signals.items():
         signal.signal(number, handler)
@@ -358,7 +362,7 @@ def test_the_page_is_a_record_where_the_log_is_read_by_a_program(
 def test_ctrl_c_before_it_serves_is_an_orderly_end(
     served: list[tuple[Settings, str]], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gateway.server.serve", interrupted)

@@ -68,7 +68,7 @@ async def test_a_signal_leaves_no_process_behind(alone: Replica, found: bool, nu
     nothing_left(alone, family, found)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_whatever_ends_it_the_embedded_server_ends_too(alone: Replica, found: bool, number: signal.Signals) -> None:
     family = alone.wait_ready().family()
     alone.signal(number)

@@ -19,7 +19,8 @@ from tests.contract.deadlines import wait_for
 from tests.contract.processes import Process, RedisServer, Replica, environment, free_port, run_python
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "operating.md"
-ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+HANDLED = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+ENDING = [signal.SIGTERM, signal.SIGINT]  # of `serve`
 Serve = Callable[..., Process]
 
 
@@ -52,12 +53,12 @@ def serve(redis_server: RedisServer, tmp_path: Path) -> Iterator[Serve]:
 def handled(process: Process, mask_of: str = "SigCgt") -> set[int]:
     """The signals that the process handles (or, by `SigIgn`, ignores) by now, as the kernel knows them."""
     (mask,) = re.findall(mask_of + r":\s*(\w+)", Path(f"/proc/{process.popen.pid}/status").read_text())
-    return {number for number in ENDING if int(mask, 16) >> (number - 1) & 1}
+    return {number for number in HANDLED if int(mask, 16) >> (number - 1) & 1}
 
 
 def has_begun(process: Process) -> None:
     """Python itself has started: no signal can be handled earlier."""
-    while handled(process) != set(ENDING):
+    while handled(process) != set(HANDLED):
         assert process.running(), process.log
 
 
@@ -129,10 +130,21 @@ def test_nohup_is_obeyed_from_the_beginning_to_the_end(redis_server: RedisServer
         process.end()
 
 
-def test_control_without_nohup_the_end_of_the_terminal_is_the_end(redis_server: RedisServer, tmp_path: Path) -> None:
-    replica = Replica(redis_server.url, tmp_path / "log").wait_ready()
+def test_the_end_of_the_terminal_is_the_end_of_the_demo(redis_server: RedisServer, tmp_path: Path) -> None:
+    replica = Replica(redis_server.url, tmp_path / "log", command="demo").wait_ready()
     replica.signal(signal.SIGHUP)
     assert replica.wait("the end") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_hangup_while_serve_starts_ends_nothing_and_is_not_forgotten(serve: Serve) -> None:
+    process = serve()
+    has_begun(process)
+    process.signal(signal.SIGHUP)
+    wait_for(lambda: "Read again" in process.log, "the files to be read again")
+    assert process.running()
+    process.signal(signal.SIGTERM)
+    ended_in_order(process)
 
 
 @pytest.mark.parametrize(
