@@ -37,6 +37,7 @@ from gateway.http.pages import OPENAPI, Page, dashboard
 from gateway.http.publishing import Post, Publishing
 from gateway.operations.metrics import Exposition, registry
 from gateway.operations.reload import Part, Reload, keys_from, log_level
+from gateway.operations.tls import Certificate
 from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from publisher.settings import DEFAULT_REDIS_URL
@@ -92,6 +93,7 @@ def _application(
     app = Starlette(routes=routes, middleware=[front], lifespan=lifespan)
     app.router.redirect_slashes = False
     app.state.hub, app.state.admin, app.state.reload = replica.hub, None, replica.reload
+    app.state.certificate = replica.certificate
     return app
 
 
@@ -109,10 +111,11 @@ class Replica:
         takes_events = bool(settings.publish_keys) or authority is not None
         self.publishing = Publishing(settings, self._refuses_events, authority) if takes_events else None
         self.admin = Admin(self.hub)
+        self.certificate = certificate_of(settings)
         self.reload = Reload([*self._reloadable()])
         self._limits = Limits(settings.max_message_bytes, settings.message_rate, settings.message_burst)
         self._addresses = Addresses(settings.max_connections_per_address, settings.trusted_proxies)
-        self._exposition = Exposition(registry(self.hub, self.publishing))
+        self._exposition = Exposition(registry(self.hub, self.publishing, self.certificate))
 
     def _reloadable(self) -> Iterator[Part]:
         settings, publishing, authority = self.hub.settings, self.publishing, self.hub.authority
@@ -121,6 +124,8 @@ class Replica:
         if publishing is not None:
             replace = publishing.posters.replace_keys
             yield from keys_from("GATEWAY_PUBLISH_KEYS_FILE", settings.publish_keys_file, replace, "publish keys")
+        if self.certificate is not None:
+            yield Part("The certificate", self.certificate.read_again)
         if authority is not None:
             yield Part("Keys for tokens", authority.read_again)
 
@@ -324,6 +329,12 @@ class RevokeEndpoint:
         answer = await self._publishing.revoke(request.method, request.path_params["sub"], authorization)
         response = Response(answer.body, answer.status, answer.headers, media_type="application/json")
         await response(scope, receive, send)
+
+
+def certificate_of(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def _hand_over(scope: Scope) -> Callable[..., Connection] | None:

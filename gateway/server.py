@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from gateway.app import create_app
+from gateway.clients.connection import CLOSE_SECONDS
 from gateway.clients.drain import Drain, longest_seconds
 from gateway.clients.transports import SPARE_TRANSPORTS, Transports
 from gateway.http.protocols import protocols_for
@@ -26,6 +27,7 @@ from gateway.operations.ports import BACKLOG, CannotListen, address, listen
 from gateway.operations.reload import Reload
 from gateway.operations.signals import early_hangups, on_ending_signals
 from gateway.operations.systemd import Systemd
+from gateway.operations.tls import Certificate
 from gateway.projects.hub import Hub
 from gateway.settings import Settings
 
@@ -71,7 +73,7 @@ def serve(
     if admin_listener is not None:
         http, _ = protocols_for(settings, hub.counters, Transports(SPARE_TRANSPORTS, hub.counters))
         admin = admin_port(_config(app.state.admin, http=http, ws="none", lifespan="off"), admin_listener)
-    server = Server(config, hub, app.state.reload, admin)
+    server = Server(config, hub, app.state.reload, admin, app.state.certificate)
     _raise_descriptor_limit(most)
     _tune_garbage_collection()
     # uvicorn handles signals only once its loop runs, and not SIGHUP.
@@ -138,10 +140,19 @@ class Server(BoundedServer):
         hub: Hub,
         reload: Reload,
         admin: AbstractAsyncContextManager[BoundedServer] | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         super().__init__(config, HTTP_SECONDS)
         self._hub = hub
         self._reload = reload
+        self._tls: dict[str, Any] = {}
+        """How the port speaks TLS; empty: it does not."""
+        if certificate is not None:
+            self._tls = {
+                "ssl": certificate.context,
+                "ssl_handshake_timeout": hub.settings.request_seconds,
+                "ssl_shutdown_timeout": CLOSE_SECONDS,
+            }
         self._is_reload_due = bool(early_hangups)  # set by SIGHUP
         self._reloading: asyncio.Task[None] | None = None
         self._admin = admin or nullcontext()
@@ -221,9 +232,11 @@ class Server(BoundedServer):
             return made
 
         listen(listener)  # ourselves: uvloop's create_server hides errors of listen()
-        self.servers.append(await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG))
-        where = address(listener)
-        logger.info("Listening: ws://%s/ws for clients, http://%s/ for people", where, where)
+        self.servers.append(
+            await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG, **self._tls)
+        )
+        where, s = address(listener), "s" if self._tls else ""
+        logger.info("Listening: ws%s://%s/ws for clients, http%s://%s/ for people", s, where, s, where)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while everything is still served; then uvicorn closes the sockets and ends what is left."""

@@ -84,6 +84,16 @@ class Settings(BaseSettings):
         description="Address to listen on; 0.0.0.0 for every IPv4 address, :: for IPv6 too.",
     )
     port: int = Field(default=3001, ge=0, le=MAX_PORT, description="Port to listen on; 0: any free port.")
+    tls_cert: Path | None = Field(
+        default=None,
+        description="A certificate and its chain, as PEM: GATEWAY_PORT then speaks https and wss. Needs "
+        "GATEWAY_TLS_KEY. Read again at SIGHUP. GATEWAY_ADMIN_PORT stays without.",
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        validate_default=True,
+        description="The private key of GATEWAY_TLS_CERT, as PEM, without passphrase.",
+    )
     admin_host: str = Field(default="", description="Address of GATEWAY_ADMIN_PORT; unset: GATEWAY_HOST.")
     admin_port: int | None = Field(
         default=None,
@@ -260,10 +270,23 @@ class Settings(BaseSettings):
     def _is_an_address_or_a_name(cls, value: str) -> str:
         return check_host(value) if value else value
 
-    @field_validator("admin_port", "log_level_file", *FILES, mode="before")
+    @field_validator("admin_port", "log_level_file", "tls_cert", "tls_key", *FILES, mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _is_the_certificates(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("tls_cert")
+        if certificate is None and key is None:
+            return None
+        if certificate is None or key is None:
+            raise ValueError("GATEWAY_TLS_CERT and GATEWAY_TLS_KEY belong together; set both or neither")
+        from gateway.operations.tls import check  # here: commands without a certificate need no ssl
+
+        check(certificate, key)
+        return key
 
     @field_validator("admin_port")
     @classmethod

@@ -182,7 +182,8 @@ def _start(settings: Settings, stack: contextlib.ExitStack, log_format: LogForma
 
         jobs = DemoJobs(redis_url, settings.namespace, log_level=settings.log_level, log_format=log_format)
         stack.enter_context(jobs)
-        page = f"http://127.0.0.1:{listener.getsockname()[1]}/?project=demo"
+        scheme = "http" if settings.tls_cert is None else "https"
+        page = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/?project=demo"
         if log_format == "text":
             hint = "" if settings.auth == "none" else "  It asks for a token:  progress-gateway token demo\n"
             click.echo(f"\n  Watch the demo jobs:  {page}\n{hint}", err=True)
@@ -358,12 +359,14 @@ def healthcheck(url: str | None, ready: bool, seconds: float) -> None:
     from gateway.commands.healthcheck import Unhealthy, address_of, check
 
     try:
+        is_own = url is None
         if url is None:
             settings = configure({}).settings
             port = settings.port if settings.admin_port is None else settings.admin_port
             host = settings.host if settings.admin_port is None else settings.admin_host or settings.host
-            url = address_of(host, port)
-        check(url, "/readyz" if ready else "/healthz", seconds)
+            has_tls = settings.admin_port is None and settings.tls_cert is not None
+            url = address_of(host, port, "https" if has_tls else "http")
+        check(url, "/readyz" if ready else "/healthz", seconds, is_own=is_own)
     except (Unhealthy, WrongConfiguration) as error:
         _stop(str(error))
 
@@ -389,8 +392,9 @@ def canary(project: str, url: str | None, seconds: float, token_file: str | None
         if settings.redis_url is not None:
             os.environ["REDIS_URL"] = settings.redis_url
         os.environ["PROGRESS_NAMESPACE"] = settings.namespace
-        url = url or address_of(settings.host, settings.port, "ws") + "/ws"
-        click.echo(f"{asyncio.run(fly(url, project, seconds, _token(token_file))) * 1000:.1f}")
+        certificate = settings.tls_cert if url is None else None
+        url = url or address_of(settings.host, settings.port, "wss" if certificate else "ws") + "/ws"
+        click.echo(f"{asyncio.run(fly(url, project, seconds, _token(token_file), certificate)) * 1000:.1f}")
     except (Dead, Unhealthy, WrongConfiguration) as error:
         _stop(str(error))
 

@@ -20,6 +20,7 @@ from gateway.clients.rate_limit import TokenBucket
 from gateway.feed.interfaces import FeedState
 from gateway.http.publishing import STATUSES, Publishing
 from gateway.operations.counters import Histogram
+from gateway.operations.tls import Certificate
 from gateway.projects.hub import Hub
 
 # Fresh expositions per second, and at once: far more than the scrapers of a replica need.
@@ -29,8 +30,9 @@ FRESH_RATE, FRESH_BURST = 5.0, 100.0
 class HubCollector(Collector):
     """The metrics of one hub."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, certificate: Certificate | None = None) -> None:
         self._hub = hub
+        self._certificate = certificate
 
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
@@ -48,6 +50,11 @@ class HubCollector(Collector):
             ("subscriptions", "Projects watched, counted for each connection", hub.subscriptions),
             ("projects", "Projects with a viewer on this replica", hub.projects),
             ("redis_connected", "1 while the feed is live, else 0", float(hub.feed.state is FeedState.LIVE)),
+            (
+                "tls_certificate_expires_timestamp_seconds",
+                "When the first certificate of GATEWAY_TLS_CERT expires; 0 without one",
+                0.0 if self._certificate is None else self._certificate.expires_at,
+            ),
             ("draining", "1 while this replica is shutting down, else 0", float(hub.is_draining)),
             (
                 "drain_overdue_seconds",
@@ -180,10 +187,12 @@ def _version() -> str:
         return "unknown"
 
 
-def registry(hub: Hub, publishing: Publishing | None = None) -> CollectorRegistry:
+def registry(
+    hub: Hub, publishing: Publishing | None = None, certificate: Certificate | None = None
+) -> CollectorRegistry:
     """A registry for this replica alone: two apps in one process share nothing."""
     metrics = CollectorRegistry()
-    metrics.register(HubCollector(hub))
+    metrics.register(HubCollector(hub, certificate))
     metrics.register(PublishCollector(publishing))
     ProcessCollector(registry=metrics)
     PlatformCollector(registry=metrics)
