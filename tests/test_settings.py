@@ -148,7 +148,7 @@ FILES = {
 }  # file setting to the setting that it fills; tested separately
 
 WITH_OTHERS = {"auth", "jwt_cookie", "jwt_public_keys_file"}  # need others, or a file: tests/auth/test_auth_settings.py
-WITH_OTHERS |= {"log_level_file"}  # tests/operations/test_reload.py
+WITH_OTHERS |= {"log_level_file", "tls_cert", "tls_key"}  # tests/operations/test_reload.py, test_tls.py
 
 
 def variable_of(field: str) -> str:

@@ -27,6 +27,7 @@ ALL_ZERO = {
     "gateway_subscriptions",
     "gateway_projects",
     "gateway_draining",
+    "gateway_tls_certificate_expires_timestamp_seconds",
     "gateway_drain_overdue_seconds",
     "gateway_token_keys_failing",
     "gateway_revoked_users",
