@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 from gateway.clients.age import MovesByAge
 from gateway.codes import CloseCode
@@ -12,11 +13,16 @@ SWEEP_SECONDS = 1.0
 SWEEPS_OF_AN_AGE = 8  # at least; more rarely, clients would be told too early or too late
 LEAST_SWEEP_SECONDS = 0.05  # however short the age
 LAG_CHECK_SECONDS = 0.1
-NEWCOMERS_PER_TURN = 20  # that get the same turn: some 0.1 ms of writing
+NEWCOMERS_PER_TURN = 20  # that get the same turn
+PINGS_AT_ONCE = 8  # at least; and a sweep's pings go out in 50 pieces at most
+PIECES = 50
 
 
 class Keepalive:
-    """Pings each connection once in `ping_seconds`, in the sweep of its turn. Lives as long as the hub.
+    """Pings each connection once in `ping_seconds`, after the sweep of its turn. Lives as long as the hub.
+
+    The pings of a sweep are spread over the time until the next one: at 10,000 connections they would otherwise hold
+    up every event for some milliseconds (bench/README.md).
 
     A new connection counts as heard, so its first ping comes a whole interval later. When many come at once,
     most get earlier turns: pinging them all in one sweep would hold up every client.
@@ -32,19 +38,23 @@ class Keepalive:
         self._turns = max(1, round(hub.settings.ping_seconds / self._seconds))
 
     async def run(self) -> None:
-        turn = 0
+        turn, due = 0, list[Viewer]()
         while True:
-            await asyncio.sleep(self._seconds)
+            size = max(PINGS_AT_ONCE, -(-len(due) // PIECES))
+            pieces = [due[first : first + size] for first in range(0, len(due), size)] or [[]]
+            for piece in pieces:
+                await asyncio.sleep(self._seconds / len(pieces))
+                self.ping(piece)
             turn = (turn + 1) % self._turns
-            self.sweep(turn, time.monotonic())
+            due = self.sweep(turn, time.monotonic())
             if self._moves is not None:
                 self._moves.sweep(time.monotonic())
 
-    def sweep(self, turn: int, now: float) -> None:
-        """Give new connections a turn, ping those whose turn it is, close those that are behind for too long."""
+    def sweep(self, turn: int, now: float) -> list[Viewer]:
+        """Give new connections a turn, close those that are behind for too long, return those that are to be pinged."""
         if self._hub.authority is not None:
             self.check_access(time.time())
-        newcomers = 0
+        newcomers, due = 0, []
         for viewer in list(self._hub.viewers):
             if viewer.ping_turn is None:
                 # It came after the last sweep. With the turn of that sweep, its first ping comes within an interval.
@@ -57,6 +67,13 @@ class Keepalive:
                     self._hub.occasional.info("too slow", text, viewer.client_id)
                     viewer.connection.close(CloseCode.TOO_SLOW, "behind for too long")
             elif viewer.ping_turn == turn:
+                due.append(viewer)
+        return due
+
+    def ping(self, viewers: Iterable[Viewer]) -> None:
+        """Ping these, but for those that left or fell behind since the sweep."""
+        for viewer in viewers:
+            if viewer in self._hub.viewers and viewer.behind_since is None:
                 self._ping(viewer)
 
     def check_access(self, now: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.clients.keepalive import LAG_CHECK_SECONDS, NEWCOMERS_PER_TURN, Keepalive, watch_loop
+from gateway.clients.keepalive import LAG_CHECK_SECONDS, NEWCOMERS_PER_TURN, PINGS_AT_ONCE, Keepalive, watch_loop
 from gateway.codes import CloseCode
 from gateway.operations.counters import LAG_SECONDS, Histogram
 from gateway.projects.hub import Hub
@@ -23,7 +23,7 @@ def turns_of(hub: Hub) -> int:
 def sweep_once_round(keepalive: Keepalive, hub: Hub) -> None:
     """All sweeps of one ping interval."""
     for turn in range(turns_of(hub)):
-        keepalive.sweep(turn, NOW)
+        keepalive.ping(keepalive.sweep(turn, NOW))
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def pinged(keepalive: Keepalive, turn: int, clients: list[FakeClient]) -> list[i
     """Sweep; return which clients were pinged. All have answered before."""
     for client in clients:
         client.socket.was_heard = True
-    keepalive.sweep(turn, NOW)
+    keepalive.ping(keepalive.sweep(turn, NOW))
     return [number for number, client in enumerate(clients) if not client.socket.was_heard]
 
 
@@ -55,7 +55,7 @@ async def test_a_new_client_is_pinged_after_a_whole_interval_and_then_once_in_ea
 
 async def test_many_that_come_at_once_are_spread_over_the_sweeps() -> None:
     hub, keepalive, clients = stage(5 * NEWCOMERS_PER_TURN)
-    keepalive.sweep(0, NOW)
+    keepalive.ping(keepalive.sweep(0, NOW))
     found = [pinged(keepalive, turn % turns_of(hub), clients) for turn in range(1, 6)]
     assert [len(numbers) for numbers in found] == [NEWCOMERS_PER_TURN] * 5
     assert sorted(number for numbers in found for number in numbers) == list(range(len(clients)))
@@ -97,10 +97,33 @@ async def test_one_that_is_behind_for_less_than_its_limit_is_left_alone_and_not_
 async def test_one_that_is_behind_for_longer_than_its_limit_is_closed_as_too_slow() -> None:
     hub, keepalive, (slow, quick) = stage(2, slow_seconds=60)
     slow.session.behind_since = NOW - 60.01
-    keepalive.sweep(0, NOW)
+    keepalive.ping(keepalive.sweep(0, NOW))
     assert slow.socket.closed_with == CloseCode.TOO_SLOW
     assert quick.socket.closed_with is None
     assert list(hub.viewers) == [quick.session]
+
+
+async def test_who_left_or_fell_behind_since_the_sweep_is_not_pinged() -> None:
+    _, keepalive, clients = stage(3)
+    due = keepalive.sweep(0, NOW)
+    due = keepalive.sweep(4, NOW)
+    assert len(due) == 3
+    gone, behind, _ = clients
+    gone.session.on_close(1000)
+    behind.session.behind_since = NOW
+    keepalive.ping(due)
+    assert [client.socket.was_heard for client in clients] == [True, True, False]
+
+
+async def test_the_pings_of_a_sweep_go_out_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, _ = new_hub(ping_seconds=0.01)
+    clients = [FakeClient(hub) for _ in range(PINGS_AT_ONCE * 3)]
+    keepalive, pieces = Keepalive(hub), list[int]()
+    monkeypatch.setattr(Keepalive, "ping", lambda self, viewers: pieces.append(len(viewers)))
+    task = asyncio.create_task(keepalive.run())
+    await eventually(lambda: sum(pieces) >= len(clients), "each to be due once")
+    task.cancel()
+    assert max(pieces) == PINGS_AT_ONCE
 
 
 async def test_the_sweep_runs_by_itself_as_often_as_its_settings_need() -> None:
