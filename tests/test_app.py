@@ -18,7 +18,7 @@ from tests.contract.processes import RedisServer, free_port
 from tests.starlette_client import TestClient, WebSocketDenialResponse, WebSocketTestSession
 
 EVENT = {"type": "progress", "jobId": "j", "jobType": "audio", "progress": 40}
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Viewer:

@@ -57,7 +57,7 @@ def test_a_replica_whose_standard_streams_are_closed_serves_and_ends_in_order(
     command = ["sh", "-c", f'exec "{sys.executable}" -m gateway serve --port {port} {closed}']
     replica = Process(command, environment(redis_server.url), tmp_path / "log")
     try:
-        wait_for(lambda: listens(port), "the replica to listen", 20)
+        wait_for(lambda: listens(port), "the replica to listen")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
             assert [client.get("/healthz").status_code for _ in range(3)] == [200] * 3
             assert {str(Path(f"/proc/{replica.popen.pid}/fd/{number}").readlink()) for number in range(3)} <= {

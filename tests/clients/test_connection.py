@@ -15,7 +15,7 @@ from gateway.clients.allowance import Limits
 from gateway.clients.connection import FRAMES_AT_ONCE, Connection
 from gateway.clients.frames import MAX_FRAGMENTS, PING, Frame, Opcode, close_frame, text_frame
 from gateway.codes import CloseCode
-from tests.contract.deadlines import eventually
+from tests.contract.deadlines import PATIENCE, eventually
 from tests.fakes import FakeTransport, RecordingConversation, frames_of
 
 MAX_BYTES = 1_000
@@ -426,7 +426,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 async def read_all(theirs: socket.socket, size: int) -> bytes:
     loop = asyncio.get_running_loop()
     got = bytearray()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(got) < size:
             piece = await loop.sock_recv(theirs, 3_000)
             assert piece, f"ended after {len(got)} of {size} bytes"
@@ -563,7 +563,7 @@ def test_after_bad_frames_the_close_frame_arrives_and_the_connection_ends_at_onc
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
         await loop.sock_sendall(theirs, client(Opcode.TEXT, b"\xff") + b"more of it" * 10_000)
         await eventually(lambda: session.code is not None, "the end of the session")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             got = await read_all(theirs, len(close_frame(1007, "a text message is UTF-8")))
             assert got == close_frame(1007, "a text message is UTF-8")
             assert await loop.sock_recv(theirs, 100) == b""

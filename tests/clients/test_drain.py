@@ -13,6 +13,7 @@ from gateway.codes import CloseCode
 from gateway.projects.hub import Hub
 from tests.contract.deadlines import eventually
 from tests.fakes import FakeClient, new_hub
+from tests.simulated_time import SimulatedTime
 
 NO_TIME = 0.001
 CLOSE_SECONDS = 0.3  # in place of 5
@@ -88,6 +89,11 @@ def leave(client: FakeClient) -> None:
 
 def draining(hub: Hub, *, seconds: float = 0.2, cut: asyncio.Event | None = None) -> Drain:
     return Drain(hub, seconds=seconds, is_cut_short=(cut or asyncio.Event()).is_set)
+
+
+@pytest.fixture(autouse=True)
+async def _simulated_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    SimulatedTime(asyncio.get_running_loop(), monkeypatch)
 
 
 @pytest.fixture(autouse=True)

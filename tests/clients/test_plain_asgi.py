@@ -24,7 +24,7 @@ from gateway.codes import CloseCode
 from gateway.projects.hub import Hub
 from gateway.settings import Settings
 from publisher import broadcast_to_project
-from tests.contract.deadlines import eventually, wait_for
+from tests.contract.deadlines import PATIENCE, eventually, wait_for
 from tests.contract.processes import RedisServer
 from tests.fakes import RecordingConversation
 from tests.raw_http import until, upgrade
@@ -194,14 +194,14 @@ async def test_a_client_that_never_reads_again_is_let_go_of_after_its_close(monk
         stage.connection.write(text_frame(b"x" * 2_000))
         await asyncio.sleep(0)
         stage.connection.close(CloseCode.TOO_SLOW, "behind for too long")
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert task.done()
 
 
 async def test_a_server_that_cancels_it_ends_the_session() -> None:
     async with conversing() as (stage, task):
         task.cancel()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert task.cancelled()
         assert stage.session.told == ["close"]
 
@@ -261,7 +261,7 @@ def serving(redis_url: str, **settings: Any) -> Iterator[StockServer]:
         yield server
     finally:
         server.should_exit = True
-        thread.join(15)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -273,7 +273,7 @@ def server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def next_message(receive: Callable[..., Any]) -> dict[str, Any]:
-    message: dict[str, Any] = json.loads(receive(timeout=10))
+    message: dict[str, Any] = json.loads(receive(timeout=PATIENCE))
     return message
 
 
@@ -303,7 +303,7 @@ def client_that_does_not_read(server: StockServer, project: str) -> Iterator[soc
     """One that watches the project, and whose receive buffer is small."""
     with socket.socket() as plug:
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        plug.settimeout(10)
+        plug.settimeout(PATIENCE)
         plug.connect(("127.0.0.1", server.port))
         plug.sendall(upgrade())
         until(plug, b"}")

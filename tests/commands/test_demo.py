@@ -21,7 +21,7 @@ from gateway.commands.demo import KINDS, DemoJobs, Step
 from publisher import broadcast_to_project
 from publisher.events import check_event, event_from_json
 
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 HOUR = 3_600.0
 
 
@@ -172,7 +172,8 @@ def listening(redis_url: str, namespace: str) -> Iterator[Callable[..., None]]:
         yield lambda *expected: wait_until(lambda: have_published(*expected), f"{expected} published; {kinds} did")
 
 
-def test_they_publish_and_end_with_the_context(redis_url: str) -> None:
+def test_they_publish_and_end_with_the_context(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "STOP_SECONDS", WAIT_SECONDS)
     with listening(redis_url, "staging") as wait_for, DemoJobs(redis_url, "staging") as jobs:
         wait_for("script", "audio", "image", "video")
         began = time.monotonic()

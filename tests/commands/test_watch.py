@@ -21,7 +21,7 @@ from gateway.commands.watch import GivenUp, Watcher, watch
 from gateway.commands.watch_views import BarsView, LineView, printable
 from publisher.events import check_event
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 
 
 def progress(percent: float, *, job: str = "job_1", seq: int | None = None, **fields: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.deadlines import wait_for
+from tests.contract.deadlines import PATIENCE, wait_for
 from tests.contract.processes import RedisServer, free_port
 
 from .image import Image
@@ -71,7 +71,7 @@ def test_a_pod_answers_its_probes_and_ends_within_its_grace(pod: Pod, image: Ima
     code = pod.tests_code.replace(pod.service, f"127.0.0.1:{pod.ports['http']}")
     assert code != pod.tests_code
     test = image.start(["python", "-c", code])
-    assert '"ready":true' in test.communicate(timeout=20)[0].decode()
+    assert '"ready":true' in test.communicate(timeout=PATIENCE)[0].decode()
     assert test.returncode == 0, "`helm test`"
 
     pod.process.send_signal(signal.Signals[image.stop_signal])
@@ -80,7 +80,7 @@ def test_a_pod_answers_its_probes_and_ends_within_its_grace(pod: Pod, image: Ima
 
 
 def test_what_is_for_operators_is_on_the_admin_port_alone(pod: Pod, project: str) -> None:
-    wait_for(lambda: pod.probe("readinessProbe"), "readiness", 20)
+    wait_for(lambda: pod.probe("readinessProbe"), "readiness")
     event = {"type": "progress", "jobId": "job", "jobType": "script", "progress": 1}
     with httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {KEY}"}) as http:
         for port, metrics, posted in [("admin", 200, 202), ("http", 404, 404)]:
@@ -107,13 +107,13 @@ def jobs(image: Image, redis_url: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_the_demonstrations_jobs_publish(image: Image, own_redis: RedisServer) -> None:
     with jobs(image, own_redis.url) as process:
-        wait_for(lambda: bool(own_redis.command("EXISTS", "{project:demo}:jobs")), "the first event", 20)
+        wait_for(lambda: bool(own_redis.command("EXISTS", "{project:demo}:jobs")), "the first event")
         kinds = ("script", "audio", "image", "video", "export")
         wait_for(
             lambda: all(
                 any(kind in str(job) for job in own_redis.command("HKEYS", "{project:demo}:jobs")) for kind in kinds
             ),
             "an event of each kind",
-            40,
+            2 * PATIENCE,
         )
         assert process.poll() is None

@@ -52,7 +52,7 @@ def container(image: Image, redis_url: str) -> Iterator[tuple[subprocess.Popen[b
     port = free_port()
     process = image.start(image.entrypoint + image.command, REDIS_URL=redis_url, GATEWAY_PORT=port)
     try:
-        wait_for(lambda: listens(port) or process.poll() is not None, "the port", 20)
+        wait_for(lambda: listens(port) or process.poll() is not None, "the port")
         yield process, port
     finally:
         process.kill()
@@ -68,7 +68,7 @@ def test_a_container_serves_and_ends_in_order(image: Image, redis_server: RedisS
         assert http.get("/healthz").status_code == 200
         assert "Progress" in http.get("/").text, "its own page is in the wheel"
         process.send_signal(signal.Signals[image.stop_signal])
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_its_health_check_says_whether_the_replica_lives(image: Image, redis_server: RedisServer) -> None:

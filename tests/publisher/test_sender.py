@@ -25,7 +25,7 @@ from tests.conftest import forget_jobs
 from tests.contract.deadlines import STALL_SECONDS, wait_for
 from tests.contract.processes import RedisServer, environment, run_python
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class FakeDelivery:
