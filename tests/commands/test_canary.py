@@ -44,7 +44,7 @@ def test_an_event_that_comes_back_is_0_and_its_milliseconds(replica: Replica, re
         assert (done.returncode, done.stderr) == (0, "")
         assert 0 < float(done.stdout) < 5_000
     assert len(redis_server.keys("canary")) == 1
-    assert redis_server.command("HLEN", redis_server.keys("canary")[0]) == 3, "one job, seq and from"
+    assert redis_server.command("HLEN", redis_server.keys("canary")[0]) == 4, "one job, seq, from and format"
 
 
 def test_a_project_and_a_gateway_may_be_named(replica: Replica, redis_server: RedisServer) -> None:
