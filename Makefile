@@ -113,6 +113,7 @@ grafana: $(VENV)/.dev  ## docs/grafana.png, in three minutes: the Grafana dashbo
 
 lock: $(VENV)/.dev  ## resolve the newest allowed versions into the lock files, and the oldest into requirements-oldest.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra gateway -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --group image --extra gateway --extra otel -o requirements-image.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra dev -o requirements-dev.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group oldest --resolution lowest-direct -o requirements-oldest.lock
 	$(BIN)/uv pip compile $(filter-out pyproject.toml,$(LOCK_OPTIONS)) --group deploy -o requirements-deploy.lock

@@ -40,6 +40,7 @@ KNOW_UVICORN = {"http/protocols", "server"}
 READ_THE_ENVIRONMENT = {
     "gateway/operations/configuration",  # names every variable that is no setting
     "gateway/commands/cli",  # `publish` and `canary` set variables of the publisher's for this one process
+    "gateway/commands/probe",  # a script without imports: settings would cost ten times what it costs
     "gateway/commands/demo",  # hands the whole environment on to its job processes
     "gateway/operations/systemd",  # NOTIFY_SOCKET and WATCHDOG_*: systemd's words to the process, no setting of ours
     "publisher/settings",

@@ -89,7 +89,7 @@ class Image:
         env = {name: self._mapped(text) for name, text in self.environment.items()} | given
         program = shutil.which(command[0], path=env["PATH"])
         assert program, f"{command[0]} is not in the image"
-        words = [*self._as_user, program, *command[1:]]
+        words = [*self._as_user, program, *map(self._mapped, command[1:])]
         return subprocess.Popen(words, env=env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     @staticmethod
@@ -115,7 +115,7 @@ class Image:
         self._directory = "/"
 
     def _arg(self, text: str) -> None:
-        assert text.startswith("PYTHON_IMAGE="), text
+        assert text.partition("=")[0] in ("PYTHON_IMAGE", "SOURCE", "REVISION", "CREATED"), text
 
     def _workdir(self, text: str) -> None:
         self._directory = text

@@ -33,7 +33,7 @@ def output(image: Image, *command: str) -> str:
 
 
 def locked() -> dict[str, str]:
-    pins = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    pins = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements-image.lock").read_text(), re.MULTILINE)
     return {name.lower(): version for name, version in pins}
 
 
@@ -79,6 +79,13 @@ def test_its_health_check_says_whether_the_replica_lives(image: Image, redis_ser
         assert run(image, *image.healthcheck, GATEWAY_PORT=port)[0] == 1
 
 
+def test_it_can_trace(image: Image) -> None:
+    """What the chart's `tracing.enabled` runs sets a provider, with an exporter."""
+    code = "from opentelemetry import trace; print(type(trace.get_tracer_provider()).__module__)"
+    status, said = run(image, "opentelemetry-instrument", "python", "-c", code, OTEL_METRICS_EXPORTER="none")
+    assert (status, said.split()[-1]) == (0, "opentelemetry.sdk.trace"), said
+
+
 def test_it_runs_as_a_user_by_number_who_may_write_nothing(image: Image) -> None:
     assert image.user == f"{UID}:{UID}"
     if image.is_root:
@@ -90,7 +97,7 @@ def test_it_runs_as_a_user_by_number_who_may_write_nothing(image: Image) -> None
 
 def test_it_names_the_version_that_it_has(image: Image) -> None:
     assert image.labels["org.opencontainers.image.version"] == VERSION
-    assert f'"progress-gateway[gateway]=={VERSION}"' in DOCKERFILE.read_text()
+    assert f'"progress-gateway[gateway,otel]=={VERSION}"' in DOCKERFILE.read_text()
     assert f"progress-gateway:{VERSION} " in DOCKERFILE.read_text()
 
 
@@ -117,7 +124,7 @@ def test_nothing_but_what_is_copied_is_sent_to_the_builder() -> None:
 
 def test_a_changed_wheel_would_not_be_installed(image: Image) -> None:
     """The control of --require-hashes: the same step with another hash in the lock file."""
-    place = image.root / "src" / "requirements.lock"
+    place = image.root / "src" / "requirements-image.lock"
     pin, first_hash = re.search(
         r"^(six==\S+|click==\S+).*?sha256:([0-9a-f]{64})", place.read_text(), re.M | re.S
     ).groups()  # type: ignore[union-attr]

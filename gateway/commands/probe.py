@@ -1,0 +1,64 @@
+"""Is the replica of this environment alive? For a container's health check: `python -I -S probe.py`.
+
+As `progress-gateway healthcheck`, at a fraction of its cost: Docker runs it every few seconds in each container. So it is
+a script without imports of this project, and of the standard library only with what starts fast.
+"""
+
+import os
+import sys
+
+try:
+    import _socket as socket  # `socket` around it takes as long to load as the interpreter
+except ImportError:
+    import socket  # type: ignore[no-redef]
+
+SECONDS = 3.0  # for the connection, and for the answer
+# The address to call, by the address to listen on.
+ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+
+
+def address_of(settings: "os._Environ[str] | dict[str, str]") -> tuple[str, int]:
+    """The host and port to call: the admin port's, if there is one. Raises `ValueError` for a port that is not one."""
+    host = settings.get("GATEWAY_HOST", "")
+    port = settings.get("GATEWAY_ADMIN_PORT", "")
+    if port:
+        host = settings.get("GATEWAY_ADMIN_HOST", "") or host
+    else:
+        port = settings.get("GATEWAY_PORT", "3001")
+    if not 0 < int(port) < 65_536:
+        raise ValueError(f"port {port} cannot be called")
+    return ANY.get(host, host), int(port)
+
+
+def status_line(host: str, port: int) -> str:
+    """The first line of the answer to GET /healthz. Raises `OSError` if there is none in time."""
+    # As bytes: for a text Python would load its tables of international names, which takes longer than all the rest.
+    name = host.encode() if host.isascii() else host.encode("idna")
+    family, kind, protocol, _, address = socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)[0]
+    plug = socket.socket(family, kind, protocol)
+    try:
+        plug.settimeout(SECONDS)
+        plug.connect(address)
+        where = b"[%s]" % name if b":" in name else name
+        plug.sendall(b"GET /healthz HTTP/1.1\r\nHost: %s:%d\r\nConnection: close\r\n\r\n" % (where, port))
+        answer = b""
+        while b"\n" not in answer and len(answer) < 4_096 and (piece := plug.recv(4_096)):
+            answer += piece
+    finally:
+        plug.close()
+    return answer.split(b"\n")[0].decode("ascii", "replace").strip()
+
+
+def main() -> None:
+    """Exit with 0 if the answer is 200, else with 1 and a line that says why."""
+    try:
+        host, port = address_of(os.environ)
+        line = status_line(host, port)
+    except (OSError, ValueError) as error:
+        sys.exit(f"no answer: {error}")
+    if line.split(" ")[1:2] != ["200"]:
+        sys.exit(f"{host}:{port}/healthz answers {line!r}")
+
+
+if __name__ == "__main__":
+    main()
