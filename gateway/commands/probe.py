@@ -1,7 +1,7 @@
 """Is the replica of this environment alive? For a container's health check: `python -I -S probe.py`.
 
-As `progress-gateway healthcheck`, at a fraction of its cost: Docker runs it every few seconds in each container. So it is
-a script without imports of this project, and of the standard library only with what starts fast.
+As `progress-gateway healthcheck`, at a fraction of its cost: Docker runs it every few seconds in each container. So it
+is a script without imports of this project, and of the standard library only with what starts fast.
 """
 
 import os
