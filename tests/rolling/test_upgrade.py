@@ -160,7 +160,7 @@ def show(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.parametrize(
-    ("rolls", "viewers"), [pytest.param(1, 24, id="once"), pytest.param(20, 240, id="again", marks=pytest.mark.soak)]
+    ("rolls", "viewers"), [pytest.param(1, 24, id="once"), pytest.param(10, 240, id="again", marks=pytest.mark.soak)]
 )
 async def test_rolled_to_this_version_and_back_nobody_misses_an_end(
     rolls: int, viewers: int, tmp_path: Path, show: Callable[[object], None]
