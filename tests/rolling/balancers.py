@@ -217,8 +217,7 @@ class Traefik(Balancer):
         return subprocess.CompletedProcess(self.command(), int(is_wrong), "", self.log)
 
     def reload(self, old: int, new: int) -> None:
-        path = self.directory / "progress-gateway.yaml"
-        path.write_text(with_port(path.read_text(), old, new))
+        replace(self.directory / "progress-gateway.yaml", old, new)
 
 
 class Envoy(Balancer):
@@ -254,16 +253,21 @@ class Envoy(Balancer):
     def command(self, *words: str) -> list[str]:
         # One worker, and no shared memory: other Envoys run on this machine.
         options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        options += ["--file-flush-interval-msec", "100"]
         return [tool("envoy"), "-c", str(self.directory / "envoy.yaml"), *options, *words]
 
     def check(self) -> subprocess.CompletedProcess[str]:
         return run_to_end(self.command("--mode", "validate"))
 
     def reload(self, old: int, new: int) -> None:
-        path = self.directory / "replicas.yaml"
-        beside = path.with_suffix(".new")
-        beside.write_text(with_port(path.read_text(), old, new))
-        beside.rename(path)
+        replace(self.directory / "replicas.yaml", old, new)
+
+
+def replace(path: Path, old: int, new: int) -> None:
+    """In one step, for a program that watches it."""
+    beside = path.with_suffix(".new")
+    beside.write_text(with_port(path.read_text(), old, new))
+    beside.rename(path)
 
 
 def with_port(text: str, old: int, new: int) -> str:
