@@ -25,6 +25,7 @@ CAPACITY_ROUNDS = 5
 AUTH = "auth"  # nor this one; see bench/auth.py
 HOSTILE = "hostile"  # nor this one, which runs only if it is named; see bench/hostile.py
 CORES, AGE = "cores", "age"  # nor these, which run only if they are named; see bench/fleet.py
+QUICK = ["P1", "P2", "P4", "P5e"]  # in one round each, beside the C program: some 80 seconds
 OTHERS = (PUBLISHING, CAPACITY, HOSTILE, AUTH, CORES, AGE)
 
 
@@ -45,10 +46,16 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("scenarios", nargs="*", metavar="P1", help="the scenarios to run (default: all)")
     parser.add_argument("--only", default=",".join(KINDS), help="the servers to run (default: %(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"one round of {', '.join(QUICK)}, beside the C program only"
+    )
     parser.add_argument("--rounds", type=int, help="rounds of each scenario (default: the scenario's own number)")
     parser.add_argument("--pin", action="store_true", help="one core for the server, the others for everything else")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every sample to this file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.scenarios, arguments.only, arguments.rounds = arguments.scenarios or QUICK, "gateway,c", 1
+    return arguments
 
 
 def pick_kinds(only: str) -> list[Kind]:

@@ -47,6 +47,7 @@ typedef struct {
 static Client clients[MAX_CLIENTS];
 static int poller, server_port, client_count, to_open, open_projects, opening, opened_now;
 static uint32_t finals_expected;
+static const char *browser_headers = "";
 static int incomplete, lost, errors;   /* clients without all finals; lost connections; `error` messages */
 static uint64_t bytes_received;
 static int64_t wait_until_ms;          /* 0: no `wait` is pending */
@@ -118,6 +119,14 @@ static void open_one(void) {
     else if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event)) lose(client, strerror(errno));
 }
 
+/* What Chromium adds to a handshake from a page on localhost. */
+#define BROWSER_HEADERS                                                                                             \
+    "Pragma: no-cache\r\nCache-Control: no-cache\r\n"                                                               \
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 "          \
+    "Safari/537.36\r\nOrigin: http://localhost:3000\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"               \
+    "Accept-Language: en-GB,en;q=0.9\r\nCookie: session=0123456789abcdef0123456789abcdef\r\n"                      \
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+
 /* A few handshakes at a time: enough to keep the server busy, too few to overflow its backlog. */
 static void open_more(void) {
     while (to_open && opening < HANDSHAKES_AT_ONCE && !failure[0]) open_one();
@@ -133,11 +142,11 @@ static void on_connected(Client *client) {
     }
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
     epoll_ctl(poller, EPOLL_CTL_MOD, client->fd, &event);
-    char request[512];
+    char request[1536];
     int length = snprintf(request, sizeof request,
                           "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                          server_port);
+                          "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                          server_port, browser_headers);
     client->state = UPGRADING;
     send_all(client, request, (size_t)length);
 }
@@ -304,10 +313,11 @@ static void after_events(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) {
-        fputs("usage: client <port>\n", stderr);
+    if (argc != 2 && !(argc == 3 && !strcmp(argv[2], "browser"))) {
+        fputs("usage: client <port> [browser]\n", stderr);
         return 2;
     }
+    if (argc == 3) browser_headers = BROWSER_HEADERS;
     server_port = atoi(argv[1]);
     poller = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL}, events[512];

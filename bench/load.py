@@ -16,6 +16,7 @@ from bench.servers import LOOPBACK
 from bench.toolchain import BenchError, compile_c
 
 EVENT_BYTES = 200
+FIRST_SEQ = 1_760_000_000_000_000
 JOBS_PER_PROJECT = 10
 FINAL = "#last#"  # marks the last event of each job; client.c has the same word
 OPEN_SECONDS = 90.0
@@ -29,6 +30,7 @@ class Traffic:
     projects: int
     rounds: int
     per_second: int | None  # events a second; None: all at once
+    at_once: int = 1  # events that are sent together, where they are paced
 
     @property
     def events(self) -> int:
@@ -101,13 +103,17 @@ class Clients:
 
 
 @contextmanager
-def run_clients(port: int) -> Iterator[Clients]:
-    with Child("client", [str(compile_c("client")), str(port)], piped=True) as child:
+def run_clients(port: int, *, are_browsers: bool = False) -> Iterator[Clients]:
+    """`are_browsers`: with the headers of a browser's handshake, some 500 bytes more."""
+    words = [str(compile_c("client")), str(port), *(["browser"] if are_browsers else [])]
+    with Child("client", words, piped=True) as child:
         yield Clients(child)
 
 
 def _event(job: str, progress: int, text: str) -> bytes:
-    event = {"type": "progress", "jobId": job, "jobType": "audio", "progress": progress, "message": text}
+    """As publish.lua writes it, with a seq of 16 digits to be filled in."""
+    event = {"seq": FIRST_SEQ, "type": "progress", "jobId": job, "jobType": "audio", "progress": progress}
+    event["message"] = text
     bare = json.dumps(event, separators=(",", ":"))
     event["message"] = text + "." * (EVENT_BYTES - len(bare))
     return json.dumps(event, separators=(",", ":")).encode()
@@ -132,7 +138,10 @@ def commands(traffic: Traffic) -> list[bytes]:
         is_final = turn >= traffic.rounds - traffic.jobs
         text = f"{FINAL if is_final else 'event'} {turn} "
         payload = _event(f"job-{turn % traffic.jobs}", turn * 100 // traffic.rounds, text)
-        ready += [_publish_command(project, payload) for project in projects]
+        rest = payload.partition(b",")[2]
+        for project in projects:
+            seq = FIRST_SEQ + len(ready)
+            ready.append(_publish_command(project, b'{"seq":%d,%b' % (seq, rest)))
     return ready
 
 
@@ -152,14 +161,14 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def publish(self, ready: list[bytes], per_second: int | None) -> float:
+    def publish(self, ready: list[bytes], per_second: int | None, at_once: int = 1) -> float:
         """Send the commands and wait for Redis' answers. Returns the seconds that sending took."""
         self._replies = b""
         start = time.monotonic()
         if per_second is None:
             self._socket.sendall(b"".join(ready))
         else:
-            self._publish_paced(ready, per_second, start)
+            self._publish_paced(ready, per_second, at_once, start)
         took = time.monotonic() - start
         while self._replies.count(b"\n") < len(ready):
             self._replies += self._socket.recv(65536)
@@ -168,11 +177,11 @@ class Publisher:
             raise BenchError(f"Redis delivered {heard_by} of {len(ready)} events: is the server subscribed to all?")
         return took
 
-    def _publish_paced(self, ready: list[bytes], per_second: int, start: float) -> None:
-        for index, command in enumerate(ready):
+    def _publish_paced(self, ready: list[bytes], per_second: int, at_once: int, start: float) -> None:
+        for index in range(0, len(ready), at_once):
             ahead = start + index / per_second - time.monotonic()
             if ahead > 0:
                 time.sleep(ahead)
-            self._socket.sendall(command)
-            if index % 64 == 63:
+            self._socket.sendall(b"".join(ready[index : index + at_once]))
+            if index // at_once % 64 == 63:
                 self._replies += self._socket.recv(65536)

@@ -6,6 +6,7 @@ Every sample uses a fresh server process and fresh clients, so no figure depends
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bench.load import Clients, Delivery, Publisher, Traffic, commands, run_clients
 from bench.process import Child
@@ -89,7 +90,7 @@ def _cost(traffic: Traffic, kind: Kind, ground: Ground) -> Sample:
     ):
         _open_clients(clients, ground, traffic)
         before = server.cpu_seconds()
-        took = publisher.publish(ready, traffic.per_second)
+        took = publisher.publish(ready, traffic.per_second, traffic.at_once)
         delivery = clients.wait(DELIVERY_SECONDS)
         time.sleep(0.2)
         spent = server.cpu_seconds() - before
@@ -132,9 +133,9 @@ def _settled_pss(server: Child) -> int:
     return server.pss_bytes()
 
 
-def _connect(kind: Kind, ground: Ground) -> Sample:
+def _connect(kind: Kind, ground: Ground, *, are_browsers: bool = False) -> Sample:
     """CPU microseconds from the TCP connection to `subscribed`, for a project that the server has loaded already."""
-    with run_server(kind, ground) as (server, port), run_clients(port) as clients:
+    with run_server(kind, ground) as (server, port), run_clients(port, are_browsers=are_browsers) as clients:
         clients.open(50, 1)
         time.sleep(SETTLE_SECONDS)
         before = server.cpu_seconds()
@@ -145,7 +146,8 @@ def _connect(kind: Kind, ground: Ground) -> Sample:
 
 P1 = Traffic(subscribers=1_000, projects=1, rounds=300, per_second=50)
 P2 = Traffic(subscribers=500, projects=1, rounds=2_000, per_second=None)
-P5 = Traffic(subscribers=5_000, projects=5_000, rounds=3, per_second=2_000)
+P5 = Traffic(subscribers=5_000, projects=5_000, rounds=3, per_second=2_000, at_once=20)
+P5E = replace(P5, at_once=1)
 
 # 40,000 deliveries a second in each, so that a server's timers weigh the same in all.
 FEW_SUBSCRIBERS = Traffic(subscribers=100, projects=1, rounds=2_400, per_second=400)
@@ -158,15 +160,19 @@ SCENARIOS = (
         "P1", "1 project, 1,000 subscribers, 50 events/s", "us/delivery", "<= 1.15 x C", 5, _cost_of(P1), beside_c=True
     ),
     Scenario(
-        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.05 x C", 5, _cost_of(P2),
+        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.02 x C", 5, _cost_of(P2),
         beside_c=True,
     ),
-    Scenario("P3", "memory of an idle subscribed connection", "bytes", "<= 9 KB", 3, _memory),
-    Scenario("P4", "CPU to connect and subscribe", "us", "<= 250 us", 5, _connect),
+    Scenario("P3", "memory of an idle subscribed connection", "bytes", "<= 2.8 KB", 3, _memory),
+    Scenario("P4", "CPU to connect and subscribe", "us", "<= 120 us", 5, _connect),
     Scenario(
-        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s", "us/event", "<= 2.0 x C", 5, _cost_of(P5),
-        beside_c=True,
+        "P4b", "the same, with a browser's headers", "us", "<= 150 us", 5, partial(_connect, are_browsers=True)
     ),
+    Scenario(
+        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s, 20 at once", "us/event", "<= 2.3 x C", 5,
+        _cost_of(P5), beside_c=True,
+    ),
+    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 5, _cost_of(P5E), beside_c=True),
     Scenario(
         "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 3,
         _growth(FEW_SUBSCRIBERS, MANY_SUBSCRIBERS), beside_c=True,
