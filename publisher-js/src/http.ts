@@ -207,7 +207,8 @@ class Gateway implements Server {
       body === undefined ? {} : { authorization: `Bearer ${this.#key}`, "content-type": "application/json" };
     const method = body === undefined ? "GET" : "POST";
     // A redirection would be followed by GET, and the events would be lost in silence.
-    const answer = await this.#fetch(`${this.#url}${path}`, {
+    const fetch = this.#fetch; // some refuse to be called as a method
+    const answer = await fetch(`${this.#url}${path}`, {
       method,
       headers,
       body: body ?? null,

@@ -1,5 +1,6 @@
 /** Sends what tracked jobs say: in the background, all jobs that are due in one batch. */
 
+import { AsyncResource } from "node:async_hooks";
 import { now } from "./circuit.js";
 import type { Event, Progress } from "./events.js";
 import type { EndOf, JobState } from "./job-state.js";
@@ -102,9 +103,13 @@ export class Sender implements Speaker {
   #isWoken = false; // a step of this turn of the loop will look
   readonly #flushes = new Set<Flush>();
 
+  // What is sent is no work of the job that happens to be due first: its context (`currentJob`) is not kept for it.
+  readonly #look: () => void;
+
   constructor(transport: Transport, log: Log) {
     this.#transport = transport;
     this.#log = log;
+    this.#look = AsyncResource.bind(() => this.#run());
   }
 
   begin(state: JobState, within?: JobState): void {
@@ -181,7 +186,7 @@ export class Sender implements Speaker {
     if (due <= now()) {
       if (this.#isWoken) return;
       this.#isWoken = true;
-      queueMicrotask(() => this.#run());
+      queueMicrotask(this.#look);
     } else if (due < this.#wakesAt) {
       this.#sleepUntil(due);
     }
@@ -191,7 +196,7 @@ export class Sender implements Speaker {
     clearTimeout(this.#timer);
     this.#wakesAt = due;
     if (due === Number.POSITIVE_INFINITY) return;
-    this.#timer = setTimeout(() => this.#run(), Math.min(Math.max(0, due - now()), 2 ** 31 - 1));
+    this.#timer = setTimeout(this.#look, Math.min(Math.max(0, due - now()), 2 ** 31 - 1));
     this.#timer.unref(); // heartbeats are no reason for a process to go on; what is on its way is one
   }
 
@@ -239,11 +244,19 @@ export class Sender implements Speaker {
         }
       }
     } catch (error) {
-      // A bug, here or in a client: no reason to break a job.
-      this.#log.complain("bug", `Tracked jobs could not be sent; trying again: ${String(error)}`);
+      this.#complain(error);
     }
-    this.#settle(batch, unsent, outcomes);
+    try {
+      this.#settle(batch, unsent, outcomes);
+    } catch (error) {
+      this.#complain(error);
+    }
     this.#release(lane);
+  }
+
+  /** A bug, here or in a client: no reason to break a job. */
+  #complain(error: unknown): void {
+    this.#log.complain("bug", `Tracked jobs could not be sent; trying again: ${String(error)}`);
   }
 
   #release(lane: string): void {

@@ -42,7 +42,9 @@ export class Stopping {
     if (this.#isSet || !this.#isOn) return;
     this.#isSet = true;
     // Where a program handles an event itself, it decides what becomes of its jobs.
-    for (const [event, listener] of this.#handlers) if (!hasOthers(event)) process.on(event as "SIGTERM", listener);
+    for (const [event, listener] of this.#handlers) {
+      if (event === "beforeExit" || !hasOthers(event)) process.on(event as "SIGTERM", listener);
+    }
   }
 
   discard(job: TrackedJob): void {
