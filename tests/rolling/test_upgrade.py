@@ -63,17 +63,20 @@ class Upgrade:
             subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
 
-    async def serve(self, of: str) -> None:
-        """A replica of this version takes over, as in a roll: it is ready before the one before it drains."""
+    def start(self, of: str) -> Replica:
+        """A replica of this version; returns before it is ready."""
         log = self._directory / f"replica_{len(self.replicas)}.log"
-        replica = Replica(self.redis.url, log, **DRAIN, **self._variables[of])
-        self.replicas.append(replica)
+        self.replicas.append(Replica(self.redis.url, log, **DRAIN, **self._variables[of]))
+        return self.replicas[-1]
+
+    async def serve(self, replica: Replica, of: str) -> None:
+        """The replica of this version takes over, as in a roll: it is ready before the one before it drains."""
         await asyncio.to_thread(replica.wait_ready)
         assert any(f'version="{of}"' in line for line in replica.metrics() if line.startswith("gateway_build_info"))
         for viewer in self.viewers:
             viewer.port = replica.port
-        if len(self.replicas) > 1:
-            before = self.replicas[-2]
+        if (place := self.replicas.index(replica)) > 0:
+            before = self.replicas[place - 1]
             before.signal(signal.SIGTERM)
             assert await asyncio.to_thread(before.wait, "the drained replica to end", PATIENCE) == 0
             assert "Traceback" not in before.log, before.log
@@ -166,15 +169,14 @@ async def test_rolled_to_this_version_and_back_nobody_misses_an_end(
     rolls: int, viewers: int, tmp_path: Path, show: Callable[[object], None]
 ) -> None:
     async with upgrade(tmp_path) as made:
-        await made.serve(PREVIOUS)
-        await made.watch(viewers)
         made.publish("old", PREVIOUS)
         made.publish("new", version("progress-gateway"))
-        for _ in range(rolls):
+        await made.serve(made.start(PREVIOUS), PREVIOUS)
+        await made.watch(viewers)
+        for of in (version("progress-gateway"), PREVIOUS) * rolls:
+            successor = made.start(of)
             await made.more_ends()
-            await made.serve(version("progress-gateway"))
-            await made.more_ends()
-            await made.serve(PREVIOUS)
+            await made.serve(successor, of)
         await made.more_ends()
         figures = await made.judge()
         moved = sum(viewer.moves for viewer in made.viewers)
