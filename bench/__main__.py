@@ -9,8 +9,6 @@ from pathlib import Path
 from bench.auth import ROUNDS as AUTH_ROUNDS
 from bench.auth import run_auth
 from bench.capacity import run_capacity
-from bench.fleet import ROUNDS as FLEET_ROUNDS
-from bench.fleet import run_age, run_cores
 from bench.hostile import hostile_table, run_hostile
 from bench.publishing import as_json, run_publishing, table
 from bench.report import Report
@@ -100,13 +98,17 @@ def run(arguments: argparse.Namespace) -> int:
         if AUTH in arguments.scenarios:
             print(run_auth(ground, arguments.rounds or AUTH_ROUNDS))
         if CORES in arguments.scenarios:
-            print(run_cores(ground, arguments.rounds or FLEET_ROUNDS))
+            from bench.fleet import ROUNDS, run_cores  # needs nginx, and what the tests need
+
+            print(run_cores(ground, arguments.rounds or ROUNDS))
         publishing = []
         if not arguments.scenarios or PUBLISHING in arguments.scenarios:
             publishing = run_publishing(redis_port, arguments.rounds or PUBLISHING_ROUNDS)
     if not arguments.scenarios or CAPACITY in arguments.scenarios:
         publishing += run_capacity(arguments.rounds or CAPACITY_ROUNDS)
     if AGE in arguments.scenarios:
+        from bench.fleet import run_age
+
         print(run_age())
     if scenarios:
         print(report.table())

@@ -4,8 +4,8 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -13,34 +13,62 @@ from bench.load import Publisher, Traffic, commands, run_clients
 from bench.process import Child
 from bench.servers import KINDS, Ground, run_server
 from bench.toolchain import BenchError
+from tests.rolling.balancers import Balancer, balancer_class  # as the tests start them, with the shipped files
+from tests.rolling.stage import stage
 
 ROUNDS = 3
 GROUPS = 2  # client processes; with two replicas, each has one of them
-# Of each client process: 10 viewers of a project in all, and 8,000 deliveries a second. Not as fast as can be: clients,
-# publisher and Redis need the same cores, so on a small machine the time would be theirs.
-TRAFFIC = Traffic(subscribers=1_000, projects=200, rounds=20, per_second=800)
+# Of each client process. Not as fast as can be: clients, publisher and Redis need the same cores, so on a small
+# machine the time would be theirs. In the first, the price of a delivery is that of writing it; in the second, each
+# replica also reads and checks every event, for five viewers.
+SHAPES = {
+    "2,000 viewers of one project": Traffic(subscribers=1_000, projects=1, rounds=100, per_second=20),
+    "10 viewers of each of 200 projects": Traffic(subscribers=1_000, projects=200, rounds=20, per_second=800),
+}
 DELIVERY_SECONDS = 90.0
 
 
-def cpu_of_a_delivery(replicas: int, ground: Ground) -> float:
-    """CPU time of all replicas for one delivery, in microseconds."""
+def cpu_of_a_delivery(
+    traffic: Traffic, replicas: int, ground: Ground, *, behind_nginx: bool = False
+) -> tuple[float, float]:
+    """CPU time for one delivery, in microseconds: of all replicas, and of nginx before them."""
     with ExitStack() as stack:
         servers = [stack.enter_context(run_server(KINDS["gateway"], ground)) for _ in range(replicas)]
         ports = [servers[group % replicas][1] for group in range(GROUPS)]
+        proxies = [stack.enter_context(_nginx(port)) for port in ports[:1]] if behind_nginx else []
+        ports = [proxy.port for proxy in proxies] * GROUPS or ports
         groups = [stack.enter_context(run_clients(port)) for port in ports]
         publisher = stack.enter_context(Publisher(ground.redis_port, subscribers=replicas))
         for group in groups:
-            group.open(TRAFFIC.subscribers, TRAFFIC.projects)
+            group.open(traffic.subscribers, traffic.projects)
         time.sleep(1)
         for group in groups:
-            group.count(TRAFFIC.jobs)
-        before = cpu_seconds(servers)
-        publisher.publish(commands(TRAFFIC), TRAFFIC.per_second)
+            group.count(traffic.jobs)
+        before = cpu_seconds(servers), sum(map(_cpu_of_family, proxies))
+        publisher.publish(commands(traffic), traffic.per_second)
         found = [group.wait(DELIVERY_SECONDS) for group in groups]
-        spent = cpu_seconds(servers) - before
+        spent, of_nginx = cpu_seconds(servers) - before[0], sum(map(_cpu_of_family, proxies)) - before[1]
         if not all(one.complete for one in found):
             raise BenchError(f"Not everything was delivered within {DELIVERY_SECONDS:.0f} s.")
-        return spent * 1e6 / sum(one.total for one in found)
+        each = 1e6 / sum(one.total for one in found)
+        return spent * each, of_nginx * each
+
+
+@contextmanager
+def _nginx(port: int) -> Iterator[Balancer]:
+    """The shipped nginx before one replica, without its limit for an address: all clients come from one."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)  # its workers are another user
+        limit = "limit_conn progress_gateway_clients 200;"
+        made = balancer_class("nginx")(Path(name) / "nginx", [port, 9, 9], {limit: ""})
+        try:
+            yield made.wait_listening()
+        finally:
+            made.end()
+
+
+def _cpu_of_family(proxy: Balancer) -> float:
+    return sum(times.user + times.system for times in (process.cpu_times() for process in proxy.family()))
 
 
 def cpu_seconds(servers: Sequence[tuple[Child, int]]) -> float:
@@ -49,20 +77,23 @@ def cpu_seconds(servers: Sequence[tuple[Child, int]]) -> float:
 
 def run_cores(ground: Ground, rounds: int) -> str:
     """One replica and two, in turn; what a delivery costs tells how many a second so many cores can do."""
-    costs, ratios = {1: list[float](), 2: list[float]()}, []
-    for number in range(1, rounds + 1):
-        for replicas in costs:
-            costs[replicas].append(cpu_of_a_delivery(replicas, ground))
-        one, two = costs[1][-1], costs[2][-1]
-        ratios.append(2 * one / two)
-        words = f"cores round {number}/{rounds}  {one:.2f} and {two:.2f} us a delivery: {ratios[-1]:.2f} times as many"
-        print(words, file=sys.stderr, flush=True)
-    lines = ["| replicas, each on a core | CPU of all for a delivery | deliveries a second |", "|---|---|---|"]
-    for replicas, found in costs.items():
-        lines.append(f"| {replicas} | {median(found):.2f} us | {replicas * 1e6 / median(found):,.0f} |")
-    return "\n".join(
-        [*lines, "", f"Two do {median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f}) of one."]
-    )
+    lines = [
+        "| viewers | CPU for a delivery: one replica | two, together | two do | nginx before one |",
+        "|---|---|---|---|---|",
+    ]
+    for shape, traffic in SHAPES.items():
+        samples = []
+        for number in range(1, rounds + 1):
+            (one, _), (two, _) = (cpu_of_a_delivery(traffic, replicas, ground) for replicas in (1, 2))
+            _, of_nginx = cpu_of_a_delivery(traffic, 1, ground, behind_nginx=True)
+            samples.append((one, two, 2 * one / two, of_nginx / one))
+            print(f"cores round {number}/{rounds}  {shape}: {one:.2f} and {two:.2f} us", file=sys.stderr, flush=True)
+        one, two, ratio, of_nginx = (median(column) for column in zip(*samples, strict=True))
+        spread = f"{min(sample[2] for sample in samples):.2f} to {max(sample[2] for sample in samples):.2f}"
+        lines.append(
+            f"| {shape} | {one:.2f} us | {two:.2f} us | {ratio:.2f} x the deliveries ({spread}) | {of_nginx:.2f} x |"
+        )
+    return "\n".join(lines)
 
 
 # How long until load is even
@@ -85,8 +116,6 @@ def run_age() -> str:
 
 
 async def _grow(kind: str) -> str:
-    from tests.rolling.stage import stage  # the load balancers, their clients and jobs are those of the tests
-
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)  # nginx' workers are another user
