@@ -9,7 +9,7 @@ AUTOBAHN := $(VENV)/.autobahn
 KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example bench balancers autobahn chaos deploy-check manifests screenshot grafana lock clean
+.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example bench balancers autobahn chaos deploy-check manifests image-check dist sbom screenshot grafana lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -102,6 +102,21 @@ deploy-check: $(VENV)/.dev $(DEPLOY)/.installed $(KINDS)/.installed  ## each fil
 
 manifests: $(DEPLOY)/.installed  ## deploy/k8s/, made from the chart
 	$(DEPLOY)/bin/python deploy/helm/render.py
+
+image-check: $(VENV)/.dev  ## the Dockerfile, built by buildah and run as its user, read-only; as root on Debian; without one a BASE=directory
+	@tests/system-packages buildah debootstrap bubblewrap
+	$(BIN)/python -m tests.image $(if $(BASE),--base $(BASE))
+
+dist: $(VENV)/.dev frontend/node_modules/.installed publisher-js/node_modules/.installed  ## what a release uploads: wheel, source, npm packages
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	@cd frontend && npm run --silent build -- --log-level warn && npm pack --silent --pack-destination ../dist
+	@cd publisher-js && npm run --silent build -- --log-level warn && npm pack --silent --pack-destination ../dist
+
+sbom: $(DEPLOY)/.installed  ## dist/progress-gateway.cdx.json: what is in the image besides its base, with hashes (CycloneDX)
+	@mkdir -p dist
+	$(DEPLOY)/bin/cyclonedx-py requirements requirements-image.lock --pyproject pyproject.toml --output-reproducible \
+		--short-PURLs -o dist/progress-gateway.cdx.json
 
 screenshot: $(VENV)/.dev frontend/node_modules/.installed  ## docs/dashboard.png, in half a minute: the page of `make run`
 	@tests/system-packages chromium

@@ -1,7 +1,10 @@
 """`python -I -S gateway/commands/probe.py`, the image's health check: it asks where `healthcheck` asks."""
 
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from gateway.commands import probe
 from gateway.commands.healthcheck import address_of
 from gateway.settings import Settings
+from tests.contract.certificates import Authority
 from tests.contract.processes import environment, free_port
 
 from .test_healthcheck import answering, http
@@ -74,6 +78,26 @@ def test_nobody_there_is_1_and_a_line() -> None:
     done = run(GATEWAY_PORT=free_port())
     assert done.returncode == 1
     assert "refused" in done.stderr
+
+
+def test_a_replica_with_tls_is_asked_over_tls_and_its_admin_port_is_not(tmp_path: Path) -> None:
+    assert not probe.has_tls({"GATEWAY_TLS_CERT": "tls.crt", "GATEWAY_ADMIN_PORT": "4001"})
+    certificate, key = Authority(tmp_path, "authority").sign("replica")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            plug, _ = listener.accept()
+            with context.wrap_socket(plug, server_side=True) as secured:
+                secured.recv(65_536)
+                secured.sendall(http("200 OK"))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        done = run(GATEWAY_PORT=listener.getsockname()[1], GATEWAY_TLS_CERT=certificate)
+        thread.join(20)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_it_loads_nothing_that_is_slow() -> None:

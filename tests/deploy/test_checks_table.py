@@ -27,7 +27,17 @@ def rows() -> list[Row]:
 
 def tracked() -> list[str]:
     """What is in the repository, or will be with the next commit."""
-    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "deploy", "docs/runbook.md", *TOP]
+    words = [
+        "git",
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "deploy",
+        ".github",
+        "docs/runbook.md",
+        *TOP,
+    ]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 
 
