@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 // These count what is left of the page, look at modules that nothing else has used, or leave a dashboard that reconnects.
 const alone = ["dashboard-*", "hook-mount", "server", "strict", "weather"].map((name) => `tests/${name}.test.{ts,tsx}`);
 // Their time is simulated. The bound ends a test that hangs; it does not judge how fast the machine is.
-const unit = { environment: "happy-dom", restoreMocks: true, testTimeout: 60_000 };
+const unit = { environment: "happy-dom", restoreMocks: true, testTimeout: 120_000 };
 
 export default defineConfig({
   test: {
@@ -17,8 +17,8 @@ export default defineConfig({
           name: "browser",
           include: ["e2e/**/*.test.ts"],
           fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
       },
     ],

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** In ms; far more than any single step takes on a slow machine. */
-const PATIENCE = 20_000;
+const PATIENCE = 45_000;
 const POLL_MS = 40;
 
 /** Poll until the condition returns something truthy, and return that. `explain` adds to the error. */
