@@ -21,7 +21,7 @@ from tests.rolling.viewers import Viewer
 
 UNIT = DEPLOY / "systemd" / "progress-gateway@.service"
 INSTANCES, CLIENTS = 4, 40
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 def two_free_ports() -> int:
@@ -43,7 +43,7 @@ class Instance:
     def __init__(self, port: int, redis_url: str, directory: Path) -> None:
         self.port = port
         self._directory = directory
-        self._variables = environment(redis_url, GATEWAY_DRAIN_SECONDS=1)
+        self._variables = environment(redis_url, GATEWAY_DRAIN_SECONDS=20)
         self._starts = 0
         self.start()
 
@@ -53,7 +53,7 @@ class Instance:
         self.process = Process(command_of(self.port), self._variables, log)
 
     def admin(self, path: str) -> httpx.Response:
-        with httpx.Client(trust_env=False, timeout=20) as client:
+        with httpx.Client(trust_env=False, timeout=30) as client:
             return client.get(f"http://127.0.0.1:{self.port + 1_000}{path}")
 
     def is_ready(self) -> bool:

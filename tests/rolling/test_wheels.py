@@ -48,7 +48,7 @@ QUICK = {
     "envoy": {
         "use_remote_address: true": f"use_remote_address: true\n                {ENVOY_LOG}",
         "timeout: 2s\n        interval": "timeout: 20s\n        interval",
-        "stream_idle_timeout: 75s": "stream_idle_timeout: 3s",
+        "stream_idle_timeout: 75s": "stream_idle_timeout: 10s",
     },
 }
 # The controls look at /healthz, which is 200 during a drain: so they do not learn of it before the handshakes do.
@@ -67,14 +67,15 @@ class Front:
         self._directory = directory
         settings: dict[str, Any] = {
             "publish_keys": KEY,
-            "drain_seconds": 12,
+            "drain_seconds": 120,
+            "drain_rate": 0.01,  # the client may stay until the test has ended
             "origins": "https://app.example.com",  # pages of loopback are then no exception
             "trusted_proxies": "127.0.0.1",
             "max_connections_per_address": OF_ONE_ADDRESS,
         }
         self.first, self.second = (
             Replica(redis_url, directory / f"{number}.log", ping_seconds=ping_seconds, **settings)
-            for number, ping_seconds in enumerate((0.5, 25))
+            for number, ping_seconds in enumerate((3.5, 25))
         )
         self.balancers: list[Balancer] = []
 
