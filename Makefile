@@ -9,7 +9,7 @@ AUTOBAHN := $(VENV)/.autobahn
 KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example bench balancers autobahn chaos deploy-check manifests image-check dist sbom screenshot grafana lock clean
+.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example example-next example-next-test bench balancers autobahn chaos deploy-check manifests image-check dist sbom screenshot grafana lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -44,6 +44,7 @@ coverage: .set-up  ## all tests, and which lines and branches they miss
 soak: .set-up  ## what takes long: thousands of random examples, coverage, an hour of faults
 	TEST_EXAMPLES=soak $(PYTEST) -n auto -m "hypothesis or soak"
 	@$(AGAIN) coverage
+	@$(AGAIN) example-next-test
 	@$(AGAIN) chaos
 
 lint: $(VENV)/.dev
@@ -72,6 +73,14 @@ OLDEST_TESTS := $(addprefix tests/,publisher/test_options.py publisher/test_clie
 
 example: frontend/node_modules/.installed  ## a React page beside `make run`
 	@cd frontend && npm run --silent example
+
+example-next: examples/nextjs/node_modules/.installed  ## a Next.js app beside `make run`: http://127.0.0.1:3000
+	@cd examples/nextjs && NEXT_TELEMETRY_DISABLED=1 npm run --silent dev
+
+example-next-test: examples/nextjs/node_modules/.installed $(VENV)/.dev  ## the same app: types, build, and a test in Chromium; a minute
+	@tests/system-packages chromium
+	cd examples/nextjs && NEXT_TELEMETRY_DISABLED=1 npm run --silent build
+	cd frontend && npx --no-install vitest run --config vitest.next.config.ts
 
 bench: $(VENV)/.dev  ## the figures of bench/README.md; some: make bench F="P1 hostile"
 	$(BIN)/python -m bench $(F)
@@ -136,7 +145,7 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 	--no-annotate pyproject.toml
 
 clean:
-	rm -rf $(VENV) frontend/node_modules publisher-js/node_modules $(KINDS) frontend/dist publisher-js/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
+	rm -rf $(VENV) frontend/node_modules publisher-js/node_modules examples/nextjs/node_modules examples/nextjs/.next $(KINDS) frontend/dist publisher-js/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
 
 # The editable install writes console scripts and metadata, so it runs again when pyproject.toml changes.
 $(VENV)/.gateway: requirements.lock pyproject.toml | $(BIN)/python
@@ -181,6 +190,15 @@ frontend/node_modules/.installed publisher-js/node_modules/.installed $(KINDS)/.
 	@echo "Installing what $*/package.json names (once) ..."
 	@cd $* && npm ci --silent
 	@touch $@
+
+# The app installs copies of both packages as they would be published.
+examples/nextjs/node_modules/.installed: examples/nextjs/package-lock.json frontend/dist/index.js publisher-js/dist/index.js
+	@echo "Installing what examples/nextjs/package.json names ..."
+	@cd examples/nextjs && npm ci --silent
+	@touch $@
+
+frontend/dist/index.js: frontend/node_modules/.installed $(wildcard frontend/src/*.ts frontend/src/*.tsx)
+	@cd frontend && npm run --silent build -- --log-level error
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
