@@ -111,7 +111,7 @@ async def test_a_replica_says_when_it_is_ready_lives_and_stops(
     redis_server: RedisServer, manager: socket.socket, tmp_path: Path
 ) -> None:
     notify = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "300000"}
-    replica = Replica(redis_server.url, tmp_path / "log", drain_seconds=4, **notify)
+    replica = Replica(redis_server.url, tmp_path / "log", drain_seconds=4, lame_duck_seconds=1, **notify)
     try:
         assert heard(manager) == ["READY=1"]
         assert replica.status("/readyz") == 200, "it was ready when it said so"
@@ -124,7 +124,7 @@ async def test_a_replica_says_when_it_is_ready_lives_and_stops(
             said = []
             while (line := heard(manager)) == ["WATCHDOG=1"]:
                 pass
-            assert line == ["STOPPING=1", f"EXTEND_TIMEOUT_USEC={(4 + 1 + 4 + 5 + 5) * 1_000_000}"]
+            assert line == ["STOPPING=1", f"EXTEND_TIMEOUT_USEC={(1 + 4 + 1 + 4 + 5 + 5) * 1_000_000}"]
             said = [heard(manager) for _ in range(3)]
             assert said == [["WATCHDOG=1"]] * 3, "the watchdog is fed while it drains"
         assert replica.wait("the end") == 0
