@@ -10,6 +10,8 @@ from bench.auth import ROUNDS as AUTH_ROUNDS
 from bench.auth import run_auth
 from bench.capacity import run_capacity
 from bench.hostile import hostile_table, run_hostile
+from bench.inside import ROUNDS as TLS_ROUNDS
+from bench.inside import run_inside, run_tls
 from bench.publishing import as_json, run_publishing, table
 from bench.report import Report
 from bench.scenarios import SCENARIOS, pick
@@ -24,7 +26,8 @@ AUTH = "auth"  # nor this one; see bench/auth.py
 HOSTILE = "hostile"  # nor this one, which runs only if it is named; see bench/hostile.py
 CORES, AGE = "cores", "age"  # nor these, which run only if they are named; see bench/fleet.py
 QUICK = ["P1", "P2", "P4", "P5e"]  # in one round each, beside the C program: some 80 seconds
-OTHERS = (PUBLISHING, CAPACITY, HOSTILE, AUTH, CORES, AGE)
+TLS, INSIDE = "tls", "inside"  # nor these; see bench/inside.py
+OTHERS = (PUBLISHING, CAPACITY, HOSTILE, AUTH, CORES, AGE, TLS, INSIDE)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,6 +41,8 @@ def parse_arguments() -> argparse.Namespace:
         f"  P9   what one Redis can carry; docs/scaling.md uses these numbers ({CAPACITY_ROUNDS} rounds)\n"
         "  auth   what tokens cost: a handshake with each kind of key, a forged token, memory\n"
         "  hostile   what attacks cost, and what another viewer feels of them\n"
+        "  tls   what TLS of a replica costs: a connection, a delivery, memory\n"
+        "  inside   what a page of /admin/clients costs\n"
         "  cores   deliveries a second of one replica and of two\n"
         "  age   how long until a replica that is added has its share (GATEWAY_MAX_AGE_SECONDS)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -97,6 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
         hostile = run_hostile(ground, rounds=arguments.rounds or 1) if HOSTILE in arguments.scenarios else []
         if AUTH in arguments.scenarios:
             print(run_auth(ground, arguments.rounds or AUTH_ROUNDS))
+        if TLS in arguments.scenarios:
+            print(run_tls(ground, arguments.rounds or TLS_ROUNDS))
+        if INSIDE in arguments.scenarios:
+            print(run_inside(ground))
         if CORES in arguments.scenarios:
             from bench.fleet import ROUNDS, run_cores  # needs nginx, and what the tests need
 

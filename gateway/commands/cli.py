@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from gateway.operations.configuration import Configuration, WrongConfiguration, configure, flag_of, variable_of
 from gateway.operations.logs import LogFormat, start_logging
 from gateway.operations.signals import ExitStatus
-from gateway.settings import Settings, level_of
+from gateway.settings import Settings, level_of, read_keys
 from publisher.events import JOB_TYPES, NEXT, JobComplete, JobEvent, JobFailed, Progress, Reason, Result
 from publisher.names import PROJECT_ID_RULE, check_project_id
 from publisher.redaction import secrets_of
@@ -369,6 +369,50 @@ def healthcheck(url: str | None, ready: bool, seconds: float) -> None:
         check(url, "/readyz" if ready else "/healthz", seconds, is_own=is_own)
     except (Unhealthy, WrongConfiguration) as error:
         _stop(str(error))
+
+
+@main.command()
+@click.option(
+    "--url", "urls", multiple=True, metavar="URL",
+    help="Admin port of a replica, as http://host:port; repeat it for several; default: from GATEWAY_ADMIN_PORT.",
+)  # fmt: skip
+@click.option(
+    "--key-file", metavar="PATH", help="A file with a key of GATEWAY_ADMIN_KEYS; not needed on the replica's machine."
+)
+@click.option("--interval", type=click.FloatRange(0.5, 60), default=2, show_default=True, help="Seconds between looks.")
+@click.option("--once", is_flag=True, help="Print one look as a table, as where the output is no terminal, and exit.")
+def top(urls: tuple[str, ...], key_file: str | None, interval: float, once: bool) -> None:
+    """Show who is connected to replicas, how far each client is behind, and what is watched, until Ctrl-C.
+
+    Exits with 1 if a replica cannot be asked (without --once: if none can be asked at the start).
+    """
+    from gateway.commands.healthcheck import Unhealthy, address_of
+    from gateway.commands.top import Replicas
+    from gateway.commands.top_views import show
+
+    try:
+        if not urls:
+            settings = configure({}).settings
+            if settings.admin_port is None:
+                _stop("name an admin port with --url, or set GATEWAY_ADMIN_PORT", ExitStatus.USAGE)
+            urls = (address_of(settings.admin_host or settings.host, settings.admin_port),)
+        problems = show(Replicas(urls, _key(key_file)), interval, once=once)
+    except (Unhealthy, WrongConfiguration) as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        return
+    if problems:
+        _stop("\n  ".join(problems))
+
+
+def _key(path: str | None) -> str | None:
+    """A key is never a flag: flags show in the list of processes."""
+    if path is None:
+        return None
+    try:
+        return read_keys(Path(path))[0]
+    except ValueError as error:
+        _stop(f"--key-file: {error}", ExitStatus.USAGE)
 
 
 @main.command()
