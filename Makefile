@@ -9,7 +9,7 @@ AUTOBAHN := $(VENV)/.autobahn
 KINDS := tests/deploy/kinds/node_modules
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example example-next example-next-test bench balancers autobahn chaos deploy-check manifests image-check dist sbom screenshot grafana lock clean
+.PHONY: run test soak coverage .set-up .packages lint types frontend publisher-js oldest example example-next example-next-test bench balancers autobahn chaos deploy-check manifests image-check dist sbom screenshot grafana top-picture lock clean
 
 run: $(VENV)/.gateway  ## a gateway with demo jobs, and a page to watch them
 	@$(BIN)/progress-gateway demo
@@ -134,6 +134,9 @@ screenshot: $(VENV)/.dev frontend/node_modules/.installed  ## docs/dashboard.png
 grafana: $(VENV)/.dev  ## docs/grafana.png, in three minutes: the Grafana dashboard's queries over two live replicas
 	@tests/system-packages prometheus chromium
 	$(BIN)/python -m tests.deploy.picture
+
+top-picture: $(VENV)/.dev  ## docs/top.svg, in a minute: `progress-gateway top` with two replicas and 1,000 clients
+	$(BIN)/python -m tests.top_picture
 
 lock: $(VENV)/.dev  ## resolve the newest allowed versions into the lock files, and the oldest into requirements-oldest.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --group build --extra gateway -o requirements.lock

@@ -1,7 +1,7 @@
 """`python -m bench tls inside`: what TLS of a replica costs, and what a look inside costs it.
 
-tls: one replica without and one with GATEWAY_TLS_CERT, asked in turn. The clients read what comes and do not decrypt it,
-so they take the same time for both. inside: pages of /admin/clients with many clients.
+tls: one replica without and one with GATEWAY_TLS_CERT, in turn. The clients read what comes and do not decrypt it, so
+they take the same time for both. inside: pages of /admin/clients with many clients.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Server:
     def __init__(self, child: Child, port: int, admin_port: int, context: ssl.SSLContext | None) -> None:
         self.child = child
         self.port = port
-        self.admin = http.client.HTTPConnection(LOOPBACK, admin_port, timeout=30)
+        self._admin_port = admin_port
         self._context = context
 
     def connect(self, *, subscribed: bool = True) -> socket.socket:
@@ -66,9 +66,13 @@ class Server:
             seen += data
 
     def get(self, path: str) -> bytes:
-        self.admin.request("GET", path)
-        answer = self.admin.getresponse()
-        body = answer.read()
+        connection = http.client.HTTPConnection(LOOPBACK, self._admin_port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
         if answer.status != 200:
             raise BenchError(f"{path} was answered with {answer.status}.")
         return body
@@ -108,7 +112,6 @@ def _server(ground: Ground, directory: Path, *, tls: bool) -> Iterator[Server]:
             with contextlib.suppress(OSError, http.client.HTTPException, BenchError):
                 server.get("/readyz")
                 break
-            server.admin.close()
             if time.monotonic() > deadline:
                 raise BenchError("The gateway was not ready in time.")
             time.sleep(0.1)

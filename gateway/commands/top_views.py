@@ -69,8 +69,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _replicas(looks: Sequence[Look]) -> Table:
-    clients, projects = sum(look.total_clients for look in looks), sum(look.total_projects for look in looks)
-    title = f"{clients:,} clients, {projects:,} projects watched"
+    title = f"{sum(look.total_clients for look in looks):,} clients of {len(looks)} replicas"
     table = _table(
         title, "replica", ">clients", ">behind", ">projects", ">events/s", ">deliveries/s", ">sent/s", "",
     )  # fmt: skip

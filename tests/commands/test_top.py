@@ -59,7 +59,7 @@ async def test_clients_and_projects_of_all_replicas_are_shown(
         done = run("--once", "--interval", "0.5", "--url", one.admin, "--url", f"{two.admin}/")
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
-    assert lines[0].startswith("3 clients, 2 projects watched")
+    assert lines[0].startswith("3 clients of 2 replicas")
     assert [line.split()[1:4] for line in lines if line.startswith("http")] == [["2", "0", "1"], ["1", "0", "1"]]
     assert sum("127.0.0.1" in line and not line.startswith("http") for line in lines) == 3
     (row,) = [line for line in lines if line.startswith(project)]
