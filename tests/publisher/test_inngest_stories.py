@@ -1,4 +1,4 @@
-"""What viewers see of runs, the same as from TypeScript's middleware: tests/cases/inngest.json.
+"""What viewers see of runs, the same as from TypeScript's middleware: tests/stories/inngest.json.
 
 The other half is publisher-js/tests/inngest/stories.ts. Of what is said twice only the first time counts.
 """
@@ -18,7 +18,7 @@ from publisher.sender import sender
 from tests.contract.processes import RedisServer
 from tests.publisher.test_inngest import EVENT, Heard, data, ended, execute
 
-STORIES = json.loads((Path(__file__).parents[1] / "cases" / "inngest.json").read_text())["stories"]
+STORIES = json.loads((Path(__file__).parents[1] / "stories" / "inngest.json").read_text())["stories"]
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 /**
- * What viewers see of runs, the same as from Python's middleware: tests/cases/inngest.json, whose other half is
+ * What viewers see of runs, the same as from Python's middleware: tests/stories/inngest.json, whose other half is
  * tests/publisher/test_inngest_stories.py; of what is said twice only the first time counts. The functions are served, and called as Inngest's server calls them.
  */
 
@@ -10,7 +10,7 @@ import { type Line, stage, type Watched, watching } from "../support/stage.js";
 import { Run, type RunOptions } from "./executor.js";
 import type { App, Context, Sdk } from "./sdk.js";
 
-const CASES = new URL("../../../tests/cases/inngest.json", import.meta.url);
+const CASES = new URL("../../../tests/stories/inngest.json", import.meta.url);
 const STORIES: Record<string, Line[]> = JSON.parse(readFileSync(CASES, "utf8")).stories;
 
 export class ValueError extends Error {
