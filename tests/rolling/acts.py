@@ -4,24 +4,33 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.rolling.stage import Stage, stage
 
 CLIENTS = 300
 NEWCOMERS = 100
 
-# The shipped files without their second try for a refused handshake. What is left are the health checks: this is also
-# any load balancer that cannot try again. nginx has none; its third place, which is empty in a roll, is taken out.
+# The shipped files as a load balancer of a cloud: no second try for a refused handshake, and a check every 5 seconds.
+# nginx has no checks, so without a second try nothing helps.
+SLOW_CHECK_SECONDS = 7.0
 NO_SECOND_TRY: dict[str, dict[str, str]] = {
-    "nginx": {
-        "proxy_next_upstream error timeout http_502 http_503;": "proxy_next_upstream off;",
-        "server gateway-3:3001 max_fails=0;": "server gateway-3:3001 max_fails=0 down;",
+    "haproxy": {
+        "retry-on conn-failure empty-response response-timeout 503": "retry-on none",
+        "check inter 1s fall 2 rise 2": "check inter 5s fall 1 rise 1",
     },
-    "haproxy": {"retry-on conn-failure empty-response response-timeout 503": "retry-on none"},
-    "caddy": {"lb_try_duration 5s": "lb_try_duration 0s"},
-    "traefik": {"middlewares: [another-replica]": "middlewares: []"},
-    "envoy": {"num_retries: 5": "num_retries: 0"},
+    "caddy": {
+        "lb_try_duration 5s": "lb_try_duration 0s",
+        "fail_duration 1s": "",
+        "unhealthy_status 503": "",
+        "health_interval 1s": "health_interval 5s",
+    },
+    "traefik": {
+        "middlewares: [another-replica]": "middlewares: []",
+        " interval: 1s": " interval: 5s",
+        "unhealthyInterval: 1s": "unhealthyInterval: 5s",
+    },
+    "envoy": {"num_retries: 5": "num_retries: 0", "interval: 1s": "interval: 5s"},
 }
 
 
@@ -82,9 +91,12 @@ async def ended_well(made: Stage, number: int) -> list[str]:
 ACTS: Mapping[str, tuple[Act, int]] = {"roll": (roll, 2), "kill": (kill, 2), "scale 1-3-1": (scale, 1)}
 
 
-async def play(name: str, directory: Path, kind: str, changes: Mapping[str, str], lame_duck_seconds: float) -> Result:
+async def play(name: str, directory: Path, kind: str, *, second_try: bool, lame_duck_seconds: float) -> Result:
     act, replicas = ACTS[name]
-    settings = {"lame_duck_seconds": lame_duck_seconds} if lame_duck_seconds else {}
+    settings: dict[str, Any] = {"lame_duck_seconds": lame_duck_seconds}
+    if not second_try:
+        settings["check_seconds"] = SLOW_CHECK_SECONDS
+    changes = {} if second_try else NO_SECOND_TRY[kind]
     async with stage(directory, kind, changes=changes, replicas=replicas, **settings) as made:
         await made.open_viewers(CLIENTS)
         made.start_jobs()

@@ -51,8 +51,9 @@ class Figures(NamedTuple):
 class Stage:
     """Lives as long as one test."""
 
-    def __init__(self, directory: Path, drain: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, drain: dict[str, Any], check_seconds: float) -> None:
         self._directory = directory
+        self._check_seconds = check_seconds
         self._drain = drain
         self._starts = 0
         self.redis = RedisServer()
@@ -78,7 +79,7 @@ class Stage:
     async def wait_known(self, number: int) -> None:
         """Until it is ready and the balancer knows: in between, an operator ends no other replica."""
         await asyncio.to_thread(self.replicas[number].wait_ready)
-        await asyncio.sleep(CHECK_SECONDS)
+        await asyncio.sleep(self._check_seconds)
 
     async def drain(self, number: int) -> Drained:
         replica, began_at = self.replicas[number], self.now()
@@ -179,17 +180,23 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    directory: Path, kind: str, *, changes: Mapping[str, str] | None = None, replicas: int = 2, **drain: Any
+    directory: Path,
+    kind: str,
+    *,
+    changes: Mapping[str, str] | None = None,
+    replicas: int = 2,
+    check_seconds: float = CHECK_SECONDS,
+    **drain: Any,
 ) -> AsyncIterator[Stage]:
-    """A balancer of this kind before three places, of which the first ones are taken."""
-    made = Stage(directory, DRAIN | drain)
+    """A balancer of this kind, which checks within these seconds, before three places; the first ones are taken."""
+    made = Stage(directory, DRAIN | drain, check_seconds)
     try:
         for number in range(replicas):
             made.start(number)
         for replica in made.replicas.values():
             await asyncio.to_thread(replica.wait_ready)
         await asyncio.to_thread(made.put_in_front, kind, changes)
-        await asyncio.sleep(CHECK_SECONDS)  # for HAProxy to find that nobody is at the third place
+        await asyncio.sleep(check_seconds)  # for HAProxy to find that nobody is at the third place
         yield made
         for task in made._tasks:
             assert not task.done(), task
