@@ -107,7 +107,7 @@ CONTROL = $(BIN)/python -m tests.chaos --seeds 1 --rounds 1 --clients 60 --patie
 
 deploy-check: $(VENV)/.dev $(DEPLOY)/.installed $(KINDS)/.installed  ## each file of deploy/ by its own tool: deploy/README.md
 	@tests/system-packages redis-server prometheus nginx-light haproxy systemd
-	$(BIN)/python -m pytest tests/deploy tests/rolling/test_configurations.py tests/rolling/test_host.py tests/test_timing.py
+	$(BIN)/python -m pytest tests/deploy tests/rolling/test_configurations.py tests/rolling/test_wheels.py tests/rolling/test_host.py tests/test_timing.py
 
 manifests: $(DEPLOY)/.installed  ## deploy/k8s/, made from the chart
 	$(DEPLOY)/bin/python deploy/helm/render.py

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from .tools import DEPLOY, ROOT
 
 
@@ -24,6 +26,17 @@ def test_nginx_writes_no_access_log_and_no_error_line_for_handshakes() -> None:
         for block in re.findall(r"location = /ws \{.*?\n\s*\}", text, re.DOTALL):
             assert "access_log off;" in block
             assert re.search(r"error_log \S+ (emerg|crit|alert)", block), block
+
+
+def test_caddy_takes_the_query_off_each_line() -> None:
+    lines = directives("caddy/Caddyfile")
+    assert 'request>uri regexp "\\?.*" ""' in lines
+    assert lines.count("log {") == 1, "another log would need the filter too"
+
+
+@pytest.mark.parametrize("path", ["traefik/traefik.yaml", "traefik/progress-gateway.yaml", "envoy/envoy.yaml"])
+def test_traefik_and_envoy_log_no_accesses(path: str) -> None:
+    assert not re.search(r"^[^#]*access_?log", "\n".join(directives(path)), re.MULTILINE | re.IGNORECASE)
 
 
 def test_compose_is_reached_from_this_machine_only() -> None:

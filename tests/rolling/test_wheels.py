@@ -34,19 +34,23 @@ ENVOY_LOG = (
     '{"@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog, '
     'log_format: {text_format_source: {inline_string: "%PATH(NQ)% %RESPONSE_CODE%\\n"}}}}]'
 )
-# A log of accesses, as the files say how to have one. And time for health checks, for a machine that runs other work.
+# A log of accesses, as the files say how to have one; an own network of 127.0.0.1 alone; more time for health checks,
+# for a machine that runs other work.
 QUICK = {
     "caddy": {
         "level WARN": "level INFO",
         "\n:80 {\n": "\n:80 {\n\tlog\n",
+        "private_ranges": "127.0.0.1/32",
         "health_timeout 2s": "health_timeout 20s",
     },
     "traefik": {
         "\nlog:\n": "\naccessLog: {fields: {names: {RequestPath: drop}}}\nlog:\n",
+        "127.0.0.0/8": "127.0.0.1/32",
         "timeout: 2s": "timeout: 20s",
     },
     "envoy": {
         "use_remote_address: true": f"use_remote_address: true\n                {ENVOY_LOG}",
+        "address_prefix: 127.0.0.0, prefix_len: 8": "address_prefix: 127.0.0.1, prefix_len: 32",
         "timeout: 2s\n        interval": "timeout: 20s\n        interval",
         "stream_idle_timeout: 75s": "stream_idle_timeout: 10s",
     },
@@ -176,6 +180,12 @@ async def only_ones_own_network_sees_the_rest(balancer: Balancer, http: httpx.As
         answer = await http.get(balancer.http + path)
         assert answer.status_code == status, path
         assert "gateway_connections" not in answer.text, path
+    transport = httpx.AsyncHTTPTransport(local_address="127.0.0.4")
+    async with httpx.AsyncClient(trust_env=False, timeout=20, transport=transport) as stranger:
+        others = dict.fromkeys(("/", "/readyz", "/nothing", "/projects/q/events"), 403)
+        for path, status in {"/healthz": 200, **others}.items():
+            assert (await stranger.get(balancer.http + path)).status_code == status, path
+        assert (await stranger.get(f"{balancer.http}/metrics")).status_code in (403, 404)
 
 
 async def pages_come_over_tls_too(balancer: Balancer, authority: Authority) -> None:
