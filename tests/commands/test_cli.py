@@ -43,7 +43,7 @@ def fails(status: int, *arguments: str, stdin: str | None = None) -> str:
     [
         ["--help"],
         ["-h"],
-        *([name, "--help"] for name in ("serve", "demo", "publish", "watch", "healthcheck", "canary")),
+        *([name, "--help"] for name in ("serve", "demo", "publish", "watch", "healthcheck", "canary", "top")),
     ],
 )
 def test_help_is_shown(arguments: list[str]) -> None:
@@ -53,7 +53,8 @@ def test_help_is_shown(arguments: list[str]) -> None:
 
 
 def test_the_commands_are_there() -> None:
-    assert set(cli.main.commands) == {"serve", "demo", "publish", "watch", "healthcheck", "canary", "token", "revoke"}
+    names = {"serve", "demo", "publish", "watch", "healthcheck", "canary", "top", "token", "revoke"}
+    assert set(cli.main.commands) == names
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
