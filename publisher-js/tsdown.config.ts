@@ -1,5 +1,4 @@
 import { defineConfig } from "tsdown";
-
 import { lua } from "./scripts/lua.mjs";
 
 export default defineConfig({
@@ -12,4 +11,5 @@ export default defineConfig({
   sourcemap: true,
   clean: true,
   plugins: [lua],
+  inputOptions: { checks: { pluginTimings: false } }, // the types take most of the time, which is no news
 });
