@@ -90,7 +90,7 @@ abstract class RequestMiddleware {
   /** Only the answer tells whether the run is complete: a function may return with steps that are still to be run. */
   async #answered({ status, body }: Middleware.Response): Promise<void> {
     if (this.#returned === undefined) return;
-    if (status === DONE || (status === GOES_ON && body.includes('"RunComplete"'))) {
+    if (status === DONE || (status === GOES_ON && body.includes('"op":"RunComplete"'))) {
       await this.#session?.completed(this.#returned.output);
     } else if (status !== GOES_ON) {
       await this.#session?.notJson();

@@ -5,7 +5,7 @@ type RunStep = { type: "data"; data: unknown } | { type: "error"; error: unknown
 
 export type Handler = (request: Request) => Promise<Response>;
 
-interface Op {
+export interface Op {
   id: string;
   op: string;
   data?: unknown;
@@ -17,6 +17,8 @@ export interface RunOptions {
   runId?: string;
   maxAttempts?: number;
   eventName?: string;
+  /** More of the context that Inngest sends. */
+  context?: Record<string, unknown>;
   /** Of the answers to steps that Inngest itself makes, such as `step.invoke`. */
   answer?: (op: Op) => unknown;
 }
@@ -53,6 +55,8 @@ export class Run {
         continue;
       }
       const ops = (await response.json()) as Op[];
+      const complete = ops.find(({ op }) => op === "RunComplete");
+      if (complete) return ["completed", complete.data];
       const planned = ops.filter(({ op }) => op === "StepPlanned");
       for (const { id } of planned) await this.#executePlanned(id);
       const own = ops.filter(({ op }) => op !== "StepPlanned");
@@ -84,6 +88,11 @@ export class Run {
     return 0;
   }
 
+  /** Results that the app tells before its answer, while it goes on: checkpoints. */
+  takeEarly(ops: readonly Op[]): void {
+    for (const { id, data } of ops) this.#steps[id] = { type: "data", data: data ?? null };
+  }
+
   #isFinal(response: Response, attempt: number): boolean {
     return response.headers.get("x-inngest-no-retry") === "true" || attempt + 1 >= this.#maxAttempts;
   }
@@ -98,6 +107,7 @@ export class Run {
         disable_immediate_execution: this.#hasPlanned,
         max_attempts: this.#maxAttempts,
         run_id: this.runId,
+        ...this.#options.context,
         stack: { stack: Object.keys(this.#steps), current: Object.keys(this.#steps).length },
       },
       event,
