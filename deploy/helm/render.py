@@ -1,7 +1,7 @@
 """Renders the chart with Helm's own code, without a cluster and without the `helm` program.
 
-`render.py` writes deploy/k8s/. `--values` and `--manifests` print what is rendered, as JSON, and `--lint` what Helm's
-lint finds. `make manifests` and `make deploy-check` run it in .venv/.deploy.
+`render.py` writes deploy/k8s/. `--values` and `--manifests` print what is rendered, as JSON, `--refusals` what is said
+to wrong values, and `--lint` what Helm's lint finds. `make manifests` and `make deploy-check` run it in .venv/.deploy.
 """
 
 import argparse
@@ -53,15 +53,27 @@ def manifests() -> dict[str, str]:
     return made
 
 
+def refusal(values: dict[str, Any]) -> str | None:
+    """What Helm says to values that it does not take; None if it takes them."""
+    try:
+        render(values)
+    except helm_python.HelmError as error:
+        return str(error)
+    return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--values", metavar="JSON", help="print the templates with these values")
+    parser.add_argument("--refusals", metavar="JSON", help="of a list of values, print what Helm says to each, or null")
     parser.add_argument("--lint", metavar="JSON", help="lint the chart with these values")
     parser.add_argument("--manifests", action="store_true", help="print the plain manifests, and write nothing")
     arguments = parser.parse_args()
     try:
         if arguments.values:
             json.dump(render(json.loads(arguments.values)), sys.stdout)
+        elif arguments.refusals:
+            json.dump([refusal(values) for values in json.loads(arguments.refusals)], sys.stdout)
         elif arguments.lint:
             json.dump(helm_python.lint(str(CHART), json.loads(arguments.lint), strict=True), sys.stdout)
         elif arguments.manifests:

@@ -11,7 +11,7 @@ import yaml
 
 from tests.contract.processes import environment, run_gateway
 
-from .tools import CHART, DEPLOY, ROOT, passes, refused, rendered, tool
+from .tools import CHART, DEPLOY, ROOT, passes, refusal_among, refused, rendered, tool
 
 EVERYTHING: dict[str, Any] = {
     "publishing": {"enabled": True},
@@ -121,37 +121,36 @@ def test_the_values_have_a_schema_that_is_one() -> None:
     passes("check-jsonschema", "--schemafile", CHART / "values.schema.json", CHART / "values.yaml")
 
 
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({"replicas": 3}, "'replicas' not allowed"),
-        ({"gateway": {"drainSecond": 20}}, "'drainSecond' not allowed"),
-        ({"gateway": {"drainSeconds": "20"}}, "want integer"),
-        ({"gateway": {"port": 70000}}, "maximum"),
-        ({"gateway": {"origins": ["app.example.com"]}}, "does not match"),
-        ({"gateway": {"origins": ["https://*.example.com"]}}, "does not match"),
-        ({"gateway": {"origins": ["https://app.example.com:443"]}}, "'not' failed"),
-        ({"gateway": {"host": "127.0.0.1"}}, "one of '0.0.0.0', '::'"),
-        ({"gateway": {"logFormat": "yaml"}}, "one of 'json', 'text'"),
-        ({"gateway": {"extraSettings": {"GATEWAY_PORT": "1"}}}, "GATEWAY_PORT"),
-        ({"gateway": {"extraSettings": {"REDIS_URL": "redis://secret"}}}, "REDIS_URL"),
-        ({"image": {"digest": "latest"}}, "does not match"),
-        ({"terminationGracePeriodSeconds": 59}, "pods are killed while they drain"),
-        ({"gateway": {"drainSeconds": 36}}, "pods are killed while they drain"),
-        ({"gateway": {"lameDuckSeconds": 36}}, "pods are killed while they drain"),
-        ({"preStopSeconds": 5}, "'preStopSeconds' not allowed"),
-        ({"gateway": {"port": 3002}}, "are the same"),
-        ({"autoscaling": {"minReplicas": 31}}, "above autoscaling.maxReplicas"),
-        ({"httpRoute": {"enabled": True}}, "needs a Gateway"),
-        ({"auth": {"enabled": True, "kind": "jwksUrl"}}, "auth.jwksUrl must be set"),
-        ({"auth": {"enabled": True, "cookie": "progress"}}, "auth.cookie needs gateway.origins"),
-        ({"auth": {"enabled": True, "kind": "password"}}, "one of 'secret', 'publicKeys', 'jwksUrl'"),
-        ({"gateway": {"extraSettings": {"GATEWAY_JWT_SECRET": "s"}}}, "GATEWAY_JWT_SECRET"),
-    ],
-    ids=str,
-)
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"replicas": 3}, "'replicas' not allowed"),
+    ({"gateway": {"drainSecond": 20}}, "'drainSecond' not allowed"),
+    ({"gateway": {"drainSeconds": "20"}}, "want integer"),
+    ({"gateway": {"port": 70000}}, "maximum"),
+    ({"gateway": {"origins": ["app.example.com"]}}, "does not match"),
+    ({"gateway": {"origins": ["https://*.example.com"]}}, "does not match"),
+    ({"gateway": {"origins": ["https://app.example.com:443"]}}, "'not' failed"),
+    ({"gateway": {"host": "127.0.0.1"}}, "one of '0.0.0.0', '::'"),
+    ({"gateway": {"logFormat": "yaml"}}, "one of 'json', 'text'"),
+    ({"gateway": {"extraSettings": {"GATEWAY_PORT": "1"}}}, "GATEWAY_PORT"),
+    ({"gateway": {"extraSettings": {"REDIS_URL": "redis://secret"}}}, "REDIS_URL"),
+    ({"image": {"digest": "latest"}}, "does not match"),
+    ({"terminationGracePeriodSeconds": 59}, "pods are killed while they drain"),
+    ({"gateway": {"drainSeconds": 36}}, "pods are killed while they drain"),
+    ({"gateway": {"lameDuckSeconds": 36}}, "pods are killed while they drain"),
+    ({"preStopSeconds": 5}, "'preStopSeconds' not allowed"),
+    ({"gateway": {"port": 3002}}, "are the same"),
+    ({"autoscaling": {"minReplicas": 31}}, "above autoscaling.maxReplicas"),
+    ({"httpRoute": {"enabled": True}}, "needs a Gateway"),
+    ({"auth": {"enabled": True, "kind": "jwksUrl"}}, "auth.jwksUrl must be set"),
+    ({"auth": {"enabled": True, "cookie": "progress"}}, "auth.cookie needs gateway.origins"),
+    ({"auth": {"enabled": True, "kind": "password"}}, "one of 'secret', 'publicKeys', 'jwksUrl'"),
+    ({"gateway": {"extraSettings": {"GATEWAY_JWT_SECRET": "s"}}}, "GATEWAY_JWT_SECRET"),
+]
+
+
+@pytest.mark.parametrize(("values", "says"), MISTAKES, ids=str)
 def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:
-    assert says in refused(**values)
+    assert says in refusal_among([wrong for wrong, _ in MISTAKES], values)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def test_it_runs_as_a_user_by_number_who_may_write_nothing(image: Image) -> None
 
 def test_it_names_the_version_that_it_has(image: Image) -> None:
     assert image.labels["org.opencontainers.image.version"] == VERSION
+    assert {f"org.opencontainers.image.{name}" for name in ("source", "revision", "created")} <= image.labels.keys()
     assert f'"progress-gateway[gateway,otel]=={VERSION}"' in DOCKERFILE.read_text()
     assert f"progress-gateway:{VERSION} " in DOCKERFILE.read_text()
 
