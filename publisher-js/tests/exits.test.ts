@@ -9,6 +9,7 @@ import { Redis } from "../../frontend/e2e/support/processes.js";
 import { inTime } from "../../frontend/e2e/support/wait.js";
 import { createPublisher, type Publisher, type RememberedEvent } from "../src/index.js";
 
+const PATIENCE_MS = 100_000; // ten processes start at once, beside all other tests
 const PROGRAM = join(import.meta.dirname, "programs/job.mjs");
 
 let redis: Redis;
@@ -45,12 +46,12 @@ async function end(way: string, signal?: NodeJS.Signals): Promise<Ended> {
   const exit = once(child, "exit");
   try {
     if (signal) {
-      await inTime(`${way} to begin: ${errors}`, Promise.race([once(child.stdout!, "data"), exit]));
+      await inTime(`${way} to begin: ${errors}`, Promise.race([once(child.stdout!, "data"), exit]), PATIENCE_MS);
       child.kill(signal);
     } else {
       child.stdout!.resume();
     }
-    const [code, by] = await inTime(`${way} to end`, exit);
+    const [code, by] = await inTime(`${way} to end`, exit, PATIENCE_MS);
     const own = await publisher.lastEvent(project, "j");
     return { code, signal: by, errors, own, sentence: await publisher.lastEvent(project, "j", "s") };
   } finally {
@@ -67,6 +68,11 @@ describe.concurrent("a process ends", () => {
   test("by Ctrl-C: they are cancelled", async () => {
     const interrupted = { error: "Interrupted", reason: "cancelled" };
     expect(await end("waits", "SIGINT")).toMatchObject({ signal: "SIGINT", own: interrupted });
+  });
+
+  test("by kill -9: nothing can be said, and the promise of a next event is broken", async () => {
+    const silent = { type: "progress", progress: 40, nextWithin: 30 };
+    expect(await end("waits", "SIGKILL")).toMatchObject({ signal: "SIGKILL", own: silent });
   });
 
   test("a job that is retried goes on elsewhere", async () => {
