@@ -181,7 +181,7 @@ def photograph(text: str, directory: Path) -> None:
     (directory / "page.html").write_text(text)
     program = shutil.which(os.environ.get("CHROMIUM", "chromium"))
     assert program, "this needs chromium: tests/system-packages chromium"
-    words = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1440,2660", f"--screenshot={PICTURE}"]
+    words = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1440,2820", f"--screenshot={PICTURE}"]
     subprocess.run([program, *words, f"file://{directory / 'page.html'}"], check=True, capture_output=True, timeout=60)
 
 
