@@ -15,6 +15,7 @@ from .tools import CHART, DEPLOY, ROOT, passes, refusal_among, refused, rendered
 
 EVERYTHING: dict[str, Any] = {
     "publishing": {"enabled": True},
+    "adminKeys": {"enabled": True},
     "auth": {"enabled": True, "cookie": "progress", "audience": "gateway", "anonymousProjects": ["demo"]},
     "image": {"digest": "sha256:" + "0" * 64},
     "imagePullSecrets": [{"name": "registry"}],
@@ -224,6 +225,7 @@ def test_a_pod_may_wait_for_redis_as_long_as_it_is_told(wait: int) -> None:
 def test_a_replica_takes_every_setting_that_it_gives(values: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "redis-url").write_text("redis://gateway:secret@redis:6379/0")
     (tmp_path / "publish-keys").write_text("k" * 32)
+    (tmp_path / "admin-keys").write_text("a" * 32)
     (tmp_path / "token-keys").write_text("s" * 32)
     data = rendered(**values)["ConfigMap"]["data"]
     env = {name: value.replace("/etc/progress-gateway", str(tmp_path)) for name, value in data.items()}
@@ -236,10 +238,16 @@ def test_secrets_are_files_and_never_in_a_config_map_or_the_environment() -> Non
     data = objects["ConfigMap"]["data"]
     assert data["REDIS_URL_FILE"] == "/etc/progress-gateway/redis-url"
     assert data["GATEWAY_PUBLISH_KEYS_FILE"] == "/etc/progress-gateway/publish-keys"
+    assert data["GATEWAY_ADMIN_KEYS_FILE"] == "/etc/progress-gateway/admin-keys"
     assert not {"REDIS_URL", "GATEWAY_PUBLISH_KEYS"} & data.keys()
     assert "Secret" not in objects
     volume = objects["Deployment"]["spec"]["template"]["spec"]["volumes"][0]
-    assert [item["path"] for item in volume["secret"]["items"]] == ["redis-url", "publish-keys", "token-keys"]
+    assert [item["path"] for item in volume["secret"]["items"]] == [
+        "redis-url",
+        "publish-keys",
+        "admin-keys",
+        "token-keys",
+    ]
 
 
 def test_what_leads_in_from_outside_leads_to_the_clients_port_only() -> None:

@@ -111,6 +111,9 @@ GATEWAY_ANONYMOUS_PROJECTS: {{ join "," . | quote }}
 {{- if .Values.publishing.enabled }}
 GATEWAY_PUBLISH_KEYS_FILE: {{ print "/etc/progress-gateway/" .Values.secret.publishKeysKey | quote }}
 {{- end }}
+{{- if .Values.adminKeys.enabled }}
+GATEWAY_ADMIN_KEYS_FILE: {{ print "/etc/progress-gateway/" .Values.secret.adminKeysKey | quote }}
+{{- end }}
 {{- end }}
 
 {{/*
