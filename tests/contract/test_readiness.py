@@ -39,7 +39,7 @@ async def test_a_short_blip_leaves_every_replica_ready_and_a_long_outage_does_no
     for replica in replicas:
         await eventually(lambda replica=replica: is_down(replica), "the loss to be noticed")  # type: ignore[misc]
         body = readiness(replica)[1]
-        assert "probe" in body["error"]
+        assert "probe" in body["error"] or body["error"] == "TimeoutError", "the latter if it is looked at late"
         assert "CLIENT PAUSE" in body["hint"]
         lost_at = (datetime.fromisoformat(body["lostAt"]) - moment).total_seconds()
         assert -STALL_SECONDS < lost_at < 3, "the last proof, not the moment in which the loss was found"

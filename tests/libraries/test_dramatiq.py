@@ -14,6 +14,7 @@ import os, time
 import dramatiq, redis
 from dramatiq.brokers.redis import RedisBroker
 from publisher import current_job
+from publisher.sender import sender
 from publisher.dramatiq import install
 
 URL = os.environ["REDIS_URL"]
@@ -23,6 +24,7 @@ dramatiq.set_broker(broker)
 
 def half(project_id):
     current_job().progress(50, "half")
+    sender.flush(60)  # the next word would win
     return redis.Redis.from_url(URL).incr(f"tries of {project_id}")
 
 @dramatiq.actor
