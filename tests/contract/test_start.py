@@ -15,7 +15,7 @@ from .conftest import Launch
 from .deadlines import STALL_SECONDS, eventually, wait_for
 from .processes import RedisServer, environment, free_port, listens, run_gateway
 
-ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+ENDING = [signal.SIGTERM, signal.SIGINT]
 
 
 def is_bound(port: int) -> bool:
