@@ -188,7 +188,6 @@ class JobComplete(JobEvent):
     """A job ended well."""
 
     is_terminal: ClassVar[bool] = True
-    progress: ClassVar[int] = 0
 
     type: Literal["job_complete"] = "job_complete"
     result: Result = Result()
@@ -201,7 +200,6 @@ class JobFailed(JobEvent):
     """A job ended badly."""
 
     is_terminal: ClassVar[bool] = True
-    progress: ClassVar[int] = 0
 
     type: Literal["job_failed"] = "job_failed"
     error: Text

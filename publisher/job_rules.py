@@ -39,19 +39,20 @@ class Known(Protocol):
 
 
 class Told(Known, Protocol):
-    """An event, as far as the rules look at it."""
+    """A progress, as far as the rules look at it."""
 
     @property
     def sentence_id(self) -> str | None: ...
 
 
-def judge(number: int | None, known: Known | None, event: Told) -> Verdict:
+def judge(number: int | None, known: Known | None, event: Told | JobComplete | JobFailed) -> Verdict:
     """What `event` does.
 
     `number` is the job's attempt, the highest that any of its events carried; `known` is the last event of its part.
     """
+    progress = None if isinstance(event, (JobComplete, JobFailed)) else event.progress
     if event.attempt is None:
-        is_own_begin = not event.is_terminal and event.progress == 0 and event.sentence_id is None
+        is_own_begin = progress == 0 and event.sentence_id is None
         has_run = known is not None and (known.is_terminal or known.progress > 0)
         return Verdict.BEGINS if is_own_begin and has_run else Verdict.NEWS
     if number is None or event.attempt > number:
@@ -62,7 +63,7 @@ def judge(number: int | None, known: Known | None, event: Told) -> Verdict:
         return Verdict.NEWS
     if known.is_terminal:
         return Verdict.ENDED
-    return Verdict.LOWER if not event.is_terminal and event.progress < known.progress else Verdict.NEWS
+    return Verdict.LOWER if progress is not None and progress < known.progress else Verdict.NEWS
 
 
 class View(NamedTuple):

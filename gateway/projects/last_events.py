@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Final
 
 from gateway.projects.usual import UsualProgress
-from publisher.events import Event
+from publisher.events import Event, JobComplete, JobFailed
 from publisher.publication import MAX_BYTES, MAX_JOBS, MAX_PARTS
 
 Arrival = Event | UsualProgress
@@ -28,7 +28,7 @@ class Entry:
         self.seq: Final = event.seq
         self.attempt: Final = event.attempt
         self.is_terminal: Final = event.is_terminal
-        self.progress: Final[float] = event.progress
+        self.progress: Final[float] = 0 if isinstance(event, (JobComplete, JobFailed)) else event.progress
         """In percent; 0 for an end."""
         self.ended: Final[int] = (event.seq if self.is_terminal else before.ended if before is not None else 0) or 0
         """The seq of the last end of this part that was seen, in this run or an earlier one; 0 for none."""

@@ -41,7 +41,10 @@ class Echo(Connection):
 async def echo(websocket: WebSocket) -> None:
     await websocket.accept()
     taken: Connection = websocket.scope["extensions"][HAND_OVER]["take"](limits=LIMITS, buffer_bytes=BUFFER_BYTES)
-    Echo(taken._transport, limits=LIMITS, buffer_bytes=BUFFER_BYTES)
+    connection = Echo(taken._transport, limits=LIMITS, buffer_bytes=BUFFER_BYTES, first=taken._first)
+    connection.write(
+        b""
+    )  # the answer to the handshake goes out with what is written first, and the client speaks first
 
 
 def main(port: int) -> None:

@@ -127,9 +127,11 @@ def test_a_start_that_fails_is_a_record_too(tmp_path: Path) -> None:
 
 
 def test_a_crash_is_a_record_and_status_1() -> None:
-    code = "import gateway.server\ndef crash(*_): raise RuntimeError('it\\nforged')\ngateway.server.serve = crash\n"
+    code = (
+        "import gateway.server\ndef crash(*_, **__): raise RuntimeError('it\\nforged')\ngateway.server.serve = crash\n"
+    )
     code += "import gateway.feed.redis_start, contextlib\n"
-    code += "gateway.feed.redis_start.redis_for = lambda *_: contextlib.nullcontext('redis://unused')\n"
+    code += "gateway.feed.redis_start.redis_for = lambda *_, **__: contextlib.nullcontext('redis://unused')\n"
     code += "from gateway.commands.cli import main\nmain(['serve', '--port=0', '--log-format=json'])"
     done = run([sys.executable, "-c", code], environment(None), within=30)
     assert done.returncode == 1
