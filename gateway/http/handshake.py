@@ -122,6 +122,8 @@ class Handshake(asyncio.Protocol):
             pass
         except Exception:
             logger.exception("The WebSocket handshake failed")
+            if self._was_taken:  # half a session: the client is to come back
+                self.transport.abort()
             self._answer(answer_head(500, _EMPTY))
         finally:
             scope["extensions"].clear()
@@ -162,7 +164,8 @@ class Handshake(asyncio.Protocol):
         return head + b"\r\n"
 
     def _answer(self, answer: bytes) -> None:
-        if not self._is_answered:
+        """Write the answer, unless there is one or the client has gone: uvloop raises for a closed transport."""
+        if not self._is_answered and not self.transport.is_closing():
             self._is_answered = True
             self.transport.write(answer)
 

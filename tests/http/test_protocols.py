@@ -525,6 +525,24 @@ async def test_what_an_application_says_of_itself_is_in_the_answer_which_goes_ou
     assert not stage.transport.is_closing()
 
 
+async def test_a_bug_after_the_connection_was_taken_ends_it_without_an_answer() -> None:
+    async def takes_and_fails(scope: Scope, receive: Receive, send: Send) -> None:
+        await accepts_and_returns(scope, receive, send)
+        scope["extensions"][HAND_OVER]["take"](limits=Limits(100, 1.0, 1), buffer_bytes=1_000)
+        raise RuntimeError("a bug")
+
+    stage = Stage(takes_and_fails)
+    assert await stage.answer() == b""
+    assert stage.transport.was_aborted
+
+
+async def test_a_client_that_is_gone_is_answered_neither_a_bug_nor_the_end_of_the_server() -> None:
+    stage = Stage(fails)
+    stage.transport.close()
+    stage.handshake.shutdown()
+    assert await stage.answer() == b""
+
+
 async def test_a_connection_that_nobody_takes_is_closed() -> None:
     stage = Stage(accepts_and_returns)
     assert await stage.answer() == b""
