@@ -26,7 +26,6 @@ from bench.process import Child
 from bench.servers import LOOPBACK, Ground, Kind, run_server
 
 HANDSHAKES = 1_000
-ROUNDS = 5
 IDLE_FIRST, IDLE_MORE = 1_000, 4_000
 SECRET = "a-secret-of-the-benchmark-with-32-bytes"
 UPGRADE = (
@@ -115,7 +114,7 @@ def forged(token: str) -> str:
     return f"{token[:middle]}{'A' if token[middle] != 'A' else 'B'}{token[middle + 1 :]}"
 
 
-def run_auth(ground: Ground, rounds: int = ROUNDS) -> str:
+def run_auth(ground: Ground, rounds: int) -> str:
     """The table, as Markdown."""
     key = ec.generate_private_key(ec.SECP256R1())
     costs: dict[tuple[str, bool], list[float]] = {}

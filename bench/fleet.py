@@ -16,7 +16,6 @@ from bench.toolchain import BenchError
 from tests.rolling.balancers import Balancer, balancer_class  # as the tests start them, with the shipped files
 from tests.rolling.stage import stage
 
-ROUNDS = 3
 GROUPS = 2  # client processes; with two replicas, each has one of them
 # Of each client process. Not as fast as can be: clients, publisher and Redis need the same cores, so on a small
 # machine the time would be theirs. In the first, the price of a delivery is that of writing it; in the second, each

@@ -29,7 +29,6 @@ from bench.toolchain import BenchError
 VIEWERS, EVENTS, EVENTS_PER_SECOND = 500, 200, 50.0
 HANDSHAKES = 500
 IDLE_FIRST, IDLE_MORE = 500, 1_500
-ROUNDS = 3
 LISTED = 10_000
 PROJECT = "bench"
 
@@ -168,7 +167,7 @@ def _publish(ground: Ground) -> None:
         broadcast_to_project(PROJECT, event | {"progress": round(100 * number / EVENTS, 1)})
 
 
-def run_tls(ground: Ground, rounds: int = ROUNDS) -> str:
+def run_tls(ground: Ground, rounds: int) -> str:
     """The table, as Markdown."""
     values: dict[tuple[str, bool], list[float]] = {}
     with TemporaryDirectory() as text:

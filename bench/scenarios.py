@@ -39,6 +39,7 @@ class Scenario:
     unit: str
     goal: str
     rounds: int
+    seconds: float  # of one round of one server on two cores, for the time that is left
     measure: Callable[[Kind, Ground], Sample]
     beside_c: bool = False  # shown as a ratio to the C program of the same round
 
@@ -157,37 +158,29 @@ MANY_PROJECTS = Traffic(subscribers=8_000, projects=8_000, rounds=2, per_second=
 
 SCENARIOS = (
     Scenario(
-        "P1", "1 project, 1,000 subscribers, 50 events/s", "us/delivery", "<= 1.15 x C", 5, _cost_of(P1), beside_c=True
-    ),
-    Scenario(
-        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.02 x C", 5, _cost_of(P2),
+        "P1", "1 project, 1,000 subscribers, 50 events/s", "us/delivery", "<= 1.15 x C", 5, 11, _cost_of(P1),
         beside_c=True,
     ),
-    Scenario("P3", "memory of an idle subscribed connection", "bytes", "<= 2.8 KB", 3, _memory),
-    Scenario("P4", "CPU to connect and subscribe", "us", "<= 120 us", 5, _connect),
     Scenario(
-        "P4b", "the same, with a browser's headers", "us", "<= 150 us", 5, partial(_connect, are_browsers=True)
+        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.02 x C", 5, 6, _cost_of(P2),
+        beside_c=True,
+    ),
+    Scenario("P3", "memory of an idle subscribed connection", "bytes", "<= 2.8 KB", 3, 14, _memory),
+    Scenario("P4", "CPU to connect and subscribe", "us", "<= 120 us", 5, 4, _connect),
+    Scenario(
+        "P4b", "the same, with a browser's headers", "us", "<= 150 us", 5, 4, partial(_connect, are_browsers=True)
     ),
     Scenario(
-        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s, 20 at once", "us/event", "<= 2.3 x C", 5,
+        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s, 20 at once", "us/event", "<= 2.3 x C", 5, 14,
         _cost_of(P5), beside_c=True,
     ),
-    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 5, _cost_of(P5E), beside_c=True),
+    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 5, 14, _cost_of(P5E), beside_c=True),
     Scenario(
-        "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 3,
+        "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 3, 32,
         _growth(FEW_SUBSCRIBERS, MANY_SUBSCRIBERS), beside_c=True,
     ),
     Scenario(
-        "P6b", "an event: 8,000 projects beside 10", "times", "<= 1.25 x C", 3,
+        "P6b", "an event: 8,000 projects beside 10", "times", "<= 1.25 x C", 3, 32,
         _growth(FEW_PROJECTS, MANY_PROJECTS), beside_c=True,
     ),
 )  # fmt: skip
-
-
-def pick(names: list[str]) -> list[Scenario]:
-    """The scenarios of these names; `P6` stands for P6a and P6b, and no name for all."""
-    known = {scenario.name for scenario in SCENARIOS} | {"P6"}
-    for name in names:
-        if name not in known:
-            raise BenchError(f"Unknown scenario {name}. Use {', '.join(sorted(known))}, P8 or P9.")
-    return [s for s in SCENARIOS if not names or s.name in names or s.name.rstrip("ab") in names]
