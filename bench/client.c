@@ -11,6 +11,8 @@
  *   wait <milliseconds>        wait until every client has its finals, or the time is over
  *                              -> delivered <all clients have their finals: 0 or 1> <events> <fewest events of a client>
  *                                 <most events of a client> <bytes> <connections lost> <errors>
+ *   latency                    the latencies of timed events since the last `count` or `latency`; see clock.h
+ *                              -> latency <largest, in ns> <ns>:<events> <ns>:<events> ...
  *
  * It ends at the end of stdin, so it never outlives the benchmark.
  */
@@ -26,6 +28,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 #define FINAL "#last#"                 /* marks the last event of each job */
 #define KEY "dGhlIHNhbXBsZSBub25jZQ==" /* the example of RFC 6455: the right answer is ACCEPT */
@@ -54,9 +58,7 @@ static int64_t wait_until_ms;          /* 0: no `wait` is pending */
 static char failure[200];
 
 static int64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return now_ns() / 1000000;
 }
 
 static void answer(const char *line) {
@@ -177,6 +179,7 @@ static int has(const char *data, size_t length, const char *word) {
 static void on_text(Client *client, const char *payload, size_t length) {
     if (has(payload, length, "\"jobId\"")) {
         client->events++;
+        take_time(payload, length);
         if (has(payload, length, FINAL) && ++client->finals == finals_expected) incomplete--;
     } else if (client->state == SUBSCRIBING && has(payload, length, "\"subscribed\"")) {
         client->state = SUBSCRIBED;
@@ -235,6 +238,7 @@ static void on_readable(Client *client) {
         got = recv(client->fd, buffer + kept, READ_BYTES, MSG_DONTWAIT);
         if (got == 0 || (got < 0 && errno != EAGAIN)) lose(client, got ? strerror(errno) : "end of stream");
         if (got <= 0) return;
+        read_at_ns = now_ns();
         bytes_received += (uint64_t)got;
         take(client, buffer, kept + (size_t)got);
     } while (got == READ_BYTES && client->state != LOST);
@@ -265,9 +269,12 @@ static void on_command(const char *line) {
     } else if (sscanf(line, "count %u", &finals_expected) == 1) {
         for (int i = 0; i < client_count; i++) clients[i].events = clients[i].finals = 0;
         incomplete = client_count, bytes_received = 0;
+        forget_latencies();
         answer("counting");
     } else if (sscanf(line, "wait %d", &count) == 1) {
         wait_until_ms = now_ms() + count;
+    } else if (!strcmp(line, "latency")) {
+        print_latencies();
     } else {
         answer("failed unknown command");
     }

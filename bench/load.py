@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from bench.latencies import Latencies
 from bench.process import Child
 from bench.servers import LOOPBACK
 from bench.toolchain import BenchError, compile_c
@@ -19,6 +20,8 @@ EVENT_BYTES = 200
 FIRST_SEQ = 1_760_000_000_000_000
 JOBS_PER_PROJECT = 10
 FINAL = "#last#"  # marks the last event of each job; client.c has the same word
+SENT = b"#sent#"  # the moment of sending follows; clock.h has the same word
+NOT_SENT = SENT + b"0" * 19
 OPEN_SECONDS = 90.0
 
 
@@ -31,6 +34,7 @@ class Traffic:
     rounds: int
     per_second: int | None  # events a second; None: all at once
     at_once: int = 1  # events that are sent together, where they are paced
+    is_timed: bool = False  # each event carries the moment at which it was sent
 
     @property
     def events(self) -> int:
@@ -82,6 +86,11 @@ class Clients:
         complete, *counts = (int(word) for word in self._expect("delivered", seconds + 5))
         return Delivery(bool(complete), *counts)
 
+    def latencies(self) -> Latencies:
+        """From publish to socket, of the timed events since the last `count` or the last call of this."""
+        self._send("latency")
+        return Latencies.read(self._expect("latency", 5))
+
     def _send(self, line: str) -> None:
         assert self._child.popen.stdin is not None
         self._child.popen.stdin.write(line.encode() + b"\n")
@@ -94,7 +103,7 @@ class Clients:
             self._child.assert_running()
             if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise BenchError(f"The clients did not answer `{word}` within {seconds:.0f} s; see {self._child.log}.")
-            self._unread += os.read(fd, 4096)
+            self._unread += os.read(fd, 65536)
         line, _, self._unread = self._unread.partition(b"\n")
         words = line.decode().split()
         if words[0] != word:
@@ -136,13 +145,18 @@ def commands(traffic: Traffic) -> list[bytes]:
     for turn in range(traffic.rounds):
         chance.shuffle(projects)
         is_final = turn >= traffic.rounds - traffic.jobs
-        text = f"{FINAL if is_final else 'event'} {turn} "
+        text = f"{FINAL if is_final else 'event'} {turn} {NOT_SENT.decode() if traffic.is_timed else ''}"
         payload = _event(f"job-{turn % traffic.jobs}", turn * 100 // traffic.rounds, text)
         rest = payload.partition(b",")[2]
         for project in projects:
             seq = FIRST_SEQ + len(ready)
             ready.append(_publish_command(project, b'{"seq":%d,%b' % (seq, rest)))
     return ready
+
+
+def _stamped(commands: bytes) -> bytes:
+    """With the present moment in each event that is timed."""
+    return commands.replace(NOT_SENT, SENT + b"%019d" % time.monotonic_ns())
 
 
 class Publisher:
@@ -166,7 +180,7 @@ class Publisher:
         self._replies = b""
         start = time.monotonic()
         if per_second is None:
-            self._socket.sendall(b"".join(ready))
+            self._socket.sendall(_stamped(b"".join(ready)))
         else:
             self._publish_paced(ready, per_second, at_once, start)
         took = time.monotonic() - start
@@ -182,6 +196,6 @@ class Publisher:
             ahead = start + index / per_second - time.monotonic()
             if ahead > 0:
                 time.sleep(ahead)
-            self._socket.sendall(b"".join(ready[index : index + at_once]))
+            self._socket.sendall(_stamped(b"".join(ready[index : index + at_once])))
             if index // at_once % 64 == 63:
                 self._replies += self._socket.recv(65536)
