@@ -148,7 +148,7 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 	--no-annotate pyproject.toml
 
 clean:
-	rm -rf $(VENV) frontend/node_modules publisher-js/node_modules examples/nextjs/node_modules examples/nextjs/.next $(KINDS) frontend/dist publisher-js/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
+	rm -rf $(VENV) frontend/node_modules publisher-js/node_modules bench/peers/node/node_modules examples/nextjs/node_modules examples/nextjs/.next $(KINDS) frontend/dist publisher-js/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* bench/build
 
 # The editable install writes console scripts and metadata, so it runs again when pyproject.toml changes.
 $(VENV)/.gateway: requirements.lock pyproject.toml | $(BIN)/python

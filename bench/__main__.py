@@ -8,11 +8,13 @@ from pathlib import Path
 
 from bench.commands import Command, Order, choose, list_all
 from bench.pace import Pace
+from bench.peers.command import run as run_peers
 from bench.report import Report
 from bench.scenarios import Scenario
 from bench.servers import KINDS, Ground, Kind, has_gateway, pin, run_redis
 from bench.toolchain import BenchError, compile_c
 
+PEERS = "peers"  # has options of its own; see bench/peers/command.py
 QUICK = ["P1", "P2", "P4", "P5e"]  # in one round each, beside the C program: some 80 seconds
 
 
@@ -21,7 +23,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         prog="python -m bench",
         description="CPU time and memory of the gateway, compared with a C program that does one send() per delivery\n"
         "and with a plain Starlette loop. Method and results: bench/README.md.",
-        epilog=list_all(),
+        epilog=f"{list_all()}\n  {PEERS:8} Centrifugo, Nchan, ws and Socket.IO beside the gateway (see {PEERS} --help)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenarios", nargs="*", metavar="P1", help="what to run (default: P1 to P9)")
@@ -112,6 +114,8 @@ def main() -> int:
     # SIGTERM must leave the `with` blocks, as Ctrl-C does: they end the child processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        if sys.argv[1:2] == [PEERS]:
+            return run_peers(sys.argv[2:])
         return run(parse_arguments())
     except BenchError as error:
         print(error, file=sys.stderr)

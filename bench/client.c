@@ -1,6 +1,8 @@
 /* The clients: thousands of WebSockets in one cheap process, so that the machine's time goes to the server.
  *
- *   client <port>                          on 127.0.0.1; one thread, one epoll loop
+ *   client <port> [dialect] [browser]      on 127.0.0.1; one thread, one epoll loop
+ *
+ * The dialect (dialects.h) is the protocol of the server, by default the gateway's. `browser`: with the headers of one.
  *
  * It reads commands from stdin and answers on stdout, one line each:
  *
@@ -30,6 +32,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "dialects.h"
 
 #define FINAL "#last#"                 /* marks the last event of each job */
 #define KEY "dGhlIHNhbXBsZSBub25jZQ==" /* the example of RFC 6455: the right answer is ACCEPT */
@@ -43,6 +46,7 @@ typedef struct {
     int fd;
     State state;
     int project;
+    int step;                          /* of its dialect: what it waits for */
     uint32_t events, finals;
     char *in;                          /* an incomplete frame */
     size_t in_length;
@@ -52,6 +56,7 @@ static Client clients[MAX_CLIENTS];
 static int poller, server_port, client_count, to_open, open_projects, opening, opened_now;
 static uint32_t finals_expected;
 static const char *browser_headers = "";
+static const Dialect *dialect = dialects;
 static int incomplete, lost, errors;   /* clients without all finals; lost connections; `error` messages */
 static uint64_t bytes_received;
 static int64_t wait_until_ms;          /* 0: no `wait` is pending */
@@ -144,13 +149,33 @@ static void on_connected(Client *client) {
     }
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
     epoll_ctl(poller, EPOLL_CTL_MOD, client->fd, &event);
-    char request[1536];
+    char request[1536], path[100];
+    snprintf(path, sizeof path, dialect->path, client->project);
     int length = snprintf(request, sizeof request,
-                          "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                          server_port, browser_headers);
+                          path, server_port, browser_headers);
     client->state = UPGRADING;
     send_all(client, request, (size_t)length);
+}
+
+static int has(const char *data, size_t length, const char *word) {
+    return memmem(data, length, word, strlen(word)) != NULL;
+}
+
+/* Take the next step of the dialect if this message (NULL: the upgrade) is what it waits for. */
+static void take_step(Client *client, const char *payload, size_t length) {
+    const Step *step = &dialect->steps[client->step];
+    if (step->on ? !payload || !has(payload, length, step->on) : payload != NULL) return;
+    client->step++;
+    if (step->say) {
+        char text[125];
+        int size = snprintf(text, sizeof text, step->say, client->project);
+        send_frame(client, 1, text, (size_t)size);
+    } else {
+        client->state = SUBSCRIBED;
+        opening--;
+    }
 }
 
 /* Returns the bytes used; 0 if the head is incomplete or the connection was given up. */
@@ -163,31 +188,36 @@ static size_t on_response(Client *client, char *data, size_t length) {
         lose(client, "refused");
         return 0;
     }
-    char text[100];
-    int size = snprintf(text, sizeof text, "{\"type\":\"subscribe\",\"projectId\":\"bench-%d\"}", client->project);
     client->state = SUBSCRIBING;
-    send_frame(client, 1, text, (size_t)size);
+    take_step(client, NULL, 0);
     return head;
 }
 
 /* ---- receiving ---- */
 
-static int has(const char *data, size_t length, const char *word) {
-    return memmem(data, length, word, strlen(word)) != NULL;
-}
-
-static void on_text(Client *client, const char *payload, size_t length) {
+static void on_message(Client *client, const char *payload, size_t length) {
     if (has(payload, length, "\"jobId\"")) {
         client->events++;
         take_time(payload, length);
         if (has(payload, length, FINAL) && ++client->finals == finals_expected) incomplete--;
-    } else if (client->state == SUBSCRIBING && has(payload, length, "\"subscribed\"")) {
-        client->state = SUBSCRIBED;
-        opening--;
+    } else if (dialect->ping && length == strlen(dialect->ping) && !memcmp(payload, dialect->ping, length)) {
+        send_frame(client, 1, dialect->pong, strlen(dialect->pong));
     } else if (has(payload, length, "\"error\"")) {
         errors++;
         if (client->state == SUBSCRIBING) fail("the server answered", payload, length);
+    } else if (client->state == SUBSCRIBING) {
+        take_step(client, payload, length);
     }
+}
+
+static void on_text(Client *client, const char *payload, size_t length) {
+    const char *end;
+    while (dialect->has_lines && (end = memchr(payload, '\n', length))) {
+        on_message(client, payload, (size_t)(end - payload));
+        length -= (size_t)(end + 1 - payload);
+        payload = end + 1;
+    }
+    if (length) on_message(client, payload, length);
 }
 
 /* Returns the bytes used; 0 if the frame is incomplete or the connection has ended. */
@@ -320,11 +350,14 @@ static void after_events(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2 && !(argc == 3 && !strcmp(argv[2], "browser"))) {
-        fputs("usage: client <port> [browser]\n", stderr);
+    for (int i = 2; i < argc; i++) {
+        if (!strcmp(argv[i], "browser")) browser_headers = BROWSER_HEADERS;
+        else if (!(dialect = find_dialect(argv[i]))) argc = 0;
+    }
+    if (argc < 2) {
+        fputs("usage: client <port> [dialect] [browser]; the dialects stand in dialects.h\n", stderr);
         return 2;
     }
-    if (argc == 3) browser_headers = BROWSER_HEADERS;
     server_port = atoi(argv[1]);
     poller = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL}, events[512];

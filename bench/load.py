@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from bench.intake import PUBLISH, Intake, redis_command
 from bench.latencies import Latencies
 from bench.process import Child
 from bench.servers import LOOPBACK
@@ -112,9 +113,12 @@ class Clients:
 
 
 @contextmanager
-def run_clients(port: int, *, are_browsers: bool = False) -> Iterator[Clients]:
-    """`are_browsers`: with the headers of a browser's handshake, some 500 bytes more."""
-    words = [str(compile_c("client")), str(port), *(["browser"] if are_browsers else [])]
+def run_clients(port: int, *, dialect: str = "gateway", are_browsers: bool = False) -> Iterator[Clients]:
+    """`dialect`: the server's protocol, by its name in dialects.h.
+
+    `are_browsers`: with the headers of a browser's handshake, some 500 bytes more.
+    """
+    words = [str(compile_c("client")), str(port), dialect, *(["browser"] if are_browsers else [])]
     with Child("client", words, piped=True) as child:
         yield Clients(child)
 
@@ -128,13 +132,8 @@ def _event(job: str, progress: int, text: str) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode()
 
 
-def _publish_command(project: int, payload: bytes) -> bytes:
-    channel = b"project:bench-%d" % project
-    return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(channel), channel, len(payload), payload)
-
-
-def commands(traffic: Traffic) -> list[bytes]:
-    """Every event as a Redis command, in order: one event to each project, then the next one to each.
+def commands(traffic: Traffic, intake: Intake = PUBLISH) -> list[bytes]:
+    """Every event as a command of the intake, in order: one event to each project, then the next one to each.
 
     The order of the projects differs from round to round, as in real traffic, but is the same in each run. In a fixed
     order a server would walk along its memory, which caches make cheap.
@@ -150,7 +149,7 @@ def commands(traffic: Traffic) -> list[bytes]:
         rest = payload.partition(b",")[2]
         for project in projects:
             seq = FIRST_SEQ + len(ready)
-            ready.append(_publish_command(project, b'{"seq":%d,%b' % (seq, rest)))
+            ready.append(intake.command(project, b'{"seq":%d,%b' % (seq, rest)))
     return ready
 
 
@@ -160,14 +159,18 @@ def _stamped(commands: bytes) -> bytes:
 
 
 class Publisher:
-    """Sends plain PUBLISH on its own connection: at a steady pace, or all in one pipeline."""
+    """Sends events on its own connection, by the intake of the server: at a steady pace, or all in one pipeline."""
 
-    def __init__(self, redis_port: int, subscribers: int = 1) -> None:
-        """`subscribers`: the servers that must hear each event."""
+    def __init__(self, port: int, subscribers: int = 1, intake: Intake = PUBLISH) -> None:
+        """`port`: of Redis, or of a server that takes events itself. `subscribers`: servers that must hear each."""
         self._subscribers = subscribers
-        self._socket = socket.create_connection((LOOPBACK, redis_port), timeout=30)
+        self._intake = intake
+        self._socket = socket.create_connection((LOOPBACK, port), timeout=30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._replies = b""
+        if intake.script is not None:
+            self._socket.sendall(redis_command(b"SCRIPT", b"LOAD", intake.script.encode()))
+            self._socket.recv(65536)
 
     def __enter__(self) -> Self:
         return self
@@ -176,19 +179,19 @@ class Publisher:
         self._socket.close()
 
     def publish(self, ready: list[bytes], per_second: int | None, at_once: int = 1) -> float:
-        """Send the commands and wait for Redis' answers. Returns the seconds that sending took."""
+        """Send the commands and wait for the answers. Returns the seconds that sending took."""
         self._replies = b""
         start = time.monotonic()
         if per_second is None:
-            self._socket.sendall(_stamped(b"".join(ready)))
+            self._send(_stamped(b"".join(ready)))
         else:
             self._publish_paced(ready, per_second, at_once, start)
         took = time.monotonic() - start
-        while self._replies.count(b"\n") < len(ready):
-            self._replies += self._socket.recv(65536)
-        heard_by = sum(int(reply[1:]) for reply in self._replies.split())
+        while self._replies.count(self._intake.answer) < len(ready):
+            self._receive()
+        heard_by = self._intake.heard(self._replies)
         if heard_by != self._subscribers * len(ready):
-            raise BenchError(f"Redis delivered {heard_by} of {len(ready)} events: is the server subscribed to all?")
+            raise BenchError(f"{heard_by} of {len(ready)} events were taken in: is the server subscribed to all?")
         return took
 
     def _publish_paced(self, ready: list[bytes], per_second: int, at_once: int, start: float) -> None:
@@ -198,4 +201,23 @@ class Publisher:
                 time.sleep(ahead)
             self._socket.sendall(_stamped(b"".join(ready[index : index + at_once])))
             if index // at_once % 64 == 63:
-                self._replies += self._socket.recv(65536)
+                self._receive()
+
+    def _send(self, commands: bytes) -> None:
+        """Also read meanwhile: a server that cannot write its answers stops reading commands."""
+        left = memoryview(commands)
+        while left:
+            is_readable, is_writable, _ = select.select([self._socket], [self._socket], [], 30)
+            if is_readable:
+                self._receive()
+            if is_writable:
+                left = left[self._socket.send(left, socket.MSG_DONTWAIT) :]
+
+    def _receive(self) -> None:
+        try:
+            answers = self._socket.recv(65536)
+        except OSError as error:
+            raise BenchError(f"No answer to what was published: {error}.") from error
+        if not answers:
+            raise BenchError("The connection that takes events was closed.")
+        self._replies += answers

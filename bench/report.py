@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from collections import defaultdict
+from collections.abc import Container, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,8 +31,15 @@ class Report:
         of_c, own = self._samples[scenario.name]["c"], self._samples[scenario.name][kind]
         return [sample.value / c.value for sample, c in zip(own, of_c, strict=False) if c.value]
 
-    def lost_anything(self) -> bool:
-        return any(s.lost for kinds in self._samples.values() for samples in kinds.values() for s in samples)
+    def lost_anything(self, of: Container[str] | None = None) -> bool:
+        """`of`: only these servers count."""
+        return any(
+            sample.lost
+            for kinds in self._samples.values()
+            for kind, samples in kinds.items()
+            for sample in samples
+            if of is None or kind in of
+        )
 
     def table(self) -> str:
         """As Markdown, for bench/README.md."""
@@ -51,9 +59,9 @@ class Report:
                         seen[f"{scenario.name}, {kind}: {note}"] += 1
         return [note if times == 1 else f"{note} ({times} times)" for note, times in seen.items()]
 
-    def write_json(self, path: Path, others: list[dict[str, Any]]) -> None:
-        """Write all samples, and `others`: figures that compare no servers."""
-        figures: list[dict[str, Any]] = [
+    def figures(self) -> list[dict[str, Any]]:
+        """All samples, as --json writes them."""
+        return [
             {
                 "name": scenario.name,
                 "title": scenario.title,
@@ -63,8 +71,12 @@ class Report:
             }
             for scenario in self._scenarios
         ]
+
+    def write_json(self, path: Path, others: list[dict[str, Any]], about: Mapping[str, str] | None = None) -> None:
+        """Write all samples. `others`: figures that compare no servers; `about`: versions and settings by server."""
         machine = {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
-        path.write_text(json.dumps({"machine": machine, "figures": figures + others}, indent=2) + "\n")
+        content = {"machine": machine, "about": dict(about or {}), "figures": self.figures() + others}
+        path.write_text(json.dumps(content, indent=2) + "\n")
 
     def _as_json(self, scenario: Scenario, kind: str) -> dict[str, object]:
         samples = self._samples[scenario.name][kind]

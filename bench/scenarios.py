@@ -62,34 +62,38 @@ def _judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
     )
 
 
-def _reach_everybody(clients: Clients, ground: Ground, traffic: Traffic) -> None:
+def _publisher(kind: Kind, ground: Ground, port: int) -> Publisher:
+    """`port`: the server's own."""
+    return Publisher(port if kind.intake.is_server else ground.redis_port, intake=kind.intake)
+
+
+def _reach_everybody(clients: Clients, publisher: Publisher, kind: Kind, traffic: Traffic) -> None:
     """Publish one event to each project; raises `BenchError` unless every client receives one."""
     once = replace(traffic, rounds=1, per_second=None)
     clients.count(once.jobs)
-    with Publisher(ground.redis_port) as publisher:
-        publisher.publish(commands(once), None)
-        if not clients.wait(DELIVERY_SECONDS).complete:
-            raise BenchError(f"One event to each project did not reach every client within {DELIVERY_SECONDS:.0f} s.")
+    publisher.publish(commands(once, kind.intake), None)
+    if not clients.wait(DELIVERY_SECONDS).complete:
+        raise BenchError(f"One event to each project did not reach every client within {DELIVERY_SECONDS:.0f} s.")
 
 
-def _open_clients(clients: Clients, ground: Ground, traffic: Traffic) -> None:
+def _open_clients(clients: Clients, publisher: Publisher, kind: Kind, traffic: Traffic) -> None:
     """Connect, and deliver one event to everybody. It fills the server's caches before anything is counted."""
     clients.open(traffic.subscribers, traffic.projects)
     time.sleep(SETTLE_SECONDS)
-    _reach_everybody(clients, ground, traffic)
+    _reach_everybody(clients, publisher, kind, traffic)
     time.sleep(SETTLE_SECONDS / 2)
     clients.count(traffic.jobs)
 
 
 def _cost(traffic: Traffic, kind: Kind, ground: Ground) -> Sample:
     """CPU microseconds of the server per delivery (one event to one subscriber)."""
-    ready = commands(traffic)
+    ready = commands(traffic, kind.intake)
     with (
         run_server(kind, ground) as (server, port),
-        run_clients(port) as clients,
-        Publisher(ground.redis_port) as publisher,
+        run_clients(port, dialect=kind.dialect) as clients,
+        _publisher(kind, ground, port) as publisher,
     ):
-        _open_clients(clients, ground, traffic)
+        _open_clients(clients, publisher, kind, traffic)
         before = server.cpu_seconds()
         took = publisher.publish(ready, traffic.per_second, traffic.at_once)
         delivery = clients.wait(DELIVERY_SECONDS)
@@ -120,12 +124,16 @@ def _growth(small: Traffic, large: Traffic) -> Callable[[Kind, Ground], Sample]:
 def _memory(kind: Kind, ground: Ground) -> Sample:
     """Bytes of one more idle, subscribed connection. The difference removes the memory of the process itself."""
     everybody = Traffic(subscribers=MANY_CONNECTIONS, projects=100, rounds=1, per_second=None)
-    with run_server(kind, ground) as (server, port), run_clients(port) as clients:
+    with (
+        run_server(kind, ground) as (server, port),
+        run_clients(port, dialect=kind.dialect) as clients,
+        _publisher(kind, ground, port) as publisher,
+    ):
         clients.open(CONNECTIONS, everybody.projects)
         few = _settled_pss(server)
         clients.open(MANY_CONNECTIONS - CONNECTIONS, everybody.projects)
         many = _settled_pss(server)
-        _reach_everybody(clients, ground, everybody)  # proves that the connections were alive
+        _reach_everybody(clients, publisher, kind, everybody)  # proves that the connections were alive
     return Sample((many - few) / (MANY_CONNECTIONS - CONNECTIONS), parts=(few, many))
 
 
@@ -136,7 +144,10 @@ def _settled_pss(server: Child) -> int:
 
 def _connect(kind: Kind, ground: Ground, *, are_browsers: bool = False) -> Sample:
     """CPU microseconds from the TCP connection to `subscribed`, for a project that the server has loaded already."""
-    with run_server(kind, ground) as (server, port), run_clients(port, are_browsers=are_browsers) as clients:
+    with (
+        run_server(kind, ground) as (server, port),
+        run_clients(port, dialect=kind.dialect, are_browsers=are_browsers) as clients,
+    ):
         clients.open(50, 1)
         time.sleep(SETTLE_SECONDS)
         before = server.cpu_seconds()

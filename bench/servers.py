@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.intake import PUBLISH, Intake
 from bench.process import Child
 from bench.toolchain import BUILD, BenchError, compile_c
 
@@ -26,6 +27,9 @@ class Kind:
     name: str
     command: Callable[[int, int], list[str]]  # (own port, Redis port)
     conflates: bool = False  # it may skip an event in favour of a newer one of the same job
+    dialect: str = "gateway"  # the protocol of its clients, see dialects.h
+    intake: Intake = PUBLISH
+    ready_path: str = "/readyz"  # answers 200 once the server is up
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def run_redis() -> Iterator[int]:
 
 @contextmanager
 def run_server(kind: Kind, ground: Ground) -> Iterator[tuple[Child, int]]:
-    """One server, from ready (GET /readyz answers 200) to the end of the block. Yields the process and its port."""
+    """One server, ready (`ready_path` answers 200) until the end of the block. Yields the process and its port."""
     port = free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "PROGRESS_"))}
     env["REDIS_URL"] = f"redis://{LOOPBACK}:{ground.redis_port}/0"
@@ -139,7 +143,7 @@ def run_server(kind: Kind, ground: Ground) -> Iterator[tuple[Child, int]]:
     def is_ready() -> bool:
         connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
         try:
-            connection.request("GET", "/readyz")
+            connection.request("GET", kind.ready_path)
             return connection.getresponse().status == 200
         finally:
             connection.close()
