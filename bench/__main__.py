@@ -97,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         report = compare(scenarios, kinds, ground, arguments.rounds, pace)
         if scenarios:
             print("\n".join([report.table(), *(f"- {note}" for note in report.notes())]), flush=True)
+            if latencies := report.latency_table():
+                print(f"\n{latencies}", flush=True)
         for command in commands:
             rounds = arguments.rounds or command.rounds
             result = command.run(Order(ground, rounds, only))

@@ -1,4 +1,4 @@
-"""What `python -m bench` can run beside the scenarios P1 to P6, which compare servers: one `Command` each.
+"""What `python -m bench` can run beside the scenarios P1 to P7, which compare servers: one `Command` each.
 
 A new command is one function that returns a `Result`, and one line in COMMANDS. Modules are imported when their command
 runs: some need programs or packages that the others do not.
@@ -106,13 +106,16 @@ COMMANDS = (
 )
 
 
+BOTH_HALVES = {"P6", "P7"}  # names that stand for two scenarios
+
+
 def choose(names: list[str]) -> tuple[list[Scenario], list[Command]]:
-    """The scenarios and commands of these names. `P6` stands for P6a and P6b; no name for all that run by default."""
-    known = {each.name for each in (*SCENARIOS, *COMMANDS)} | {"P6"}
+    """The scenarios and commands of these names. `P6` and `P7` stand for both halves; no name for the default."""
+    known = {each.name for each in (*SCENARIOS, *COMMANDS)} | BOTH_HALVES
     for name in names:
         if name not in known:
             raise BenchError(f"Unknown scenario {name}. Use {', '.join(sorted(known))}.")
-    scenarios = [s for s in SCENARIOS if not names or s.name in names or (s.name.startswith("P6") and "P6" in names)]
+    scenarios = [s for s in SCENARIOS if not names or s.name in names or s.name[:2] in BOTH_HALVES.intersection(names)]
     commands = [c for c in COMMANDS if c.name in names or (not names and c.in_all)]
     return scenarios, commands
 
@@ -124,4 +127,4 @@ def list_all() -> str:
         f"  {c.name:8} {c.title} ({c.rounds} round{'s' * (c.rounds > 1)}{'' if c.in_all else '; only if named'})"
         for c in COMMANDS
     ]
-    return "\n".join(["scenarios:", *scenarios, "  P6       both halves, P6a and P6b", *commands])
+    return "\n".join(["scenarios:", *scenarios, "  P6, P7   both halves", *commands])

@@ -9,7 +9,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.latencies import Latencies
 from bench.scenarios import Sample, Scenario
+
+PERCENTILES = (50, 99, 99.9, 100)
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 class Report:
@@ -84,16 +93,41 @@ class Report:
             "parts": [[round(part, 4) for part in sample.parts] for sample in samples if sample.parts],
             "values": [round(sample.value, 4) for sample in samples],
             "ratios_to_c": [round(ratio, 4) for ratio in self.ratios(scenario, kind)] if scenario.beside_c else None,
+            "latency_ms": self._curve(samples),
             "lost": any(sample.lost for sample in samples),
             "notes": [note for sample in samples for note in sample.notes],
         }
+
+    def _curve(self, samples: list[Sample]) -> dict[str, float] | None:
+        """Of all rounds together, by percent."""
+        timed = [sample.latencies for sample in samples if sample.latencies]
+        return Latencies.joined(timed).curve() if timed else None
+
+    def latency_table(self) -> str:
+        """As Markdown, a row for each server: the medians of the rounds, the lowest and the highest. Or empty."""
+        rows = []
+        for scenario in self._scenarios:
+            for kind in self._kinds:
+                samples = self._samples[scenario.name][kind]
+                timed = [sample.latencies for sample in samples if sample.latencies]
+                if not timed:
+                    continue
+                cells = [_spread([each.ms(percent) for each in timed]) for percent in PERCENTILES]
+                core = median(sample.core for sample in samples)
+                rows.append(f"| {scenario.name}, {kind} | {' | '.join(cells)} | {core:.0%} |")
+        head = "".join(f" {'largest' if percent == 100 else f'p{percent:g}'} |" for percent in PERCENTILES)
+        rule = "|".join(["---"] * (len(PERCENTILES) + 2))
+        return "\n".join([f"| publish to socket, ms |{head} of a core |", f"|{rule}|", *rows]) if rows else ""
 
     def _cell(self, scenario: Scenario, kind: str) -> str:
         samples = self._samples[scenario.name][kind]
         if not samples:
             return "-"
         lost = " LOST" if any(sample.lost for sample in samples) else ""
-        absolute = f"{median(sample.value for sample in samples):,.2f} {scenario.unit}"
+        values = [sample.value for sample in samples]
+        absolute = f"{median(values):,.2f} {scenario.unit}"
+        if any(sample.latencies for sample in samples) and len(samples) > 1:
+            absolute += f" ({min(values):,.2f}-{max(values):,.2f})"
         ratios = self.ratios(scenario, kind) if scenario.beside_c else []
         if kind == "c" or (scenario.beside_c and not ratios):
             return f"{absolute}{lost}"

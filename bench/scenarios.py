@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from bench.latencies import Latencies
 from bench.load import Clients, Delivery, Publisher, Traffic, commands, run_clients
 from bench.process import Child
 from bench.servers import Ground, Kind, run_server
@@ -28,6 +29,8 @@ class Sample:
     notes: tuple[str, ...] = ()  # what was unusual
     lost: bool = False  # events or connections were lost: the value is not valid
     parts: tuple[float, ...] = ()  # the measurements behind the value, if there are several
+    latencies: Latencies | None = None  # where the events are timed
+    core: float = 0.0  # the server's CPU time, as a share of one core, while such events were published
 
 
 @dataclass(frozen=True)
@@ -99,15 +102,28 @@ def _cost(traffic: Traffic, kind: Kind, ground: Ground) -> Sample:
         delivery = clients.wait(DELIVERY_SECONDS)
         time.sleep(0.2)
         spent = server.cpu_seconds() - before
+        latencies = clients.latencies() if traffic.is_timed else None
     verdict = _judge(kind, traffic, delivery)
     notes = verdict.notes
     if traffic.per_second and took > 1.05 * traffic.events / traffic.per_second:
         notes += (f"the publisher fell behind: {took:.1f} s for {traffic.events / traffic.per_second:.1f} s of events",)
-    return Sample(spent * 1e6 / traffic.deliveries, notes, verdict.lost)
+    cost = spent * 1e6 / traffic.deliveries
+    return Sample(cost, notes, verdict.lost, latencies=latencies, core=spent / took)
 
 
 def _cost_of(traffic: Traffic) -> Callable[[Kind, Ground], Sample]:
     return lambda kind, ground: _cost(traffic, kind, ground)
+
+
+def tail_of(traffic: Traffic) -> Callable[[Kind, Ground], Sample]:
+    """Milliseconds from publish to socket that 99 % of the deliveries did not exceed."""
+
+    def measure(kind: Kind, ground: Ground) -> Sample:
+        sample = _cost(replace(traffic, is_timed=True), kind, ground)
+        assert sample.latencies is not None
+        return replace(sample, value=sample.latencies.ms(99))
+
+    return measure
 
 
 def _growth(small: Traffic, large: Traffic) -> Callable[[Kind, Ground], Sample]:
@@ -167,6 +183,10 @@ MANY_SUBSCRIBERS = Traffic(subscribers=8_000, projects=1, rounds=30, per_second=
 FEW_PROJECTS = Traffic(subscribers=10, projects=10, rounds=1_200, per_second=2_000)
 MANY_PROJECTS = Traffic(subscribers=8_000, projects=8_000, rounds=2, per_second=2_000)
 
+# At half a core or less: a server that is busy all the time has no latency, it has a queue.
+P7A = Traffic(subscribers=500, projects=1, rounds=1_000, per_second=100)
+P7B = Traffic(subscribers=2_000, projects=2_000, rounds=5, per_second=1_000)
+
 SCENARIOS = (
     Scenario(
         "P1", "1 project, 1,000 subscribers, 50 events/s", "us/delivery", "<= 1.15 x C", 5, 11, _cost_of(P1),
@@ -194,4 +214,6 @@ SCENARIOS = (
         "P6b", "an event: 8,000 projects beside 10", "times", "<= 1.25 x C", 3, 32,
         _growth(FEW_PROJECTS, MANY_PROJECTS), beside_c=True,
     ),
+    Scenario("P7a", "p99: 1 project, 500 subscribers, 100 events/s", "ms", "as C", 3, 15, tail_of(P7A)),
+    Scenario("P7b", "p99: 2,000 projects, 1 subscriber each, 1,000 events/s", "ms", "as C", 3, 16, tail_of(P7B)),
 )  # fmt: skip
