@@ -6,7 +6,9 @@
  *
  * It reads commands from stdin and answers on stdout, one line each:
  *
- *   open <count> <projects>    connect <count> more clients; client i subscribes to project bench-<i % projects>
+ *   open <count> <projects> [<first> <since> <at once>]
+ *                              connect <count> more clients; client i subscribes to project bench-<first + i % projects>,
+ *                              from the cursor <since> on (0: from now on), with <at once> handshakes at a time
  *                              -> subscribed <count> | failed <reason>
  *   count <finals>             reset the counters; each client must now receive <finals> events marked FINAL
  *                              -> counting
@@ -38,7 +40,7 @@
 #define KEY "dGhlIHNhbXBsZSBub25jZQ==" /* the example of RFC 6455: the right answer is ACCEPT */
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-enum { MAX_CLIENTS = 30000, READ_BYTES = 1 << 18, HANDSHAKES_AT_ONCE = 32, LINE_BYTES = 256 };
+enum { MAX_CLIENTS = 30000, READ_BYTES = 1 << 18, LINE_BYTES = 256 };
 
 typedef enum { CONNECTING, UPGRADING, SUBSCRIBING, SUBSCRIBED, LOST } State;
 
@@ -54,6 +56,8 @@ typedef struct {
 
 static Client clients[MAX_CLIENTS];
 static int poller, server_port, client_count, to_open, open_projects, opening, opened_now;
+static int open_first, open_at_once;
+static unsigned long long open_since;  /* 0: no cursor is sent */
 static uint32_t finals_expected;
 static const char *browser_headers = "";
 static const Dialect *dialect = dialects;
@@ -118,9 +122,10 @@ static void open_one(void) {
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server_port),
                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     Client *client = &clients[client_count++];
-    *client = (Client){.fd = fd, .state = CONNECTING, .project = opened_now++ % open_projects};
+    *client = (Client){.fd = fd, .state = CONNECTING, .project = open_first + opened_now++ % open_projects};
     to_open--;
     opening++;
+    incomplete += finals_expected > 0;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = client};
     if (connect(fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS) lose(client, strerror(errno));
     else if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event)) lose(client, strerror(errno));
@@ -134,9 +139,9 @@ static void open_one(void) {
     "Accept-Language: en-GB,en;q=0.9\r\nCookie: session=0123456789abcdef0123456789abcdef\r\n"                      \
     "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 
-/* A few handshakes at a time: enough to keep the server busy, too few to overflow its backlog. */
+/* By default a few handshakes at a time: enough to keep the server busy, too few to overflow its backlog. */
 static void open_more(void) {
-    while (to_open && opening < HANDSHAKES_AT_ONCE && !failure[0]) open_one();
+    while (to_open && opening < open_at_once && !failure[0]) open_one();
 }
 
 static void on_connected(Client *client) {
@@ -170,7 +175,8 @@ static void take_step(Client *client, const char *payload, size_t length) {
     client->step++;
     if (step->say) {
         char text[125];
-        int size = snprintf(text, sizeof text, step->say, client->project);
+        const char *say = open_since && step->resume ? step->resume : step->say;
+        int size = snprintf(text, sizeof text, say, client->project, open_since);
         send_frame(client, 1, text, (size_t)size);
     } else {
         client->state = SUBSCRIBED;
@@ -293,7 +299,9 @@ static void report_delivered(void) {
 
 static void on_command(const char *line) {
     int count, projects;
-    if (sscanf(line, "open %d %d", &count, &projects) == 2 && count > 0 && projects > 0) {
+    open_first = 0, open_since = 0, open_at_once = 32;
+    if (sscanf(line, "open %d %d %d %llu %d", &count, &projects, &open_first, &open_since, &open_at_once) >= 2 &&
+        count > 0 && projects > 0) {
         to_open = count, open_projects = projects, opened_now = 0, opening = 0;
         open_more();
     } else if (sscanf(line, "count %u", &finals_expected) == 1) {

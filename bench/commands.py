@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.latency import LATENCY
 from bench.scenarios import SCENARIOS, Scenario
 from bench.servers import Ground
 from bench.toolchain import BenchError
@@ -106,25 +107,30 @@ COMMANDS = (
 )
 
 
-BOTH_HALVES = {"P6", "P7"}  # names that stand for two scenarios
+ALL_SCENARIOS = (*SCENARIOS, *LATENCY)  # those of LATENCY run only if they are named
+GROUPS = {"P6": "P6", "P7": "P7", "latency": "P7"}  # names that stand for several scenarios: how those begin
 
 
 def choose(names: list[str]) -> tuple[list[Scenario], list[Command]]:
-    """The scenarios and commands of these names. `P6` and `P7` stand for both halves; no name for the default."""
-    known = {each.name for each in (*SCENARIOS, *COMMANDS)} | BOTH_HALVES
+    """The scenarios and commands of these names. `P6` stands for P6a and P6b; no name for all that run by default."""
+    known = {each.name for each in (*ALL_SCENARIOS, *COMMANDS)} | GROUPS.keys()
     for name in names:
         if name not in known:
             raise BenchError(f"Unknown scenario {name}. Use {', '.join(sorted(known))}.")
-    scenarios = [s for s in SCENARIOS if not names or s.name in names or s.name[:2] in BOTH_HALVES.intersection(names)]
+    beginnings = tuple(GROUPS[name] for name in names if name in GROUPS)
+    scenarios = [s for s in ALL_SCENARIOS if s.name in names or (beginnings and s.name.startswith(beginnings))]
+    scenarios = scenarios if names else list(SCENARIOS)
     commands = [c for c in COMMANDS if c.name in names or (not names and c.in_all)]
     return scenarios, commands
 
 
 def list_all() -> str:
     """The list in `--help`."""
-    scenarios = [f"  {s.name:8} {s.title} (goal {s.goal}; {s.rounds} rounds)" for s in SCENARIOS]
+    scenarios = [f"  {s.name:8} {s.title} (goal {s.goal}; {s.rounds} rounds)" for s in ALL_SCENARIOS]
     commands = [
         f"  {c.name:8} {c.title} ({c.rounds} round{'s' * (c.rounds > 1)}{'' if c.in_all else '; only if named'})"
         for c in COMMANDS
     ]
-    return "\n".join(["scenarios:", *scenarios, "  P6, P7   both halves", *commands])
+    return "\n".join(
+        ["scenarios:", *scenarios, "  P6       both halves, P6a and P6b", "  latency  all of P7", *commands]
+    )

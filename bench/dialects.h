@@ -1,7 +1,8 @@
 /* What the clients say to each kind of server, from the upgrade to a subscription. One row a protocol.
  *
  * In the path and in what is sent, %d is the number of the project. A step waits for a text that contains `on` (NULL:
- * for the upgrade itself) and then sends `say` (NULL: nothing; the client is subscribed).
+ * for the upgrade itself) and then sends `say` (NULL: nothing; the client is subscribed), or `resume` in its place if the
+ * client has a cursor, which is its %llu (NULL: this bench does not resume there).
  */
 #ifndef DIALECTS_H
 #define DIALECTS_H
@@ -9,7 +10,7 @@
 #include <string.h>
 
 typedef struct {
-    const char *on, *say;
+    const char *on, *say, *resume;
 } Step;
 
 typedef struct {
@@ -21,7 +22,9 @@ typedef struct {
 
 static const Dialect dialects[] = {
     {.name = "gateway", .path = "/ws",
-     .steps = {{NULL, "{\"type\":\"subscribe\",\"projectId\":\"bench-%d\"}"}, {"\"subscribed\"", NULL}}},
+     .steps = {{NULL, "{\"type\":\"subscribe\",\"projectId\":\"bench-%d\"}",
+                "{\"type\":\"subscribe\",\"projectId\":\"bench-%d\",\"since\":%llu}"},
+               {"\"subscribed\"", NULL}}},
     /* As centrifuge-js does, which sends the subscribe together with the connect. */
     {.name = "centrifugo", .path = "/connection/websocket", .ping = "{}", .pong = "{}", .has_lines = 1,
      .steps = {{NULL, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"bench-%d\"}}"},

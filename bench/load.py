@@ -71,9 +71,13 @@ class Clients:
         self._child = child
         self._unread = b""
 
-    def open(self, count: int, projects: int) -> None:
-        """Connect `count` more clients, spread over the projects, and wait until all are subscribed."""
-        self._send(f"open {count} {projects}")
+    def open(self, count: int, projects: int, *, first: int = 0, since: int = 0, at_once: int = 32) -> None:
+        """Connect `count` more clients, spread over the projects, and wait until all are subscribed.
+
+        `first`: the number of the first project. `since`: the cursor they resume from; 0: they are new.
+        `at_once`: handshakes at a time.
+        """
+        self._send(f"open {count} {projects} {first} {since} {at_once}")
         self._expect("subscribed", OPEN_SECONDS)
 
     def count(self, finals: int) -> None:
@@ -113,13 +117,15 @@ class Clients:
 
 
 @contextmanager
-def run_clients(port: int, *, dialect: str = "gateway", are_browsers: bool = False) -> Iterator[Clients]:
+def run_clients(
+    port: int, *, dialect: str = "gateway", are_browsers: bool = False, name: str = "client"
+) -> Iterator[Clients]:
     """`dialect`: the server's protocol, by its name in dialects.h.
 
-    `are_browsers`: with the headers of a browser's handshake, some 500 bytes more.
+    `are_browsers`: with the headers of a browser's handshake, some 500 bytes more. `name`: of the process' log.
     """
     words = [str(compile_c("client")), str(port), dialect, *(["browser"] if are_browsers else [])]
-    with Child("client", words, piped=True) as child:
+    with Child(name, words, piped=True) as child:
         yield Clients(child)
 
 

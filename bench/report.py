@@ -114,7 +114,7 @@ class Report:
                     continue
                 cells = [_spread([each.ms(percent) for each in timed]) for percent in PERCENTILES]
                 core = median(sample.core for sample in samples)
-                rows.append(f"| {scenario.name}, {kind} | {' | '.join(cells)} | {core:.0%} |")
+                rows.append(f"| {scenario.name}, {kind} | {' | '.join(cells)} | {f'{core:.0%}' if core else ''} |")
         head = "".join(f" {'largest' if percent == 100 else f'p{percent:g}'} |" for percent in PERCENTILES)
         rule = "|".join(["---"] * (len(PERCENTILES) + 2))
         return "\n".join([f"| publish to socket, ms |{head} of a core |", f"|{rule}|", *rows]) if rows else ""

@@ -30,7 +30,7 @@ class Sample:
     lost: bool = False  # events or connections were lost: the value is not valid
     parts: tuple[float, ...] = ()  # the measurements behind the value, if there are several
     latencies: Latencies | None = None  # where the events are timed
-    core: float = 0.0  # the server's CPU time, as a share of one core, while such events were published
+    core: float = 0.0  # the server's CPU time while such events were published, as a share of one core; 0: unknown
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scenario:
     beside_c: bool = False  # shown as a ratio to the C program of the same round
 
 
-def _judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
+def judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
     """Was anything lost? The value of the sample is 0; the caller sets it."""
     per_client = traffic.deliveries // traffic.subscribers
     if delivery.connections_lost or delivery.errors:
@@ -65,7 +65,7 @@ def _judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
     )
 
 
-def _publisher(kind: Kind, ground: Ground, port: int) -> Publisher:
+def publisher_of(kind: Kind, ground: Ground, port: int) -> Publisher:
     """`port`: the server's own."""
     return Publisher(port if kind.intake.is_server else ground.redis_port, intake=kind.intake)
 
@@ -79,7 +79,7 @@ def _reach_everybody(clients: Clients, publisher: Publisher, kind: Kind, traffic
         raise BenchError(f"One event to each project did not reach every client within {DELIVERY_SECONDS:.0f} s.")
 
 
-def _open_clients(clients: Clients, publisher: Publisher, kind: Kind, traffic: Traffic) -> None:
+def open_clients(clients: Clients, publisher: Publisher, kind: Kind, traffic: Traffic) -> None:
     """Connect, and deliver one event to everybody. It fills the server's caches before anything is counted."""
     clients.open(traffic.subscribers, traffic.projects)
     time.sleep(SETTLE_SECONDS)
@@ -94,16 +94,16 @@ def _cost(traffic: Traffic, kind: Kind, ground: Ground) -> Sample:
     with (
         run_server(kind, ground) as (server, port),
         run_clients(port, dialect=kind.dialect) as clients,
-        _publisher(kind, ground, port) as publisher,
+        publisher_of(kind, ground, port) as publisher,
     ):
-        _open_clients(clients, publisher, kind, traffic)
+        open_clients(clients, publisher, kind, traffic)
         before = server.cpu_seconds()
         took = publisher.publish(ready, traffic.per_second, traffic.at_once)
         delivery = clients.wait(DELIVERY_SECONDS)
         time.sleep(0.2)
         spent = server.cpu_seconds() - before
         latencies = clients.latencies() if traffic.is_timed else None
-    verdict = _judge(kind, traffic, delivery)
+    verdict = judge(kind, traffic, delivery)
     notes = verdict.notes
     if traffic.per_second and took > 1.05 * traffic.events / traffic.per_second:
         notes += (f"the publisher fell behind: {took:.1f} s for {traffic.events / traffic.per_second:.1f} s of events",)
@@ -143,7 +143,7 @@ def _memory(kind: Kind, ground: Ground) -> Sample:
     with (
         run_server(kind, ground) as (server, port),
         run_clients(port, dialect=kind.dialect) as clients,
-        _publisher(kind, ground, port) as publisher,
+        publisher_of(kind, ground, port) as publisher,
     ):
         clients.open(CONNECTIONS, everybody.projects)
         few = _settled_pss(server)

@@ -3,14 +3,14 @@
 import pytest
 
 from bench.__main__ import parse_arguments
-from bench.commands import COMMANDS, choose
+from bench.commands import ALL_SCENARIOS, COMMANDS, choose
 from bench.pace import time_left
 from bench.scenarios import SCENARIOS
 from bench.toolchain import BenchError
 
 
 def test_each_name_stands_once_and_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [each.name for each in (*SCENARIOS, *COMMANDS)]
+    names = [each.name for each in (*ALL_SCENARIOS, *COMMANDS)]
     assert len(set(names)) == len(names)
     with pytest.raises(SystemExit):
         parse_arguments(["--help"])
@@ -28,6 +28,13 @@ def test_names_choose_and_p6_is_both_halves() -> None:
     scenarios, commands = choose(["P6", "auth", "P4"])
     assert [scenario.name for scenario in scenarios] == ["P4", "P6a", "P6b"]
     assert [command.name for command in commands] == ["auth"]
+
+
+def test_latency_is_every_p7_and_most_of_it_runs_only_if_named() -> None:
+    names = [scenario.name for scenario in choose(["latency"])[0]]
+    assert names[:3] == ["P7a", "P7b", "P7c"]
+    assert {name for name in names if name.startswith("P7")} == set(names)
+    assert "P7c" not in [scenario.name for scenario in choose([])[0]]
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
