@@ -50,7 +50,8 @@ def judge(number: int | None, known: Known | None, event: Told | JobComplete | J
 
     `number` is the job's attempt, the highest that any of its events carried; `known` is the last event of its part.
     """
-    progress = None if isinstance(event, (JobComplete, JobFailed)) else event.progress
+    # Not by `isinstance`: a pydantic class answers that in Python, and this runs for each event.
+    progress = None if event.is_terminal else event.progress  # type: ignore[union-attr]
     if event.attempt is None:
         is_own_begin = progress == 0 and event.sentence_id is None
         has_run = known is not None and (known.is_terminal or known.progress > 0)

@@ -18,7 +18,9 @@ SANS_IO = {
     "gateway": {
         "operations/counters",
         "projects/channel",
+        "projects/entry",
         "projects/last_events",
+        "projects/usual",
         "clients/frames",
         "messages",
         "codes",

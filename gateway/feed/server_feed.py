@@ -100,6 +100,7 @@ class ServerFeed(asyncio.Protocol):
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._loop = cast(asyncio.AbstractEventLoop, None)  # set with the link: asking for it costs a system call
         self._expected: deque[Expected] = deque()
         """The answers that Redis owes, in the order of the commands."""
         self._lost = asyncio.Event()
@@ -227,6 +228,7 @@ class ServerFeed(asyncio.Protocol):
 
     def _begin(self, transport: asyncio.Transport) -> None:
         """Ask on a new link for everything that the hub wants."""
+        self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._expected.clear()
         self._loads.clear()
@@ -466,7 +468,7 @@ class ServerFeed(asyncio.Protocol):
 
     def _hand_on(self, events: dict[bytes, list[bytes]]) -> None:
         if events:
-            self._proven_at = asyncio.get_running_loop().time()
+            self._proven_at = self._loop.time()
             if self._probe_sent_at is not None and events.pop(self._probe_name, None) is not None:
                 self._probe_sent_at = None
                 self.counters.probe.observe(time.perf_counter() - self._probe_clock)

@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 from gateway.clients.frames import text_frame
 from gateway.messages import subscribed
-from gateway.projects.last_events import Arrival, Entry, LastEvents
+from gateway.projects.entry import Entry, entry_of
+from gateway.projects.last_events import LastEvents
 from gateway.projects.memory import Memory, Remembered, read_memory
 from gateway.projects.usual import read_usual
 from publisher.events import Event, event_from_json, event_to_json
 from publisher.job_rules import Verdict, judge
-from publisher.names import job_field
 from publisher.publication import MAX_JOBS, MAX_PARTS, TIME_TO_LIVE_SECONDS
 
 # Above any event of a publisher. A plain PUBLISH may hold long texts, which are cut. What is longer is not even parsed.
@@ -91,8 +91,8 @@ class Channel:
         """The last event of each part that has a seq."""
         self._unsequenced: dict[str, Entry] = {}
         """Newest events without a seq. They serve this replica's slow clients and are never replayed to others."""
-        self._arrived: dict[str, tuple[Arrival, bytes]] = {}
-        """The last event of each part that arrived while LOADING, and its frame; they belong behind the state."""
+        self._arrived: dict[str, Entry] = {}
+        """The last event of each part that arrived while LOADING; they belong behind the state."""
         self._head = b'{"projectId":' + json.dumps(project_id).encode() + b","
 
         # What the last load was, to judge the next one.
@@ -114,20 +114,20 @@ class Channel:
         frames: list[bytes] = []
         for payload in payloads:
             try:
-                event, frame = self._read_live(payload)
+                entry = read_usual(payload, self._head) or self._read_live(payload)
             except ValueError as error:
                 self._on_bad_payload(error)
                 continue
-            field = job_field(event.job_id, event.sentence_id)
             if self.state is ChannelState.LOADING:
-                self._arrived.pop(field, None)
-                self._arrived[field] = event, frame
+                self._arrived.pop(entry.field, None)
+                self._arrived[entry.field] = entry
                 if len(self._arrived) > MAX_PARTS:
                     self._arrived.pop(next(iter(self._arrived)))
                 continue
             if not frames:
-                self.batch_seq = event.seq
-            frames.append(self._take(field, event, frame).frame)
+                self.batch_seq = entry.seq
+            self._take(entry)
+            frames.append(entry.frame)
         return b"".join(frames)
 
     @property
@@ -150,7 +150,7 @@ class Channel:
         if self._lost_at is None:  # a second loss before the load makes the break longer, not shorter
             self._lost_at = lost_at
         # The next load brings newer events than those that arrived before it began, but none without a seq.
-        self._arrived = {field: each for field, each in self._arrived.items() if each[0].seq is None}
+        self._arrived = {field: entry for field, entry in self._arrived.items() if entry.seq is None}
 
     def merge(self, memory: Memory, *, memory_id: bytes | None = None, now: int = 0) -> None:
         """Merge the project's remembered state, as `read` returned it, and what arrived before it.
@@ -200,30 +200,23 @@ class Channel:
             return None
         if not known.is_terminal and not payload.startswith(b'"type":"progress",', payload.index(b",") + 1):
             return None
-        return Remembered(known.seq, name, known.job_id, None, None)
+        return Remembered(known.seq, name, known.job_id, None)
 
     def _read_part(self, payload: bytes) -> Remembered:
         """Raises `ValueError` for what is not an event."""
-        event, frame = self._read_usual(payload) or self._with_frame(_event_of(payload))
-        field = job_field(event.job_id, event.sentence_id)
-        return Remembered(event.seq or 0, field, event.job_id, event, frame)
+        entry = read_usual(payload, self._head) or self._entry_of(_event_of(payload))
+        return Remembered(entry.seq or 0, entry.field, entry.job_id, entry)
 
-    def _read_live(self, payload: bytes) -> tuple[Arrival, bytes]:
-        """An event and its frame. Raises `ValueError` for what is not an event."""
-        if (usual := self._read_usual(payload)) is not None:
-            return usual
+    def _read_live(self, payload: bytes) -> Entry:
+        """Raises `ValueError` for what is not an event."""
         event = _event_of(payload)
         if event.seq is not None and not _is_written_by_script(payload):
             event = event.model_copy(update={"seq": None})
-        return self._with_frame(event)
+        return self._entry_of(event)
 
-    def _read_usual(self, payload: bytes) -> tuple[Arrival, bytes] | None:
-        usual = read_usual(payload)
-        return None if usual is None else (usual[0], text_frame(self._head + usual[1]))
-
-    def _with_frame(self, event: Event) -> tuple[Event, bytes]:
-        """Written anew from the checked fields: nothing else of the payload reaches a client."""
-        return event, text_frame(self._head + event_to_json(event)[1:])
+    def _entry_of(self, event: Event) -> Entry:
+        """Its frame is written anew from the checked fields: nothing else of the payload reaches a client."""
+        return entry_of(event, text_frame(self._head + event_to_json(event)[1:]))
 
     def _may_lack(self, memory: Memory, memory_id: bytes | None, now: int) -> bool:
         """Whether an event that still matters may be in neither this channel nor `memory`.
@@ -252,8 +245,8 @@ class Channel:
 
     def _merge_remembered(self, memory: Memory) -> None:
         for part in memory.parts:
-            if part.event is not None and part.frame is not None and self._is_news(part.field, part.event):
-                self._remember(part.field, part.event, part.frame)
+            if part.entry is not None and self._is_news(part.entry):
+                self._remember(part.entry)
         for job_id, number in memory.numbers.items():
             self._last.set_number(job_id, number)
         # Only now: what an attempt replaces was deleted in Redis, and the order of seq is not that of arrival.
@@ -265,13 +258,13 @@ class Channel:
     def _merge_arrived(self, memory: Memory) -> None:
         arrived, self._arrived = self._arrived, {}
         remembered = {part.field for part in memory.parts}
-        for field, (event, frame) in arrived.items():
+        for field, entry in arrived.items():
             # Live events win by arrival. Most of them are in the state already.
             known = self._last.by_field.get(field)
-            is_known = known is not None and event.seq == known.seq
-            is_replaced = field not in remembered and memory.covers(event.seq or 0)
-            if event.seq is None or not (is_known or is_replaced):
-                self._take(field, event, frame)
+            is_known = known is not None and entry.seq == known.seq
+            is_replaced = field not in remembered and memory.covers(entry.seq or 0)
+            if entry.seq is None or not (is_known or is_replaced):
+                self._take(entry)
 
     def _drop_replaced(self, memory: Memory) -> None:
         """Drop what Redis has deleted of jobs that it knows, and what version 0.1 left there of earlier attempts.
@@ -298,53 +291,54 @@ class Channel:
         known = self._last.by_field
         return any(part.field in known and (known[part.field].seq or 0) > part.seq > 0 for part in parts)
 
-    def _is_news(self, field: str, event: Arrival) -> bool:
+    def _is_news(self, event: Entry) -> bool:
         """Whether a remembered event is newer than the last one known here of its part.
 
         The seq decides, with one exception: an end in Redis beats a progress here that has a higher seq. A failover to
         a server whose clock is behind lost that progress. The progress wins if it belongs to a later attempt, or to a
         run that began after that very end.
         """
-        known = self._last.by_field.get(field)
+        known = self._last.by_field.get(event.field)
         if known is None or known.seq is None or event.seq is None or event.seq > known.seq:
             return True
         is_end = event.is_terminal and not known.is_terminal
         return is_end and event.seq > known.ended and (event.attempt or 0) >= (known.attempt or 0)
 
-    def _take(self, field: str, event: Arrival, frame: bytes) -> Entry:
+    def _take(self, entry: Entry) -> None:
         """Remember a live event. An attempt that begins drops what earlier ones left.
 
         None is refused. The script has judged an event with a seq; after a failover that lost writes, Redis may rightly
         accept an earlier attempt than this replica has seen. A plain PUBLISH is delivered as it is. It drops nothing:
         Redis still has everything for clients that come.
         """
-        if event.seq is not None:
-            job = self._last.job(event.job_id)
-            verdict = judge(None if job is None else job.number, self._last.by_field.get(field), event)
+        if entry.seq is not None:
+            job = self._last.job(entry.job_id)
+            verdict = judge(None if job is None else job.number, self._last.by_field.get(entry.field), entry)
             if verdict is Verdict.BEGINS:
                 if job is not None:
-                    self._last.drop([other for other in job.parts if other != field])
-                for other in [other for other, entry in self._unsequenced.items() if entry.job_id == event.job_id]:
-                    del self._unsequenced[other]
-        entry = self._remember(field, event, frame)
-        self._forget()
-        return entry
+                    self._last.drop([field for field in job.parts if field != entry.field])
+                for field in [field for field, other in self._unsequenced.items() if other.job_id == entry.job_id]:
+                    del self._unsequenced[field]
+        self._remember(entry)
+        if self._last.is_too_large:
+            self._forget()
 
-    def _remember(self, field: str, event: Arrival, frame: bytes) -> Entry:
+    def _remember(self, entry: Entry) -> None:
         self.position += 1
-        entry = Entry(event, frame, self.position, self.seq, self._last.by_field.get(field))
-        self._unsequenced.pop(field, None)
-        if event.seq is None:
+        field, seq = entry.field, entry.seq
+        entry.put(self.position, self.seq, self._last.by_field.get(field))
+        if self._unsequenced:
+            self._unsequenced.pop(field, None)
+        if seq is None:
             self._unsequenced[field] = entry
             if len(self._unsequenced) > MAX_JOBS:
                 self._forgot(self._unsequenced.pop(next(iter(self._unsequenced))))
-            return entry
-        self._last.put(field, event, entry)
+            return
+        self._last.put(entry)
         if not self._from:
-            self._from = max(event.seq, self.seq + 1)
-        if event.seq > self.seq:
-            self.seq = event.seq
-        return entry
+            self._from = max(seq, self.seq + 1)
+        if seq > self.seq:
+            self.seq = seq
 
     def _forget(self, *, unless: Collection[str] = ()) -> None:
         """Keep the bounds."""

@@ -7,35 +7,9 @@ does the same in Redis.
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from operator import attrgetter
-from typing import Final
 
-from gateway.projects.usual import UsualProgress
-from publisher.events import Event, JobComplete, JobFailed
+from gateway.projects.entry import Entry
 from publisher.publication import MAX_BYTES, MAX_JOBS, MAX_PARTS
-
-Arrival = Event | UsualProgress
-
-
-class Entry:
-    """A part's last event as a text frame. Never changed once made."""
-
-    __slots__ = ("attempt", "ended", "frame", "is_terminal", "job_id", "position", "progress", "seen_before", "seq")
-
-    def __init__(self, event: Arrival, frame: bytes, position: int, newest: int, before: "Entry | None") -> None:
-        self.job_id: Final = event.job_id
-        self.frame: Final = frame
-        self.position: Final = position
-        self.seq: Final = event.seq
-        self.attempt: Final = event.attempt
-        self.is_terminal: Final = event.is_terminal
-        self.progress: Final[float] = 0 if isinstance(event, (JobComplete, JobFailed)) else event.progress
-        """In percent; 0 for an end."""
-        self.ended: Final[int] = (event.seq if self.is_terminal else before.ended if before is not None else 0) or 0
-        """The seq of the last end of this part that was seen, in this run or an earlier one; 0 for none."""
-        # After a failover an event may have a lower seq than one that arrived before it. A client that has seen the
-        # higher one may still lack this one.
-        self.seen_before: Final = event.seq - 1 if event.seq is not None and event.seq > newest else newest
-        """The highest cursor of a client that has surely not seen this event."""
 
 
 class Job:
@@ -85,27 +59,32 @@ class LastEvents:
     def size_bytes(self) -> int:
         return self._bytes
 
+    @property
+    def is_too_large(self) -> bool:
+        return len(self._jobs) > MAX_JOBS or len(self.by_field) > MAX_PARTS or self._bytes > MAX_BYTES
+
     def job(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 
-    def put(self, field: str, event: Arrival, entry: Entry) -> None:
+    def put(self, entry: Entry) -> None:
         """Make `entry` the last event of its part."""
-        job = self._jobs.pop(event.job_id, None) or Job()
-        self._jobs[event.job_id] = job
+        job_id, field = entry.job_id, entry.field
+        job = self._jobs.pop(job_id, None) or Job()
+        self._jobs[job_id] = job
         if field in job.parts:
             self._take_out(job, field)
         self.by_field[field] = job.parts[field] = entry  # at the end: in order of arrival
         self._bytes += len(entry.frame)
-        if event.sentence_id is None:
+        if entry.sentence_id is None:
             job.own = entry
         else:
             job.running += not entry.is_terminal
-        if event.attempt is not None and (job.number is None or event.attempt > job.number):
-            job.number = event.attempt
+        if entry.attempt is not None and (job.number is None or entry.attempt > job.number):
+            job.number = entry.attempt
         if entry.is_terminal and (job.own is None or entry is job.own):
-            self._ended.pop(event.job_id, None)  # at the end: in order of the ends
-        if entry.is_terminal or event.job_id in self._ended:
-            self._settle(event.job_id, job)
+            self._ended.pop(job_id, None)  # at the end: in order of the ends
+        if entry.is_terminal or job_id in self._ended:
+            self._settle(job_id, job)
 
     def set_number(self, job_id: str, number: int) -> None:
         """The job's attempt, where none of its last events may carry it."""
@@ -124,7 +103,7 @@ class LastEvents:
     def forget(self, *, unless: Collection[str] = ()) -> Iterator[Entry]:
         """Forget whole jobs until all bounds are kept, first those that are not among `unless`; give their entries."""
         others = [job_id for job_id in [*self._ended, *self._jobs] if job_id not in unless] if unless else []
-        while len(self._jobs) > MAX_JOBS or len(self.by_field) > MAX_PARTS or self._bytes > MAX_BYTES:
+        while self.is_too_large:
             job_id = next((job_id for job_id in others if job_id in self._jobs), None) or next(
                 iter(self._ended or self._jobs)
             )

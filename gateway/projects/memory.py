@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
-from gateway.projects.last_events import Arrival
+from gateway.projects.entry import Entry
 from publisher.events import MAX_SEQ
 from publisher.publication import FORMAT, MAX_JOBS
 
@@ -28,10 +28,8 @@ class Remembered(NamedTuple):
     """0 without one."""
     field: str
     job_id: str
-    event: Arrival | None
+    entry: Entry | None
     """None: it is known here already."""
-    frame: bytes | None
-    """Its frame, where it will be needed."""
 
 
 class Memory(NamedTuple):

@@ -7,6 +7,8 @@ those. It is made from the fields of the model and may only be narrower; tests/p
 
 import re
 
+from gateway.clients.frames import text_frame
+from gateway.projects.entry import Entry
 from publisher.events import Progress
 
 # What each value may look like: no escapes, and nothing that the model would clean or write in another way. A field
@@ -40,26 +42,17 @@ USUAL = _pattern()
 _REST = len(b'{"seq":,"type":"progress"')
 
 
-class UsualProgress:
-    """What a channel looks at of a progress, by the names of the model."""
-
-    __slots__ = ("attempt", "job_id", "progress", "sentence_id", "seq")
-
-    is_terminal = False
-
-    def __init__(self, seq: bytes, job: bytes, sentence: bytes | None, attempt: bytes | None, progress: bytes) -> None:
-        self.seq = int(seq)
-        self.job_id = job.decode()
-        self.sentence_id = None if sentence is None else sentence.decode()
-        self.attempt = None if attempt is None else int(attempt)
-        self.progress = float(progress)
-
-
-def read_usual(payload: bytes) -> tuple[UsualProgress, bytes] | None:
-    """The event, and what its frame holds behind the project's id; None if it is for the models to read."""
+def read_usual(payload: bytes, head: bytes) -> Entry | None:
+    """The event, where it is usual; None if it is for the models to read. Its frame begins with `head`."""
     match = USUAL.fullmatch(payload)
     if match is None:
         return None
-    event = UsualProgress(*match.groups())
-    seq = match[1]
-    return event, b'"type":"progress","seq":%b%b' % (seq, payload[_REST + len(seq) :])
+    seq, job_id, sentence_id, attempt, progress = match.groups()
+    return Entry(
+        int(seq),
+        job_id.decode(),
+        None if sentence_id is None else sentence_id.decode(),
+        None if attempt is None else int(attempt),
+        float(progress),
+        text_frame(b'%b"type":"progress","seq":%b%b' % (head, seq, payload[_REST + len(seq) :])),
+    )

@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from gateway.clients.session import Session
 from gateway.projects.channel import ChannelState
 from gateway.projects.refusals import FIRST_SECONDS
 from tests.contract.deadlines import eventually
@@ -399,6 +401,51 @@ async def test_events_of_one_read_are_one_write_for_each_socket_of_the_same_byte
     hub.on_events({NAME: [progress("a", percent, 20 + percent) for percent in range(5)]})
     assert [len(pieces) for pieces in written] == [1, 1, 1]
     assert written[0][0] is written[1][0] is written[2][0]
+
+
+async def test_a_client_that_falls_behind_between_two_projects_of_one_read_lacks_nothing() -> None:
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    for project in "pq":
+        client.subscribe(project)
+        hub.on_loaded(f"project:{project}", {})
+    client.told()
+    client.socket.fill(1)
+    hub.on_events({NAME: [progress("a", 1, 21)], b"project:q": [progress("b", 1, 22)]})
+    assert client.socket.is_behind
+    hub.on_events({NAME: [progress("a", 2, 23)], b"project:q": [progress("b", 2, 24)]})
+    client.socket.drain()
+    assert sorted(message["seq"] for message in client.told()) == [21, 22, 23, 24]
+
+
+async def test_events_of_one_read_come_before_an_error_about_another_project_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    for project in "pq":
+        client.subscribe(project)
+        hub.on_loaded(f"project:{project}", {})
+    client.told()
+    monkeypatch.setattr(hub.watch("q").channel, "receive", fail)
+    hub.on_events({NAME: [progress("a", 1, 21)], b"project:q": [progress("b", 1, 22)]})
+    assert client.kinds() == ["progress", "error"]
+
+
+async def test_events_of_one_read_come_before_the_close_of_a_viewer_that_is_revoked_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`SimulatedSocket.write` fails after a close."""
+    hub, _ = new_hub()
+    client = FakeClient(hub)
+    client.subscribe("p")
+    hub.on_loaded("project:p", {})
+    client.told()
+    monkeypatch.setattr(hub, "authority", SimpleNamespace(on_events=lambda payloads: {"user"}))
+    monkeypatch.setattr(Session, "check_revoked", lambda session: session.connection.close(4401))
+    hub.on_events({NAME: [progress("a", 1, 21)], hub.revoked_channel.encode(): [b"user"]})
+    assert client.kinds() == ["progress"]
+    assert client.socket.closed_with == 4401
 
 
 async def test_a_bad_payload_is_counted_and_the_next_event_delivered() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from gateway.projects import last_events
-from gateway.projects.last_events import Entry, LastEvents
+from gateway.projects.entry import entry_of
+from gateway.projects.last_events import LastEvents
 from publisher.events import check_event
-from publisher.names import job_field
 
 
 class Project:
@@ -27,9 +27,9 @@ class Project:
         base: dict[str, Any] = {"type": kind, "jobId": job, "jobType": "audio", "sentenceId": sentence}
         self.position += 1
         event = check_event(base | usual[kind] | more | {"seq": self.position})
-        field = job_field(job, sentence)
-        entry = Entry(event, b"x" * size, self.position, self.position - 1, self.last.by_field.get(field))
-        self.last.put(field, event, entry)
+        entry = entry_of(event, b"x" * size)
+        entry.put(self.position, self.position - 1, self.last.by_field.get(entry.field))
+        self.last.put(entry)
 
     def forget(self, **more: Any) -> list[str]:
         """The ids of the forgotten jobs in order, once each."""
