@@ -52,5 +52,5 @@ class Latencies:
 
         A percentile that fewer than ten events exceed says nothing: those are left out, except the largest.
         """
-        enough = [percent for percent in CURVE if percent == 100 or self.events * (100 - percent) >= 1_000]
+        enough = [percent for percent in CURVE if percent == 100 or round(self.events * (100 - percent)) >= 1_000]
         return {f"{percent:g}": round(self.ms(percent), 4) for percent in enough}
