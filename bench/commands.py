@@ -95,6 +95,12 @@ def _age(_: Order) -> Result:
     return Result(run_age())
 
 
+def _scale(order: Order) -> Result:
+    from bench.scale import run_scale
+
+    return Result(run_scale(order.ground))
+
+
 COMMANDS = (
     Command("P8", "what publishing costs Redis and the caller", 7, 2, _publishing, in_all=True),
     Command("P9", "what one Redis can carry; docs/scaling.md uses these numbers", 5, 12, _capacity, in_all=True),
@@ -104,6 +110,7 @@ COMMANDS = (
     Command("inside", "what a page of /admin/clients costs", 1, 30, _inside),
     Command("cores", "deliveries a second of one replica and of two; needs nginx", 3, 60, _cores),
     Command("age", "how long until a replica that is added has its share (GATEWAY_MAX_AGE_SECONDS)", 1, 120, _age),
+    Command("scale", "50,000 idle connections on one replica: memory, accepting, an event, the drain", 1, 260, _scale),
 )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import redis
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from bench.attacker import ATTACKS
@@ -80,6 +81,8 @@ class Victim:
                 message = json.loads(self._socket.recv(0.2))
             except TimeoutError:
                 continue
+            except ConnectionClosed:  # the replica ends
+                return
             if message["type"] == "progress":
                 self.latencies_ms.append((time.monotonic() - float(message["message"])) * 1_000)
 

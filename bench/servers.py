@@ -30,6 +30,7 @@ class Kind:
     dialect: str = "gateway"  # the protocol of its clients, see dialects.h
     intake: Intake = PUBLISH
     ready_path: str = "/readyz"  # answers 200 once the server is up
+    piped: bool = False  # its stdin and stdout are pipes, not its log
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def run_server(kind: Kind, ground: Ground) -> Iterator[tuple[Child, int]]:
         finally:
             connection.close()
 
-    with Child(kind.name, kind.command(port, ground.redis_port), env=env, cores=ground.server_cores) as child:
+    command = kind.command(port, ground.redis_port)
+    with Child(kind.name, command, env=env, piped=kind.piped, cores=ground.server_cores) as child:
         _wait_until(child, is_ready)
         yield child, port
