@@ -65,7 +65,7 @@ def compare(scenarios: list[Scenario], kinds: list[Kind], ground: Ground, rounds
     for scenario in scenarios:
         count = rounds or scenario.rounds
         for number in range(1, count + 1):
-            for kind in kinds:
+            for kind in scenario.among(kinds):
                 sample = scenario.measure(kind, ground)
                 report.add(scenario, kind.name, sample)
                 pace.add(scenario.seconds)
@@ -78,7 +78,7 @@ def compare(scenarios: list[Scenario], kinds: list[Kind], ground: Ground, rounds
 
 
 def _plan(scenarios: list[Scenario], kinds: list[Kind], commands: list[Command], rounds: int | None) -> Pace:
-    seconds = sum(scenario.seconds * (rounds or scenario.rounds) * len(kinds) for scenario in scenarios)
+    seconds = sum(scenario.seconds * (rounds or scenario.rounds) * len(scenario.among(kinds)) for scenario in scenarios)
     return Pace(seconds + sum(command.seconds * (rounds or command.rounds) for command in commands))
 
 

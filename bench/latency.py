@@ -5,14 +5,17 @@ two windows of one run: before it happens, and meanwhile.
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from statistics import median
 
 from bench.latencies import Latencies
 from bench.load import FINAL, Clients, Traffic, commands, run_clients
+from bench.process import Child
 from bench.scenarios import (
     DELIVERY_SECONDS,
     SETTLE_SECONDS,
@@ -32,6 +35,8 @@ CONNECTS = 3_000
 CONNECTS_PROJECTS = 100
 RECONNECTS = 1_000
 MISSED = 200  # events that each of these missed, of a job each
+IDLE = 15_000  # connections, each of a project of its own, so that the collector has much to look at
+COLLECTIONS = 5
 
 # Published for 15 s, so that the windows lie within.
 ONE_WATCHER = Traffic(subscribers=1, projects=1, rounds=30_000, per_second=2_000, is_timed=True)
@@ -45,6 +50,7 @@ class Watch:
     """A server that delivers timed events to the watchers. Lives as long as a sample."""
 
     kind: Kind
+    server: Child
     port: int
     watchers: Clients
     published: Future[float]
@@ -75,17 +81,21 @@ class Watch:
 
 
 @contextmanager
-def _watch(kind: Kind, ground: Ground, traffic: Traffic) -> Iterator[Watch]:
-    """Events are published all the time; at the end each watcher must have had every one."""
+def _watch(kind: Kind, ground: Ground, traffic: Traffic, *, idle: int = 0) -> Iterator[Watch]:
+    """Events are published all the time; at the end each watcher must have had every one. `idle`: other clients."""
     ready = commands(traffic, kind.intake)
     with (
-        run_server(kind, ground) as (_, port),
+        run_server(kind, ground) as (server, port),
         run_clients(port, dialect=kind.dialect, name="watchers") as watchers,
         publisher_of(kind, ground, port) as publisher,
         ThreadPoolExecutor(1) as thread,
+        ExitStack() as stack,
     ):
+        if idle:
+            crowd = stack.enter_context(run_clients(port, dialect=kind.dialect, name="idle"))
+            crowd.open(idle, idle, first=CROWD)
         open_clients(watchers, publisher, kind, traffic)
-        watch = Watch(kind, port, watchers, thread.submit(publisher.publish, ready, traffic.per_second))
+        watch = Watch(kind, server, port, watchers, thread.submit(publisher.publish, ready, traffic.per_second))
         yield watch
         watch.published.result()
         verdict = judge(kind, traffic, watchers.wait(DELIVERY_SECONDS))
@@ -146,8 +156,51 @@ def _catch_up(watch: Watch, known: int) -> Latencies:
     return meanwhile
 
 
+def _collecting(kind: Kind, ground: Ground) -> Sample:
+    """A full collection of all objects, once a second; see collected.py for how. In service one is rare.
+
+    Of the parts, the second is the median length of the collections themselves.
+    """
+    flags = [sys.executable, "-m", "bench.collected", "serve", "--max-connections", str(2 * IDLE), "--port"]
+    piped = replace(kind, command=lambda port, _: [*flags, str(port)], piped=True)
+    with _watch(piped, ground, WATCHERS, idle=IDLE) as watch:
+        quiet = watch.quiet()
+        found = []
+        for _ in range(COLLECTIONS):
+            found.append(_collect(watch.server))
+            time.sleep(1)
+        meanwhile = watch.latencies()
+    length_ms, objects = median(ms for ms, _ in found), found[-1][1]
+    watch.notes.append(f"a full collection of {objects:,} objects takes {length_ms:.0f} ms")
+    sample = watch.sample(meanwhile, quiet)
+    return replace(sample, parts=(sample.parts[0], length_ms, sample.parts[1]))
+
+
+def _collect(server: Child) -> tuple[float, int]:
+    """Milliseconds, and the number of objects."""
+    pipes = server.popen
+    assert pipes.stdin is not None
+    assert pipes.stdout is not None
+    pipes.stdin.write(b"collect\n")
+    pipes.stdin.flush()
+    word, ms, objects, *_ = pipes.stdout.readline().decode().split() or [""]
+    if word != "collected":
+        raise BenchError(f"The gateway did not answer; see {server.log}.")
+    return float(ms), int(objects)
+
+
 LATENCY = (
     Scenario("P7c", "p99: 10,000 projects, 2,000 events/s, with pings", "ms", "<= 1 ms", 3, 45, tail_of(MANY)),
     Scenario("P7d", "largest latency while 3,000 clients connect", "ms", "<= 3 ms", 3, 20, _connecting),
     Scenario("P7e", "largest latency while 1,000 clients catch up, 200 events each", "ms", "-", 3, 22, _catching_up),
+    Scenario(
+        "P7f",
+        "largest latency with a full collection a second, 15,000 connections",
+        "ms",
+        "-",
+        3,
+        25,
+        _collecting,
+        only=("gateway",),
+    ),
 )

@@ -45,6 +45,10 @@ class Scenario:
     seconds: float  # of one round of one server on two cores, for the time that is left
     measure: Callable[[Kind, Ground], Sample]
     beside_c: bool = False  # shown as a ratio to the C program of the same round
+    only: tuple[str, ...] = ()  # the servers that it is about; empty: all
+
+    def among(self, kinds: list[Kind]) -> list[Kind]:
+        return [kind for kind in kinds if not self.only or kind.name in self.only]
 
 
 def judge(kind: Kind, traffic: Traffic, delivery: Delivery) -> Sample:
