@@ -27,7 +27,6 @@ class Kind:
     name: str
     command: Callable[[int, int], list[str]]  # (own port, Redis port)
     conflates: bool = False  # it may skip an event in favour of a newer one of the same job
-    piped: bool = False  # its stdin and stdout are pipes, not its log
     dialect: str = "gateway"  # the protocol of its clients, see dialects.h
     intake: Intake = PUBLISH
     ready_path: str = "/readyz"  # answers 200 once the server is up
