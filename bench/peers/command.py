@@ -16,8 +16,9 @@ from bench.toolchain import BenchError, compile_c
 
 PEERS = (centrifugo.PEER, nchan.PEER, node.WS, node.SOCKET_IO)
 OURS = ("gateway", "c")
-COMPARED = ["P1", "P2", "P3", "P4", "P4b", "P5", "P5e"]
+COMPARED = ["P1", "P2", "P3", "P4", "P4b", "P5", "P5e", "P7a", "P7b"]
 ROUNDS = 3
+NAMES = [scenario.name for scenario in SCENARIOS]
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
@@ -52,10 +53,9 @@ def _prepared() -> tuple[list[Kind], dict[str, str]]:
 
 
 def _scenarios(names: list[str]) -> list[Scenario]:
-    known = {scenario.name: scenario for scenario in SCENARIOS}
-    if unknown := set(names) - set(known):
-        raise BenchError(f"Unknown scenario {', '.join(sorted(unknown))}. Use {', '.join(known)}.")
-    return [known[name] for name in names]
+    if unknown := set(names) - set(NAMES):
+        raise BenchError(f"Unknown scenario {', '.join(sorted(unknown))}. Use {', '.join(NAMES)}.")
+    return [scenario for scenario in SCENARIOS if scenario.name in names]
 
 
 def _pick(kinds: list[Kind], only: str | None) -> list[Kind]:
@@ -87,7 +87,8 @@ def run(words: list[str]) -> int:
     arguments = _parse(words)
     if arguments.table:
         found = [json.loads(path.read_text()) for path in arguments.table]
-        print(table([figure for one in found for figure in one["figures"]]))
+        figures = [figure for one in found for figure in one["figures"]]
+        print(table(sorted(figures, key=lambda figure: NAMES.index(figure["name"]))))
         _print_notes({name: text for one in found for name, text in one["about"].items()}, [])
         return 0
     scenarios = _scenarios(arguments.scenarios or COMPARED)
