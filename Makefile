@@ -82,7 +82,7 @@ example-next-test: examples/nextjs/node_modules/.installed $(VENV)/.dev  ## the 
 	cd examples/nextjs && NEXT_TELEMETRY_DISABLED=1 npm run --silent build
 	cd frontend && npx --no-install vitest run --config vitest.next.config.ts
 
-bench: $(VENV)/.dev  ## the figures of bench/README.md; some: make bench F="P1 hostile"
+bench: $(VENV)/.dev  ## the figures of bench/README.md, in 13 minutes; some: make bench F="P1 hostile", or F=--quick
 	$(BIN)/python -m bench $(F)
 
 balancers: $(VENV)/.dev $(DEPLOY)/.installed  ## the table of docs/load-balancers.md, in half an hour; some: make balancers F="caddy --act roll"

@@ -5,6 +5,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.commands import Command, Order, choose, list_all
 from bench.pace import Pace
@@ -15,7 +16,7 @@ from bench.servers import KINDS, Ground, Kind, has_gateway, pin, run_redis
 from bench.toolchain import BenchError, compile_c
 
 PEERS = "peers"  # has options of its own; see bench/peers/command.py
-QUICK = ["P1", "P2", "P4", "P5e"]  # in one round each, beside the C program: some 80 seconds
+QUICK = ["P1", "P2", "P4", "P5e"]  # in one round each, beside the C program: a minute
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -26,10 +27,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         epilog=f"{list_all()}\n  {PEERS:8} Centrifugo, Nchan, ws and Socket.IO beside the gateway (see {PEERS} --help)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenarios", nargs="*", metavar="P1", help="what to run (default: P1 to P9)")
+    parser.add_argument("scenarios", nargs="*", metavar="P1", help="what to run (default: P1 to P9, in 13 minutes)")
     parser.add_argument("--only", help=f"the servers to run, of {','.join(KINDS)} (default: all)")
     parser.add_argument(
-        "--quick", action="store_true", help=f"one round of {', '.join(QUICK)}, beside the C program only"
+        "--quick", action="store_true", help=f"one round of {', '.join(QUICK)}, beside the C program only: a minute"
     )
     parser.add_argument("--rounds", type=int, help="rounds of each scenario (default: the scenario's own number)")
     parser.add_argument("--pin", action="store_true", help="one core for the server, the others for everything else")
@@ -57,29 +58,43 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def compare(scenarios: list[Scenario], kinds: list[Kind], ground: Ground, rounds: int | None, pace: Pace) -> Report:
-    """Run each scenario in rounds, and in each round all servers."""
-    report = Report([kind.name for kind in kinds])
-    for program in ("client", "baseline") if scenarios else ():
+class Turn(NamedTuple):
+    """One server in one round of a scenario."""
+
+    scenario: Scenario
+    number: int  # of the round, from 1
+    rounds: int
+    kind: Kind
+
+
+def all_turns(scenarios: list[Scenario], kinds: list[Kind], rounds: int | None) -> list[Turn]:
+    """Each scenario in rounds, and in each round the servers in turn. `rounds`: None: the scenario's own number."""
+    return [
+        Turn(scenario, number, rounds or scenario.rounds, kind)
+        for scenario in scenarios
+        for number in range(1, (rounds or scenario.rounds) + 1)
+        for kind in scenario.among(kinds)
+        if rounds or number == 1 or not kind.is_in_first_round_only
+    ]
+
+
+def compare(turns: list[Turn], report: Report, ground: Ground, pace: Pace) -> None:
+    for program in ("client", "baseline") if turns else ():
         compile_c(program)  # before anything is measured
-    for scenario in scenarios:
-        count = rounds or scenario.rounds
-        for number in range(1, count + 1):
-            for kind in scenario.among(kinds):
-                sample = scenario.measure(kind, ground)
-                report.add(scenario, kind.name, sample)
-                pace.add(scenario.seconds)
-                parts = f"  ({' -> '.join(f'{part:,.2f}' for part in sample.parts)})" if sample.parts else ""
-                remarks = parts + "".join(f"  [{note}]" for note in sample.notes)
-                progress = f"{scenario.name} round {number}/{count} {kind.name:8}"
-                value = f"{sample.value:10.2f} {scenario.unit}{remarks}"
-                print(f"{progress} {value}  ({pace.left()})", file=sys.stderr, flush=True)
-    return report
+    for scenario, number, rounds, kind in turns:
+        sample = scenario.measure(kind, ground)
+        report.add(scenario, kind.name, sample)
+        pace.add(scenario.seconds)
+        parts = f"  ({' -> '.join(f'{part:,.2f}' for part in sample.parts)})" if sample.parts else ""
+        remarks = parts + "".join(f"  [{note}]" for note in sample.notes)
+        progress = f"{scenario.name} round {number}/{rounds} {kind.name:8}"
+        value = f"{sample.value:10.2f} {scenario.unit}{remarks}"
+        print(f"{progress} {value}  ({pace.left()})", file=sys.stderr, flush=True)
 
 
-def _plan(scenarios: list[Scenario], kinds: list[Kind], commands: list[Command], rounds: int | None) -> Pace:
-    seconds = sum(scenario.seconds * (rounds or scenario.rounds) * len(scenario.among(kinds)) for scenario in scenarios)
-    return Pace(seconds + sum(command.seconds * (rounds or command.rounds) for command in commands))
+def _planned_seconds(turns: list[Turn], commands: list[Command], rounds: int | None) -> float:
+    own = sum(turn.scenario.seconds for turn in turns)
+    return own + sum(command.seconds * (rounds or command.rounds) for command in commands)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,8 +108,10 @@ def run(arguments: argparse.Namespace) -> int:
     figures, is_lost = [], False
     with run_redis() as redis_port:
         ground = Ground(redis_port, server_cores)
-        pace = _plan(scenarios, kinds, commands, arguments.rounds)
-        report = compare(scenarios, kinds, ground, arguments.rounds, pace)
+        turns = all_turns(scenarios, kinds, arguments.rounds)
+        pace = Pace(_planned_seconds(turns, commands, arguments.rounds))
+        report = Report([kind.name for kind in kinds])
+        compare(turns, report, ground, pace)
         if scenarios:
             print("\n".join([report.table(), *(f"- {note}" for note in report.notes())]), flush=True)
             if latencies := report.latency_table():

@@ -101,9 +101,15 @@ def _scale(order: Order) -> Result:
     return Result(run_scale(order.ground))
 
 
+def _reuseport(_: Order) -> Result:
+    from bench.reuseport import run_reuseport
+
+    return Result(run_reuseport())
+
+
 COMMANDS = (
-    Command("P8", "what publishing costs Redis and the caller", 7, 2, _publishing, in_all=True),
-    Command("P9", "what one Redis can carry; docs/scaling.md uses these numbers", 5, 12, _capacity, in_all=True),
+    Command("P8", "what publishing costs Redis and the caller", 5, 2, _publishing, in_all=True),
+    Command("P9", "what one Redis can carry; docs/scaling.md uses these numbers", 3, 12, _capacity, in_all=True),
     Command("auth", "what tokens cost: a handshake with each kind of key, a forged token, memory", 5, 12, _auth),
     Command("hostile", "what attacks cost, and what another viewer feels of them", 1, 240, _hostile),
     Command("tls", "what TLS of a replica costs: a connection, a delivery, memory", 3, 40, _tls),
@@ -111,6 +117,9 @@ COMMANDS = (
     Command("cores", "deliveries a second of one replica and of two; needs nginx", 3, 60, _cores),
     Command("age", "how long until a replica that is added has its share (GATEWAY_MAX_AGE_SECONDS)", 1, 120, _age),
     Command("scale", "50,000 idle connections on one replica: memory, accepting, an event, the drain", 1, 260, _scale),
+    Command(
+        "reuseport", "what a restart does to clients of two processes on one port (the kernel's)", 1, 3, _reuseport
+    ),
 )
 
 

@@ -83,7 +83,7 @@ class Clients:
     def count(self, finals: int) -> None:
         """Reset the counters; each client is complete after `finals` final events."""
         self._send(f"count {finals}")
-        self._expect("counting", 5)
+        self._expect("counting", OPEN_SECONDS)
 
     def wait(self, seconds: float) -> Delivery:
         """Wait until all clients are complete, for `seconds` at most."""

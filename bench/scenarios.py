@@ -182,9 +182,9 @@ P5 = Traffic(subscribers=5_000, projects=5_000, rounds=3, per_second=2_000, at_o
 P5E = replace(P5, at_once=1)
 
 # 40,000 deliveries a second in each, so that a server's timers weigh the same in all.
-FEW_SUBSCRIBERS = Traffic(subscribers=100, projects=1, rounds=2_400, per_second=400)
-MANY_SUBSCRIBERS = Traffic(subscribers=8_000, projects=1, rounds=30, per_second=5)
-FEW_PROJECTS = Traffic(subscribers=10, projects=10, rounds=1_200, per_second=2_000)
+FEW_SUBSCRIBERS = Traffic(subscribers=100, projects=1, rounds=1_600, per_second=400)
+MANY_SUBSCRIBERS = Traffic(subscribers=8_000, projects=1, rounds=20, per_second=5)
+FEW_PROJECTS = Traffic(subscribers=10, projects=10, rounds=800, per_second=2_000)
 MANY_PROJECTS = Traffic(subscribers=8_000, projects=8_000, rounds=2, per_second=2_000)
 
 # At half a core or less: a server that is busy all the time has no latency, it has a queue.
@@ -193,29 +193,29 @@ P7B = Traffic(subscribers=2_000, projects=2_000, rounds=5, per_second=1_000)
 
 SCENARIOS = (
     Scenario(
-        "P1", "1 project, 1,000 subscribers, 50 events/s", "us/delivery", "<= 1.15 x C", 5, 11, _cost_of(P1),
+        "P1", "1 project, 1,000 subscribers, 50 events/s", "us/delivery", "<= 1.15 x C", 3, 9, _cost_of(P1),
         beside_c=True,
     ),
     Scenario(
-        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.02 x C", 5, 6, _cost_of(P2),
+        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.02 x C", 3, 6, _cost_of(P2),
         beside_c=True,
     ),
-    Scenario("P3", "memory of an idle subscribed connection", "bytes", "<= 2.8 KB", 3, 14, _memory),
-    Scenario("P4", "CPU to connect and subscribe", "us", "<= 120 us", 5, 4, _connect),
+    Scenario("P3", "memory of an idle subscribed connection", "bytes", "<= 2.8 KB", 2, 8, _memory),
+    Scenario("P4", "CPU to connect and subscribe", "us", "<= 120 us", 3, 3, _connect),
     Scenario(
-        "P4b", "the same, with a browser's headers", "us", "<= 150 us", 5, 4, partial(_connect, are_browsers=True)
+        "P4b", "the same, with a browser's headers", "us", "<= 150 us", 3, 3, partial(_connect, are_browsers=True)
     ),
     Scenario(
-        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s, 20 at once", "us/event", "<= 2.3 x C", 5, 14,
+        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s, 20 at once", "us/event", "<= 2.3 x C", 3, 13,
         _cost_of(P5), beside_c=True,
     ),
-    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 5, 14, _cost_of(P5E), beside_c=True),
+    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 3, 13, _cost_of(P5E), beside_c=True),
     Scenario(
-        "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 3, 32,
+        "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 2, 19,
         _growth(FEW_SUBSCRIBERS, MANY_SUBSCRIBERS), beside_c=True,
     ),
     Scenario(
-        "P6b", "an event: 8,000 projects beside 10", "times", "<= 1.25 x C", 3, 32,
+        "P6b", "an event: 8,000 projects beside 10", "times", "<= 1.25 x C", 2, 19,
         _growth(FEW_PROJECTS, MANY_PROJECTS), beside_c=True,
     ),
     Scenario("P7a", "p99: 1 project, 500 subscribers, 100 events/s", "ms", "as C", 3, 15, tail_of(P7A)),

@@ -2,10 +2,11 @@
 
 import pytest
 
-from bench.__main__ import parse_arguments
+from bench.__main__ import all_turns, parse_arguments
 from bench.commands import ALL_SCENARIOS, COMMANDS, choose
 from bench.pace import time_left
 from bench.scenarios import SCENARIOS
+from bench.servers import KINDS
 from bench.toolchain import BenchError
 
 
@@ -40,6 +41,20 @@ def test_latency_is_every_p7_and_most_of_it_runs_only_if_named() -> None:
 def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(BenchError, match=r"Unknown scenario P77\. Use .*P1, .*auth"):
         choose(["P1", "P77"])
+
+
+def test_the_servers_take_turns_and_the_slow_yardstick_runs_once_unless_rounds_are_asked_for() -> None:
+    scenarios, kinds = choose(["P1"])[0], list(KINDS.values())
+    own = [(turn.number, turn.kind.name) for turn in all_turns(scenarios, kinds, None)]
+    assert own[:5] == [(1, "gateway"), (1, "c"), (1, "plain"), (2, "gateway"), (2, "c")]
+    asked = [turn.kind.name for turn in all_turns(scenarios, kinds, 2)]
+    assert asked == ["gateway", "c", "plain"] * 2
+
+
+def test_everything_takes_less_than_a_quarter_of_an_hour() -> None:
+    scenarios, commands = choose([])
+    seconds = sum(turn.scenario.seconds for turn in all_turns(scenarios, list(KINDS.values()), None))
+    assert seconds + sum(command.seconds * command.rounds for command in commands) < 15 * 60
 
 
 def test_the_time_left_follows_how_the_plan_held() -> None:
