@@ -197,27 +197,27 @@ SCENARIOS = (
         beside_c=True,
     ),
     Scenario(
-        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.02 x C", 3, 6, _cost_of(P2),
+        "P2", "1 project, 500 subscribers, 2,000 events at once", "us/delivery", "<= 0.02 x C", 3, 5, _cost_of(P2),
         beside_c=True,
     ),
     Scenario("P3", "memory of an idle subscribed connection", "bytes", "<= 2.8 KB", 2, 8, _memory),
-    Scenario("P4", "CPU to connect and subscribe", "us", "<= 120 us", 3, 3, _connect),
+    Scenario("P4", "CPU to connect and subscribe", "us", "<= 120 us", 3, 2, _connect),
     Scenario(
-        "P4b", "the same, with a browser's headers", "us", "<= 150 us", 3, 3, partial(_connect, are_browsers=True)
+        "P4b", "the same, with a browser's headers", "us", "<= 150 us", 3, 2, partial(_connect, are_browsers=True)
     ),
     Scenario(
-        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s, 20 at once", "us/event", "<= 2.3 x C", 3, 13,
+        "P5", "5,000 projects, 1 subscriber each, 2,000 events/s, 20 at once", "us/event", "<= 2.3 x C", 3, 12,
         _cost_of(P5), beside_c=True,
     ),
-    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 3, 13, _cost_of(P5E), beside_c=True),
+    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 3, 12, _cost_of(P5E), beside_c=True),
     Scenario(
-        "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 2, 19,
+        "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 2, 15,
         _growth(FEW_SUBSCRIBERS, MANY_SUBSCRIBERS), beside_c=True,
     ),
     Scenario(
-        "P6b", "an event: 8,000 projects beside 10", "times", "<= 1.25 x C", 2, 19,
+        "P6b", "an event: 8,000 projects beside 10", "times", "<= 1.25 x C", 2, 20,
         _growth(FEW_PROJECTS, MANY_PROJECTS), beside_c=True,
     ),
-    Scenario("P7a", "p99: 1 project, 500 subscribers, 100 events/s", "ms", "as C", 3, 15, tail_of(P7A)),
-    Scenario("P7b", "p99: 2,000 projects, 1 subscriber each, 1,000 events/s", "ms", "as C", 3, 16, tail_of(P7B)),
+    Scenario("P7a", "p99: 1 project, 500 subscribers, 100 events/s", "ms", "as C", 3, 12, tail_of(P7A)),
+    Scenario("P7b", "p99: 2,000 projects, 1 subscriber each, 1,000 events/s", "ms", "as C", 3, 13, tail_of(P7B)),
 )  # fmt: skip
