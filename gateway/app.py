@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Lifespan, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
 from gateway.auth.authority import authority_for
@@ -29,7 +29,7 @@ from gateway.feed.kinds import feed_for
 from gateway.http.addresses import Addresses
 from gateway.http.admin import ADMIN, Admin
 from gateway.http.admission import admit
-from gateway.http.front import WEBSOCKET, Answer, App, Endpoint, Front, deny, headers_of, is_from_this_machine, text
+from gateway.http.front import Answer, Endpoint, Front, deny, headers_of, is_from_this_machine, text
 from gateway.http.handshake import HAND_OVER
 from gateway.http.hosts import Hosts
 from gateway.http.origins import is_allowed, scheme_of
@@ -55,7 +55,6 @@ def create_app(settings: Settings | None = None) -> Starlette:
     replica = Replica(settings)
     of_clients: dict[str, Endpoint] = {**dashboard(), "/healthz": replica.healthz, "/readyz": replica.readyz}
     of_operators: dict[str, Endpoint] = {"/metrics": replica.metrics}
-    websocket: list[BaseRoute] = [WebSocketRoute(WEBSOCKET, WebSocketEndpoint(replica.websocket))]
     publishing: list[BaseRoute] = []
     if replica.publishing is not None or settings.admin_port is not None:
         of_operators["/openapi.json"] = Page(OPENAPI)
@@ -64,8 +63,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
         publishing.append(Route(f"{VIEWERS}{{sub:path}}/revoke", RevokeEndpoint(replica.publishing)))
     if settings.admin_port is None:
         endpoints = of_clients | of_operators | {"/readyz": replica.readyz_by_peer}
-        return _application(replica, settings.host, endpoints, websocket + publishing, lifespan=replica.lifespan)
-    app = _application(replica, settings.host, of_clients, websocket, lifespan=replica.lifespan)
+        return _application(replica, settings.host, endpoints, publishing, is_clients=True)
+    app = _application(replica, settings.host, of_clients, [], is_clients=True)
     endpoints = of_operators | {"/healthz": replica.healthz, "/readyz": replica.readyz_in_full}
     admin = {ADMIN: replica.admin.answer}
     app.state.admin = _application(replica, settings.admin_host or settings.host, endpoints, publishing, subtrees=admin)
@@ -79,18 +78,20 @@ def _application(
     routes: Sequence[BaseRoute],
     *,
     subtrees: Mapping[str, Endpoint] | None = None,
-    lifespan: Lifespan[Starlette] | None = None,
+    is_clients: bool = False,
 ) -> Starlette:
+    """`is_clients`: the application of the clients' port, with `/ws`; its life is the replica's."""
     settings = replica.hub.settings
     front = Middleware(
         Front,
         hosts=Hosts(listens_on, settings.hosts, settings.origins),
         counters=replica.hub.counters,
         endpoints=endpoints,
-        passed_on=[PROJECTS, VIEWERS] if any(isinstance(route, Route) for route in routes) else [],
+        passed_on=[PROJECTS, VIEWERS] if routes else [],
+        websocket=replica.websocket if is_clients else None,
         subtrees=subtrees,
     )
-    app = Starlette(routes=routes, middleware=[front], lifespan=lifespan)
+    app = Starlette(routes=routes, middleware=[front], lifespan=replica.lifespan if is_clients else None)
     app.router.redirect_slashes = False
     app.state.hub, app.state.admin, app.state.reload = replica.hub, None, replica.reload
     app.state.certificate = replica.certificate
@@ -165,8 +166,7 @@ class Replica:
         return not self.hub.takes_newcomers
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The endpoint `/ws`, as an ASGI application: Starlette's wrapper for functions would cost each handshake a
-        tenth."""
+        """The endpoint `/ws`, as an ASGI application."""
         address = self._address_of(scope)
         if (refusal := self._refusal(scope, address)) is not None:
             await deny(refusal, scope, send)
@@ -282,16 +282,6 @@ class Replica:
 
     def metrics(self, scope: Scope) -> Answer:
         return Answer(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], self._exposition.text())
-
-
-class WebSocketEndpoint:
-    """What Starlette's router takes for an ASGI application: a method it would wrap."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
 
 
 class PublishEndpoint:

@@ -206,7 +206,20 @@ def _encode(message: CamelModel) -> bytes:
     return message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_none=True)
 
 
+# Each connection is sent these two, so they are written once, with gaps.
+_CONNECTED = _encode(Connected(client_id="?")).replace(b"?", b"%b")
+_SUBSCRIBED = {
+    recovered: _encode(Subscribed(project_id="P", seq=1, recovered=recovered))
+    .replace(b'"P"', b'"%b"')
+    .replace(b"1", b"%d")
+    for recovered in (True, False)
+}
+
+
 def connected(client_id: str, expires_in_ms: int | None = None) -> bytes:
+    """`client_id` is the gateway's own, of letters and digits."""
+    if expires_in_ms is None:
+        return _CONNECTED % client_id.encode()
     return _encode(Connected(client_id=client_id, expires_in=expires_in_ms))
 
 
@@ -215,7 +228,8 @@ def authorised(expires_in_ms: int) -> bytes:
 
 
 def subscribed(project_id: str, seq: int, *, recovered: bool) -> bytes:
-    return _encode(Subscribed(project_id=project_id, seq=seq, recovered=recovered))
+    """`project_id` is a valid one, which JSON escapes nothing of."""
+    return _SUBSCRIBED[recovered] % (project_id.encode(), seq)
 
 
 def unsubscribed(project_id: str) -> bytes:

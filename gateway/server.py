@@ -22,6 +22,7 @@ from gateway.app import create_app
 from gateway.clients.connection import CLOSE_SECONDS
 from gateway.clients.drain import Drain, longest_seconds
 from gateway.clients.transports import SPARE_TRANSPORTS, Transports
+from gateway.http.opening import openings_for
 from gateway.http.protocols import protocols_for
 from gateway.operations.ports import BACKLOG, CannotListen, address, listen
 from gateway.operations.reload import Reload
@@ -58,7 +59,7 @@ def serve(
     app = create_app(settings)
     hub: Hub = app.state.hub
     most = settings.max_connections + SPARE_TRANSPORTS
-    http, websocket = protocols_for(settings, hub.counters, Transports(most, hub.counters))
+    http, websocket = openings_for(settings, hub.counters, Transports(most, hub.counters))
     config = _config(
         app,
         http=http,
@@ -71,8 +72,8 @@ def serve(
     )
     admin = None
     if admin_listener is not None:
-        http, _ = protocols_for(settings, hub.counters, Transports(SPARE_TRANSPORTS, hub.counters))
-        admin = admin_port(_config(app.state.admin, http=http, ws="none", lifespan="off"), admin_listener)
+        admin_http, _ = protocols_for(settings, hub.counters, Transports(SPARE_TRANSPORTS, hub.counters))
+        admin = admin_port(_config(app.state.admin, http=admin_http, ws="none", lifespan="off"), admin_listener)
     server = Server(config, hub, app.state.reload, admin, app.state.certificate)
     _raise_descriptor_limit(most)
     _tune_garbage_collection()

@@ -38,7 +38,7 @@ SANS_IO = {
 }
 IO = {"asyncio", "redis", "starlette", "uvicorn", "socket", "threading", "time"}
 KNOW_STARLETTE = {"app", "http/protocols", "clients/asgi_connection"}
-KNOW_UVICORN = {"http/protocols", "server"}
+KNOW_UVICORN = {"http/opening", "http/protocols", "server"}
 READ_THE_ENVIRONMENT = {
     "gateway/operations/configuration",  # names every variable that is no setting
     "gateway/commands/cli",  # `publish` and `canary` set variables of the publisher's for this one process

@@ -247,6 +247,8 @@ def test_connected_gives_the_client_its_id() -> None:
 def test_subscribed_gives_the_cursor_and_whether_all_was_recovered(recovered: bool) -> None:
     expected = {"type": "subscribed", "projectId": "p", "seq": 2**53 - 1, "recovered": recovered}
     assert said(messages.subscribed("p", 2**53 - 1, recovered=recovered)) == expected
+    by_model = messages.Subscribed(project_id="Az.9:-_", seq=11, recovered=recovered)
+    assert messages.subscribed("Az.9:-_", 11, recovered=recovered) == messages._encode(by_model)
 
 
 def test_unsubscribed_names_the_project() -> None:

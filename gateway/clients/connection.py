@@ -21,6 +21,7 @@ from gateway.clients.frames import (
     Frame,
     FrameError,
     Opcode,
+    check_text,
     close_frame,
     code_to_echo,
     pong_frame,
@@ -399,15 +400,23 @@ class Connection(asyncio.Protocol):
 
     def _on_data_frame(self, frame: Frame) -> None:
         try:
-            if self._fragments is None:
-                self._fragments = Fragments(self._limits.max_bytes)
-            message = self._fragments.add(frame)
+            message, is_text = self._add(frame)
         except FrameError as error:
             self._fail(error.code, error.reason)
             return
         if message is not None:
-            is_text, self._fragments = self._fragments.is_text, None
             self._on_message(message, is_text=is_text)
+
+    def _add(self, frame: Frame) -> tuple[bytes | None, bool]:
+        """The message, if this frame ends one, and whether it is a text. Raises `FrameError`."""
+        if self._fragments is None and frame.fin and frame.opcode is Opcode.TEXT:  # nearly every message
+            text = bytes(frame.data)
+            check_text(text, is_whole=True)
+            return text, True
+        fragments = self._fragments = self._fragments or Fragments(self._limits.max_bytes)
+        if (message := fragments.add(frame)) is not None:
+            self._fragments = None
+        return message, fragments.is_text
 
     def _on_message(self, data: bytes, *, is_text: bool) -> None:
         if self._session is None:

@@ -17,6 +17,8 @@ from gateway.codes import CloseCode
 MAX_FRAGMENTS = 1_024  # of one message: empty fragments do not count against its size
 PING = b"\x89\x00"  # without a payload: only the pong's arrival counts
 _MASK_AT = {126: 4, 127: 10}  # from the start of a frame, by its short length; else 2
+_MASKED = 0x80  # of a client's frame: added to its length
+_WHOLE = {0x81: Opcode.TEXT, 0x8A: Opcode.PONG}  # of one frame, by its first byte
 _TEXT = 0x81  # FIN and opcode 1; a server's frames are not masked (RFC 6455, 5.1)
 _SHORT = Struct("!BB").pack
 _MEDIUM = Struct("!BBH").pack
@@ -73,6 +75,8 @@ def read_frame(data: bytes, position: int, max_bytes: int) -> tuple[Frame | None
     and a connection need not keep a parser.
     """
     start = position
+    if (short := _short_frame(data, position, max_bytes)) is not None:
+        return short
     if len(data) >= position + 4:
         _check_length(data, position)
 
@@ -93,6 +97,19 @@ def read_frame(data: bytes, position: int, max_bytes: int) -> tuple[Frame | None
     except PayloadTooBig:
         raise FrameError(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {max_bytes} bytes") from None
     return None, start
+
+
+def _short_frame(data: bytes, position: int, max_bytes: int) -> tuple[Frame, int] | None:
+    """Read what nearly all clients send, without the library's parser: a whole text of less than 126 bytes, or a pong.
+
+    None for anything else, and for what may be wrong.
+    """
+    if len(data) < position + 6 or (opcode := _WHOLE.get(data[position])) is None:
+        return None
+    size, payload = data[position + 1] - _MASKED, position + 6
+    if not 0 <= size < 126 or size > max_bytes or len(data) < payload + size:
+        return None
+    return Frame(opcode, apply_mask(data[payload : payload + size], data[position + 2 : payload])), payload + size
 
 
 def _check_length(data: bytes, position: int) -> None:
@@ -135,17 +152,17 @@ class Fragments:
         if self._size > self._max_bytes or len(self._parts) > MAX_FRAGMENTS:
             raise FrameError(CloseCode.MESSAGE_TOO_BIG, f"a message has at most {self._max_bytes} bytes")
         if self.is_text:
-            self._cut = _check_text(self._cut + self._parts[-1], is_whole=frame.fin)
+            self._cut = check_text(self._cut + self._parts[-1], is_whole=frame.fin)
         return b"".join(self._parts) if frame.fin else None
 
     def check_begun(self, data: bytes, position: int) -> None:
         """Raise `FrameError` if the unfinished frame at `position` has to be text, and what has come of it is not."""
         opcode = data[position] & 0x0F
         if opcode == Opcode.TEXT or (opcode == Opcode.CONT and self.is_text):
-            _check_text(self._cut + begun_payload(data, position), is_whole=False)
+            check_text(self._cut + begun_payload(data, position), is_whole=False)
 
 
-def _check_text(data: bytes, *, is_whole: bool) -> bytes:
+def check_text(data: bytes, *, is_whole: bool) -> bytes:
     """Return the bytes at the end that are a part of a character. Raises `FrameError` if this is not UTF-8."""
     try:
         return data[utf_8_decode(data, "strict", is_whole)[1] :]

@@ -70,6 +70,13 @@ class Transports:
             connection.is_counted = False
             self.open -= 1
 
+    def replace(self, connection: Waiting, other: Waiting) -> None:
+        """The other goes on with the connection, and waits for the rest of its request."""
+        if connection.is_counted:
+            self.hand_over(connection)
+            other.is_counted = True
+            self._waiting[other] = None
+
     def hand_over(self, connection: Waiting) -> None:
         """The connection became a WebSocket, whose end is told by `on_lost`."""
         self._waiting.pop(connection, None)

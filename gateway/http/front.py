@@ -59,11 +59,14 @@ class Front:
         counters: Counters,
         endpoints: Mapping[str, Endpoint],
         passed_on: Collection[str],
+        websocket: App | None = None,
         subtrees: Mapping[str, Endpoint] | None = None,
     ) -> None:
         """`endpoints` are answered here, by path; `subtrees` too, by the beginning of the path, whatever the method.
-        Paths that begin with one of `passed_on` go to `app`, as do handshakes at `/ws`; others do not exist."""
+        Paths that begin with one of `passed_on` go to `app`; handshakes at `/ws` go to `websocket` directly: the router
+        would cost each a tenth. Others do not exist."""
         self._app = app
+        self._websocket = websocket
         self._hosts = hosts
         self._refused = counters.refused
         self._endpoints = endpoints
@@ -82,7 +85,9 @@ class Front:
             answer = self._refusal_of_handshake(scope)
             if answer is not None:
                 await deny(answer, scope, send)
-                return
+            elif self._websocket is not None:
+                await self._websocket(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
     def _answer(self, scope: Scope) -> Answer | None:
@@ -101,7 +106,7 @@ class Front:
         if (refusal := self._wrong_host(scope)) is not None:
             self._refused["host"] += 1
             return refusal
-        if path_of(scope) != WEBSOCKET:
+        if path_of(scope) != WEBSOCKET or self._websocket is None:
             self._refused["path"] += 1
             return NOT_FOUND
         return None

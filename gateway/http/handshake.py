@@ -4,7 +4,6 @@ By hand, because a library's handshake costs more than everything else of a conn
 """
 
 import asyncio
-import base64
 import binascii
 import hashlib
 import logging
@@ -37,15 +36,14 @@ def answer_head(status: int, headers: RawHeaders) -> bytes:
     return b"\r\n".join([*lines, b"connection: close", b"", b""])
 
 
-def accept_key(headers: RawHeaders) -> bytes | None:
-    """What answers the Sec-WebSocket-Key; None unless there is one key, of 16 bytes (RFC 6455, 4.2.1)."""
-    keys = [value for name, value in headers if name == b"sec-websocket-key"]
+def accept_key(key: bytes) -> bytes | None:
+    """What answers this Sec-WebSocket-Key; None unless it has 16 bytes (RFC 6455, 4.2.1)."""
     try:
-        if len(keys) != 1 or len(base64.b64decode(keys[0], validate=True)) != 16:
+        if len(binascii.a2b_base64(key, strict_mode=True)) != 16:
             return None
     except ValueError:
         return None
-    return binascii.b2a_base64(hashlib.sha1(keys[0] + _KEY_SUFFIX, usedforsecurity=False).digest(), newline=False)
+    return binascii.b2a_base64(hashlib.sha1(key + _KEY_SUFFIX, usedforsecurity=False).digest(), newline=False)
 
 
 def websocket_scope(scope: Scope, target: bytes) -> Scope:
@@ -53,7 +51,7 @@ def websocket_scope(scope: Scope, target: bytes) -> Scope:
     raw_path, _, query = target.partition(b"?")
     path = raw_path.decode("ascii")
     root_path: str = scope["root_path"]
-    del scope["method"]
+    scope.pop("method", None)
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["path"] = root_path + (unquote(path) if "%" in path else path)

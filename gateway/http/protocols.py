@@ -11,7 +11,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.clients.transports import Transports
+from gateway.clients.transports import Transports, Waiting
 from gateway.http.front import Scope
 from gateway.http.handshake import Handshake, accept_key, websocket_scope
 from gateway.operations.counters import Counters
@@ -35,8 +35,17 @@ def _last_answer(status: str, *headers: str) -> bytes:
 
 _HEAD_TOO_LONG = _last_answer("431 Request Header Fields Too Large")
 _BAD_REQUEST = _last_answer("400 Bad Request")
-_TOO_LATE = _last_answer("408 Request Timeout")
+TOO_LATE = _last_answer("408 Request Timeout")
 _WRONG_VERSION = _last_answer("426 Upgrade Required", "upgrade: websocket", "sec-websocket-version: 13")
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close at once, with a reset. Otherwise the kernel would keep an unread answer for minutes: megabytes."""
+    plug = transport.get_extra_info("socket")
+    if plug is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -70,6 +79,13 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self.drop()
 
+    def take_over(self, transport: asyncio.Transport, place: Waiting, due: float) -> None:
+        """Go on with a connection that `place` has begun. Its first request is due at this time of the loop."""
+        super().connection_made(transport)
+        self.transports.replace(place, self)
+        self._deadline = self.loop.call_at(due, self._drop)
+        transport.set_protocol(self)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """uvicorn's tells only the last of several pipelined requests. The application would go on answering the
         earlier one, into a closed transport, which raises: a traceback in the log for each such connection."""
@@ -84,12 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def drop(self) -> None:
-        """Close at once, with a reset. Otherwise the kernel would keep an unread answer for minutes: megabytes."""
-        plug = self.transport.get_extra_info("socket")
-        if plug is not None:
-            with contextlib.suppress(OSError):  # it is closed already
-                plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
+        reset(self.transport)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -224,7 +235,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.counters.refused["version"] += 1
             self._end(_WRONG_VERSION)
             return
-        key = accept_key(self.headers)
+        keys = [value for name, value in self.headers if name == b"sec-websocket-key"]
+        key = accept_key(keys[0]) if len(keys) == 1 else None
         is_usual = (self.scope["method"], self.scope["http_version"]) == ("GET", "1.1")
         if key is None or not is_usual or not self.url.isascii():
             self._refuse(_BAD_REQUEST)
@@ -266,7 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _drop(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
-            self._end(_TOO_LATE)
+            self._end(TOO_LATE)
 
 
 def protocols_for(

@@ -189,6 +189,28 @@ def test_random_bytes_are_frames_or_wait_or_are_refused_and_what_waits_is_bounde
         assert all(len(frame.data) <= limit for frame in received.frames)
 
 
+@given(
+    st.one_of(
+        st.binary(max_size=150),
+        st.builds(bytes.__add__, st.sampled_from([b"\x81", b"\x8a", b"\x82", b"\x01"]), st.binary(max_size=200)),
+        frames_of_a_client.map(lambda frames: b"".join(frame.serialize(mask=True) for frame in frames)),
+    ),
+    st.integers(1, 200),
+)
+def test_short_frames_are_read_as_the_library_reads_them(data: bytes, limit: int) -> None:
+    def outcome() -> tuple[object, ...]:
+        try:
+            frame, position = read_frame(data, 0, limit)
+        except FrameError as error:
+            return error.code, error.reason
+        return None if frame is None else (frame.opcode, bytes(frame.data), frame.fin), position
+
+    short = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.clients.frames._short_frame", lambda *_: None)
+        assert outcome() == short
+
+
 @pytest.mark.parametrize(
     ("data", "what"),
     [
