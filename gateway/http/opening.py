@@ -93,13 +93,14 @@ class Opening(asyncio.Protocol):
         handshake.start(self._config.loaded_app)
 
     def _scope(self, headers: RawHeaders) -> Scope:
-        """As uvicorn's, of a request that is not a WebSocket's yet."""
+        """As uvicorn's, of a request that is not a WebSocket's yet, but for `server`: nobody here asks for it, and the
+        system call for the socket's own name would be one more for each connection."""
         transport, config = self._transport, self._config
         return {
             "type": "http",
             "asgi": {"version": config.asgi_version, "spec_version": "2.3"},
             "http_version": "1.1",
-            "server": _address(transport.get_extra_info("sockname")),
+            "server": None,
             "client": _address(transport.get_extra_info("peername")),
             "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
             "root_path": config.root_path,
