@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -25,15 +26,14 @@ from tests.raw_http import status, upgrade
 BROWSER = ("User-Agent: Mozilla/5.0 (X11; Linux x86_64)", "Origin: https://app.example", "Cookie: a=b; c=d")
 
 
-async def waits(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application that leaves everybody undecided."""
-    await asyncio.get_running_loop().create_future()
+async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.close"})
 
 
 class Port:
     """The clients' port without a socket. `short` is whether a connection begins with the short way."""
 
-    def __init__(self, *, short: bool = True, app: App = waits, limit: int = 10, **settings: Any) -> None:
+    def __init__(self, *, short: bool = True, app: App = refuses, limit: int = 10, **settings: Any) -> None:
         self.transports = Transports(limit, Counters())
         make = openings_for if short else protocols_for
         http, websocket = make(Settings(**settings), Counters(), self.transports)
@@ -58,6 +58,11 @@ class Port:
         return None if scope is None else {name: scope[name] for name in scope if name != "extensions"}
 
 
+@cache
+def port_with(*, short: bool) -> Port:
+    return Port(short=short)
+
+
 def say(transport: FakeTransport, data: bytes) -> None:
     assert isinstance(transport.protocol, asyncio.Protocol)
     transport.protocol.data_received(data)
@@ -71,13 +76,14 @@ def lose(transport: FakeTransport) -> None:
 @given(st.from_regex(_REQUEST, fullmatch=True), st.booleans())
 @example(upgrade("/ws?token=a%20b"), False)
 @example(upgrade("/ws", *BROWSER), False)
+@example(b"GET / HTTP/1.1\r\n!:! \r\n\r\n", True)
 @example(upgrade("/ws", "Sec-WebSocket-Protocol: a, b", "X-Padded:  y  "), False)
 def test_whatever_is_usual_begins_the_same_handshake_by_uvicorn_s_protocol(data: bytes, is_upgrade: bool) -> None:
     if is_upgrade:  # the pattern alone rarely makes one
         data = data[:-2] + upgrade()[upgrade().index(b"\r\n") + 2 :]
 
     async def scopes() -> list[Scope | None]:
-        return [Port(short=short).scope_after(data) for short in (True, False)]
+        return [port_with(short=short).scope_after(data) for short in (True, False)]
 
     short, long = asyncio.run(scopes())
     if read_request(data) is not None:
