@@ -131,7 +131,7 @@ def _panel(
         return y + PANEL_HEIGHT * (high - math.log10(ms)) / (high - low)
 
     right, bottom = x + PANEL_WIDTH, y + PANEL_HEIGHT
-    what, _, how = panel.title.removeprefix("p99: ").partition(", ")
+    what, _, how = panel.title.removeprefix("p99: ").removeprefix("largest latency ").partition(", ")
     parts = [
         f'  <text class="name" x="{x}" y="{y - 24}">{escape(panel.name)}: {escape(what)}</text>',
         f'  <text class="small" x="{x}" y="{y - 8}">{escape(how)}</text>',
@@ -141,7 +141,7 @@ def _panel(
         level = down(10.0**exponent)
         parts.append(f'  <line class="grid" x1="{x}" y1="{level:.1f}" x2="{right}" y2="{level:.1f}"/>')
         if has_scale:
-            label = f"{10.0**exponent:g}"
+            label = f"{10.0**exponent:,g}"
             parts.append(f'  <text class="small" x="{x - 8}" y="{level + 4:.1f}" text-anchor="end">{label}</text>')
     for percent in PERCENTS:
         at = x + PANEL_WIDTH * across(percent)
