@@ -2,7 +2,7 @@
 
     python -m bench.collected <arguments of progress-gateway>
 
-The answer: `collected <milliseconds of CPU> <objects that the collector tracks> <full collections that ran by themselves>`.
+The answer: `collected <milliseconds of CPU> <objects it looks at> <full collections that ran by themselves>`.
 The collection runs in a thread, but holds the interpreter's lock, so that the event loop stands still, as in one of its
 own. Needs stdin and stdout for itself; the gateway logs to stderr.
 """
