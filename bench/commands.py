@@ -142,7 +142,10 @@ def choose(names: list[str]) -> tuple[list[Scenario], list[Command]]:
 
 def list_all() -> str:
     """The list in `--help`."""
-    scenarios = [f"  {s.name:8} {s.title} (goal {s.goal}; {s.rounds} rounds)" for s in ALL_SCENARIOS]
+    scenarios = [
+        f"  {s.name:8} {s.title} (goal {s.goal}; {s.rounds} rounds{'' if s in SCENARIOS else '; only if named'})"
+        for s in ALL_SCENARIOS
+    ]
     commands = [
         f"  {c.name:8} {c.title} ({c.rounds} round{'s' * (c.rounds > 1)}{'' if c.in_all else '; only if named'})"
         for c in COMMANDS
