@@ -57,7 +57,7 @@ class Stage:
             self.hub.on_loaded(f"project:{project}", {})
 
     def pass_time(self, seconds: float) -> None:
-        self.keepalive.check_access(time.time() + seconds)
+        self.keepalive.check_access(list(self.hub.viewers), time.time() + seconds)
 
 
 def closed(client: FakeClient) -> tuple[int, str] | None:

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from gateway.clients.keepalive import LAG_CHECK_SECONDS, NEWCOMERS_PER_TURN, PINGS_AT_ONCE, Keepalive, watch_loop
+from gateway.clients.keepalive import (
+    LAG_CHECK_SECONDS,
+    LOOKED_AT_ONCE,
+    NEWCOMERS_PER_TURN,
+    PIECES,
+    Keepalive,
+    watch_loop,
+)
 from gateway.codes import CloseCode
 from gateway.operations.counters import LAG_SECONDS, Histogram
 from gateway.projects.hub import Hub
@@ -20,10 +27,15 @@ def turns_of(hub: Hub) -> int:
     return round(hub.settings.ping_seconds)
 
 
+def sweep(keepalive: Keepalive, turn: int, now: float = NOW) -> None:
+    for piece in keepalive.pieces():
+        keepalive.look_at(piece, turn, now)
+
+
 def sweep_once_round(keepalive: Keepalive, hub: Hub) -> None:
     """All sweeps of one ping interval."""
     for turn in range(turns_of(hub)):
-        keepalive.ping(keepalive.sweep(turn, NOW))
+        sweep(keepalive, turn)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +52,7 @@ def pinged(keepalive: Keepalive, turn: int, clients: list[FakeClient]) -> list[i
     """Sweep; return which clients were pinged. All have answered before."""
     for client in clients:
         client.socket.was_heard = True
-    keepalive.ping(keepalive.sweep(turn, NOW))
+    sweep(keepalive, turn)
     return [number for number, client in enumerate(clients) if not client.socket.was_heard]
 
 
@@ -55,7 +67,7 @@ async def test_a_new_client_is_pinged_after_a_whole_interval_and_then_once_in_ea
 
 async def test_many_that_come_at_once_are_spread_over_the_sweeps() -> None:
     hub, keepalive, clients = stage(5 * NEWCOMERS_PER_TURN)
-    keepalive.ping(keepalive.sweep(0, NOW))
+    sweep(keepalive, 0)
     found = [pinged(keepalive, turn % turns_of(hub), clients) for turn in range(1, 6)]
     assert [len(numbers) for numbers in found] == [NEWCOMERS_PER_TURN] * 5
     assert sorted(number for numbers in found for number in numbers) == list(range(len(clients)))
@@ -97,33 +109,44 @@ async def test_one_that_is_behind_for_less_than_its_limit_is_left_alone_and_not_
 async def test_one_that_is_behind_for_longer_than_its_limit_is_closed_as_too_slow() -> None:
     hub, keepalive, (slow, quick) = stage(2, slow_seconds=60)
     slow.session.behind_since = NOW - 60.01
-    keepalive.ping(keepalive.sweep(0, NOW))
+    sweep(keepalive, 0)
     assert slow.socket.closed_with == CloseCode.TOO_SLOW
     assert quick.socket.closed_with is None
     assert list(hub.viewers) == [quick.session]
 
 
-async def test_who_left_or_fell_behind_since_the_sweep_is_not_pinged() -> None:
-    _, keepalive, clients = stage(3)
-    due = keepalive.sweep(0, NOW)
-    due = keepalive.sweep(4, NOW)
-    assert len(due) == 3
-    gone, behind, _ = clients
-    gone.session.on_close(1000)
+async def test_who_left_or_fell_behind_since_the_sweep_began_is_not_pinged() -> None:
+    _, keepalive, clients = stage(4)
+    sweep(keepalive, 0)
+    (piece,) = keepalive.pieces()
+    gone, behind, slow, _ = clients
     behind.session.behind_since = NOW
-    keepalive.ping(due)
-    assert [client.socket.was_heard for client in clients] == [True, True, False]
+    slow.session.behind_since = 0
+    for client in (gone, slow):
+        client.session.on_close(1000)
+    keepalive.look_at(piece, 4, NOW)
+    assert [client.socket.was_heard for client in clients] == [True, True, True, False]
+    assert slow.socket.closed_with is None, "it is gone"
 
 
-async def test_the_pings_of_a_sweep_go_out_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sweep_looks_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     hub, _ = new_hub(ping_seconds=0.01)
-    clients = [FakeClient(hub) for _ in range(PINGS_AT_ONCE * 3)]
+    clients = [FakeClient(hub) for _ in range(LOOKED_AT_ONCE * 3)]
     keepalive, pieces = Keepalive(hub), list[int]()
-    monkeypatch.setattr(Keepalive, "ping", lambda self, viewers: pieces.append(len(viewers)))
+    monkeypatch.setattr(Keepalive, "look_at", lambda self, viewers, turn, now: pieces.append(len(viewers)))
     task = asyncio.create_task(keepalive.run())
-    await eventually(lambda: sum(pieces) >= len(clients), "each to be due once")
+    await eventually(lambda: sum(pieces) >= len(clients), "each to be looked at")
     task.cancel()
-    assert max(pieces) == PINGS_AT_ONCE
+    assert max(pieces) == LOOKED_AT_ONCE
+
+
+@pytest.mark.parametrize("count", [0, 1, LOOKED_AT_ONCE, LOOKED_AT_ONCE + 1, LOOKED_AT_ONCE * PIECES + 1])
+async def test_however_many_there_are_a_sweep_has_all_of_them_in_a_bounded_number_of_pieces(count: int) -> None:
+    hub, keepalive, _ = stage(0)
+    hub.viewers = dict.fromkeys(range(count))  # type: ignore[arg-type]
+    pieces = keepalive.pieces()
+    assert [viewer for piece in pieces for viewer in piece] == list(hub.viewers)
+    assert 1 <= len(pieces) <= PIECES
 
 
 async def test_the_sweep_runs_by_itself_as_often_as_its_settings_need() -> None:

@@ -337,11 +337,13 @@ async def test_a_thousand_clients_of_each_bad_sort_are_a_line_for_each(
     for client in [FakeClient(hub) for _ in range(1_000)]:
         client.session.on_behind()
         client.session.behind_since = 0
-    keepalive.ping(keepalive.sweep(0, time.monotonic() + 1_000))
+    for piece in keepalive.pieces():
+        keepalive.look_at(piece, 0, time.monotonic() + 1_000)
     for client in [FakeClient(hub) for _ in range(1_000)]:
         client.socket.was_heard = False
     for _ in range(100):
-        keepalive.ping(keepalive.sweep(0, time.monotonic()))
+        for piece in keepalive.pieces():
+            keepalive.look_at(piece, 0, time.monotonic())
     lines = [record.getMessage() for record in caplog.records]
     assert [next(word for word in ("bad messages", "behind", "ping") if word in line) for line in lines] == [
         "bad messages", "behind", "ping",
