@@ -214,6 +214,8 @@ class Publisher:
         left = memoryview(commands)
         while left:
             is_readable, is_writable, _ = select.select([self._socket], [self._socket], [], 30)
+            if not is_readable and not is_writable:
+                raise BenchError("What was published is not read: no progress for 30 s.")
             if is_readable:
                 self._receive()
             if is_writable:
