@@ -275,16 +275,13 @@ class Channel:
         for job_id in {known[field].job_id for field in remembered if field in known}:
             job = self._last.job(job_id)
             assert job is not None
-            self._last.drop(
-                [
-                    field
-                    for field, entry in job.parts.items()
-                    if (
-                        field not in remembered and memory.covers(entry.seq or 0) and entry.position > self._lacks_until
-                    )
-                    or (entry.attempt is not None and entry.attempt < (job.number or 0))
-                ]
-            )
+            dropped = []
+            for entry in job.entries:
+                is_deleted = entry.field not in remembered and memory.covers(entry.seq or 0)
+                is_earlier = entry.attempt is not None and entry.attempt < (job.number or 0)
+                if is_earlier or (is_deleted and entry.position > self._lacks_until):
+                    dropped.append(entry.field)
+            self._last.drop(dropped)
 
     def _knows_newer(self, parts: Iterable[Remembered]) -> bool:
         """Whether Redis forgot an event that it had accepted."""
@@ -316,7 +313,7 @@ class Channel:
             verdict = judge(None if job is None else job.number, self._last.by_field.get(entry.field), entry)
             if verdict is Verdict.BEGINS:
                 if job is not None:
-                    self._last.drop([field for field in job.parts if field != entry.field])
+                    self._last.drop([other.field for other in job.entries if other.field != entry.field])
                 for field in [field for field, other in self._unsequenced.items() if other.job_id == entry.job_id]:
                     del self._unsequenced[field]
         self._remember(entry)

@@ -15,19 +15,25 @@ from publisher.publication import MAX_BYTES, MAX_JOBS, MAX_PARTS
 class Job:
     """What a channel knows of one job. Lives until the job is forgotten.
 
-    `running` counts the parts whose last event is not an end, without the job's own.
+    `running` counts the sentences whose last event is not an end.
     """
 
-    __slots__ = ("number", "own", "parts", "running")
+    __slots__ = ("number", "own", "running", "sentences")
 
     def __init__(self) -> None:
         self.number: int | None = None
         """The attempt: the highest that an event of the job carried."""
         self.own: Entry | None = None
         """The last event of the job itself."""
-        self.parts: dict[str, Entry] = {}
-        """The last event of each part that has one with a seq, by its field."""
+        self.sentences: dict[str, Entry] | None = None
+        """The last event of each sentence that has one with a seq, by its field; most jobs have none."""
         self.running = 0
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The last event of each part."""
+        own = [] if self.own is None else [self.own]
+        return own + list((self.sentences or {}).values())
 
     @property
     def has_ended(self) -> bool:
@@ -71,14 +77,15 @@ class LastEvents:
         job_id, field = entry.job_id, entry.field
         job = self._jobs.pop(job_id, None) or Job()
         self._jobs[job_id] = job
-        if field in job.parts:
-            self._take_out(job, field)
-        self.by_field[field] = job.parts[field] = entry  # at the end: in order of arrival
-        self._bytes += len(entry.frame)
+        before = self.by_field.pop(field, None)
+        self.by_field[field] = entry  # at the end: in order of arrival
+        self._bytes += len(entry.frame) - (0 if before is None else len(before.frame))
         if entry.sentence_id is None:
             job.own = entry
         else:
-            job.running += not entry.is_terminal
+            job.sentences = job.sentences or {}
+            job.sentences[field] = entry
+            job.running += (not entry.is_terminal) - (before is not None and not before.is_terminal)
         if entry.attempt is not None and (job.number is None or entry.attempt > job.number):
             job.number = entry.attempt
         if entry.is_terminal and (job.own is None or entry is job.own):
@@ -107,24 +114,25 @@ class LastEvents:
             job_id = next((job_id for job_id in others if job_id in self._jobs), None) or next(
                 iter(self._ended or self._jobs)
             )
-            entries = dict(self._jobs[job_id].parts)
-            self.drop(entries)
-            yield from entries.values()
+            entries = self._jobs[job_id].entries
+            self.drop([entry.field for entry in entries])
+            yield from entries
 
     def _take_out(self, job: Job, field: str) -> None:
-        entry = job.parts.pop(field)
-        del self.by_field[field]
+        entry = self.by_field.pop(field)
         self._bytes -= len(entry.frame)
         if entry is job.own:
             job.own = None
-        else:
+        elif job.sentences is not None:
+            del job.sentences[field]
             job.running -= not entry.is_terminal
 
     def _settle(self, job_id: str, job: Job) -> None:
         """Keep `_jobs` and `_ended` after a change of the job."""
-        if not job.parts:
+        is_empty = job.own is None and not job.sentences
+        if is_empty:
             del self._jobs[job_id]
-        if not job.parts or not job.has_ended:
+        if is_empty or not job.has_ended:
             self._ended.pop(job_id, None)
         elif job_id not in self._ended:
             self._ended[job_id] = None

@@ -54,5 +54,5 @@ def read_usual(payload: bytes, head: bytes) -> Entry | None:
         None if sentence_id is None else sentence_id.decode(),
         None if attempt is None else int(attempt),
         float(progress),
-        text_frame(b'%b"type":"progress","seq":%b%b' % (head, seq, payload[_REST + len(seq) :])),
+        text_frame(b"".join((head, b'"type":"progress","seq":', seq, payload[_REST + len(seq) :]))),
     )
