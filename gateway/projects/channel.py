@@ -22,7 +22,7 @@ from typing import NamedTuple
 from gateway.clients.frames import text_frame
 from gateway.messages import subscribed
 from gateway.projects.entry import Entry, entry_of
-from gateway.projects.last_events import LastEvents
+from gateway.projects.last_events import Job, LastEvents
 from gateway.projects.memory import Memory, Remembered, read_memory
 from gateway.projects.usual import read_usual
 from publisher.events import Event, event_from_json, event_to_json
@@ -246,7 +246,7 @@ class Channel:
     def _merge_remembered(self, memory: Memory) -> None:
         for part in memory.parts:
             if part.entry is not None and self._is_news(part.entry):
-                self._remember(part.entry)
+                self._remember(part.entry, self._last.by_field.get(part.field))
         for job_id, number in memory.numbers.items():
             self._last.set_number(job_id, number)
         # Only now: what an attempt replaces was deleted in Redis, and the order of seq is not that of arrival.
@@ -273,7 +273,7 @@ class Channel:
         """
         known, remembered = self._last.by_field, {part.field for part in memory.parts}
         for job_id in {known[field].job_id for field in remembered if field in known}:
-            job = self._last.job(job_id)
+            job = self._last.by_id.get(job_id)
             assert job is not None
             dropped = []
             for entry in job.entries:
@@ -308,34 +308,41 @@ class Channel:
         accept an earlier attempt than this replica has seen. A plain PUBLISH is delivered as it is. It drops nothing:
         Redis still has everything for clients that come.
         """
+        last = self._last
+        known = last.by_field.get(entry.field)
         if entry.seq is not None:
-            job = self._last.job(entry.job_id)
-            verdict = judge(None if job is None else job.number, self._last.by_field.get(entry.field), entry)
-            if verdict is Verdict.BEGINS:
-                if job is not None:
-                    self._last.drop([other.field for other in job.entries if other.field != entry.field])
-                for field in [field for field, other in self._unsequenced.items() if other.job_id == entry.job_id]:
-                    del self._unsequenced[field]
-        self._remember(entry)
-        if self._last.is_too_large:
+            job = last.by_id.get(entry.job_id)
+            if judge(None if job is None else job.number, known, entry) is Verdict.BEGINS:
+                self._drop_earlier(job, entry)
+        if self._remember(entry, known):
             self._forget()
 
-    def _remember(self, entry: Entry) -> None:
-        self.position += 1
-        field, seq = entry.field, entry.seq
-        entry.put(self.position, self.seq, self._last.by_field.get(field))
+    def _drop_earlier(self, job: Job | None, entry: Entry) -> None:
+        """Drop all that earlier attempts of the job left, but for this event's own part: it is about to be replaced."""
+        if job is not None:
+            self._last.drop([other.field for other in job.entries if other.field != entry.field])
         if self._unsequenced:
-            self._unsequenced.pop(field, None)
+            self._unsequenced = {
+                field: other for field, other in self._unsequenced.items() if other.job_id != entry.job_id
+            }
+
+    def _remember(self, entry: Entry, known: Entry | None) -> bool:
+        """Remember an event, the next after `known` of its part. True: something has to be forgotten for it."""
+        self.position = position = self.position + 1
+        seq, newest = entry.seq, self.seq
+        entry.put(position, newest, known)
+        if self._unsequenced:
+            self._unsequenced.pop(entry.field, None)
         if seq is None:
-            self._unsequenced[field] = entry
+            self._unsequenced[entry.field] = entry
             if len(self._unsequenced) > MAX_JOBS:
                 self._forgot(self._unsequenced.pop(next(iter(self._unsequenced))))
-            return
-        self._last.put(entry)
+            return False
         if not self._from:
-            self._from = max(seq, self.seq + 1)
-        if seq > self.seq:
+            self._from = max(seq, newest + 1)
+        if seq > newest:
             self.seq = seq
+        return self._last.put(entry, known)
 
     def _forget(self, *, unless: Collection[str] = ()) -> None:
         """Keep the bounds."""

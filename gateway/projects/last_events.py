@@ -43,14 +43,16 @@ class Job:
 class LastEvents:
     """The entries of a channel. Lives as long as it.
 
-    Invariants: `by_field` is in order of arrival; `_jobs` has the same entries by job, in the order in which the jobs
+    Invariants: `by_field` is in order of arrival; `by_id` has the same entries by job, in the order in which the jobs
     were last heard of; `_ended` has the jobs that have ended, in the order of their ends.
     """
+
+    __slots__ = ("_bytes", "_ended", "by_field", "by_id")
 
     def __init__(self) -> None:
         self.by_field: dict[str, Entry] = {}
         """The last event of each part, by the part's field."""
-        self._jobs: dict[str, Job] = {}
+        self.by_id: dict[str, Job] = {}
         """Each job that has an entry, by its id, in the order in which they were last heard of."""
         self._ended: dict[str, None] = {}
         """The ids of the jobs that have ended; the first one is forgotten first."""
@@ -59,27 +61,22 @@ class LastEvents:
 
     @property
     def jobs(self) -> int:
-        return len(self._jobs)
+        return len(self.by_id)
 
     @property
     def size_bytes(self) -> int:
         return self._bytes
 
-    @property
-    def is_too_large(self) -> bool:
-        return len(self._jobs) > MAX_JOBS or len(self.by_field) > MAX_PARTS or self._bytes > MAX_BYTES
-
-    def job(self, job_id: str) -> Job | None:
-        return self._jobs.get(job_id)
-
-    def put(self, entry: Entry) -> None:
-        """Make `entry` the last event of its part."""
+    def put(self, entry: Entry, before: Entry | None) -> bool:
+        """Make `entry` the last event of its part, after `before`. True: there is more now than is to be kept."""
         job_id, field = entry.job_id, entry.field
-        job = self._jobs.pop(job_id, None) or Job()
-        self._jobs[job_id] = job
-        before = self.by_field.pop(field, None)
+        job = self.by_id.pop(job_id, None) or Job()
+        self.by_id[job_id] = job
+        self._bytes += len(entry.frame)
+        if before is not None:
+            self._bytes -= len(before.frame)
+            del self.by_field[field]
         self.by_field[field] = entry  # at the end: in order of arrival
-        self._bytes += len(entry.frame) - (0 if before is None else len(before.frame))
         if entry.sentence_id is None:
             job.own = entry
         else:
@@ -92,10 +89,11 @@ class LastEvents:
             self._ended.pop(job_id, None)  # at the end: in order of the ends
         if entry.is_terminal or job_id in self._ended:
             self._settle(job_id, job)
+        return self._bytes > MAX_BYTES or len(self.by_field) > MAX_PARTS or len(self.by_id) > MAX_JOBS
 
     def set_number(self, job_id: str, number: int) -> None:
         """The job's attempt, where none of its last events may carry it."""
-        job = self._jobs.get(job_id)
+        job = self.by_id.get(job_id)
         if job is not None and (job.number is None or number > job.number):
             job.number = number
 
@@ -103,18 +101,18 @@ class LastEvents:
         """Drop the last events of these parts: a later attempt has replaced them."""
         for field in fields:
             job_id = self.by_field[field].job_id
-            job = self._jobs[job_id]
+            job = self.by_id[job_id]
             self._take_out(job, field)
             self._settle(job_id, job)
 
     def forget(self, *, unless: Collection[str] = ()) -> Iterator[Entry]:
         """Forget whole jobs until all bounds are kept, first those that are not among `unless`; give their entries."""
-        others = [job_id for job_id in [*self._ended, *self._jobs] if job_id not in unless] if unless else []
-        while self.is_too_large:
-            job_id = next((job_id for job_id in others if job_id in self._jobs), None) or next(
-                iter(self._ended or self._jobs)
+        others = [job_id for job_id in [*self._ended, *self.by_id] if job_id not in unless] if unless else []
+        while self._bytes > MAX_BYTES or len(self.by_field) > MAX_PARTS or len(self.by_id) > MAX_JOBS:
+            job_id = next((job_id for job_id in others if job_id in self.by_id), None) or next(
+                iter(self._ended or self.by_id)
             )
-            entries = self._jobs[job_id].entries
+            entries = self.by_id[job_id].entries
             self.drop([entry.field for entry in entries])
             yield from entries
 
@@ -128,10 +126,10 @@ class LastEvents:
             job.running -= not entry.is_terminal
 
     def _settle(self, job_id: str, job: Job) -> None:
-        """Keep `_jobs` and `_ended` after a change of the job."""
+        """Keep `by_id` and `_ended` after a change of the job."""
         is_empty = job.own is None and not job.sentences
         if is_empty:
-            del self._jobs[job_id]
+            del self.by_id[job_id]
         if is_empty or not job.has_ended:
             self._ended.pop(job_id, None)
         elif job_id not in self._ended:

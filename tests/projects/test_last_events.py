@@ -28,8 +28,9 @@ class Project:
         self.position += 1
         event = check_event(base | usual[kind] | more | {"seq": self.position})
         entry = entry_of(event, b"x" * size)
-        entry.put(self.position, self.position - 1, self.last.by_field.get(entry.field))
-        self.last.put(entry)
+        known = self.last.by_field.get(entry.field)
+        entry.put(self.position, self.position - 1, known)
+        self.last.put(entry, known)
 
     def forget(self, **more: Any) -> list[str]:
         """The ids of the forgotten jobs in order, once each."""
@@ -80,7 +81,7 @@ def test_a_part_has_one_entry_its_last(project: Project) -> None:
 def test_when_a_job_has_ended(project: Project, events: list[tuple[str | None, str]], has_ended: bool) -> None:
     for sentence, kind in events:
         project.say("a", kind, sentence=sentence)
-    job = project.last.job("a")
+    job = project.last.by_id.get("a")
     assert job is not None
     assert job.has_ended is has_ended
     assert ("a" in project.last._ended) is has_ended
@@ -146,7 +147,7 @@ def test_the_number_of_a_job_is_the_highest_that_it_carried(project: Project) ->
     project.say("a", attempt=3)
     project.say("a", sentence="s", attempt=2)
     project.say("a")
-    job = project.last.job("a")
+    job = project.last.by_id.get("a")
     assert job is not None
     assert job.number == 3
     project.last.set_number("a", 5)
@@ -159,7 +160,7 @@ def test_dropping_all_parts_drops_the_job(project: Project) -> None:
     project.say("a", "job_complete", attempt=3)
     project.say("a", sentence="s")
     project.last.drop(["a\n", "a\ns"])
-    assert project.last.job("a") is None
+    assert project.last.by_id.get("a") is None
     assert not project.last.by_field
     assert not project.last._ended
     assert project.last._bytes == 0
@@ -169,7 +170,7 @@ def test_dropping_the_own_end_of_a_job_makes_its_sentences_count(project: Projec
     project.say("a", sentence="s")
     project.say("a", "job_complete")
     project.last.drop(["a\n"])
-    job = project.last.job("a")
+    job = project.last.by_id.get("a")
     assert job is not None
     assert not job.has_ended
     assert not project.last._ended
