@@ -209,7 +209,7 @@ SCENARIOS = (
         "P5", "5,000 projects, 1 subscriber each, 2,000 events/s, 20 at once", "us/event", "<= 2.3 x C", 3, 12,
         _cost_of(P5), beside_c=True,
     ),
-    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 3, 12, _cost_of(P5E), beside_c=True),
+    Scenario("P5e", "the same, each event alone", "us/event", "<= 2.0 x C", 5, 12, _cost_of(P5E), beside_c=True),
     Scenario(
         "P6a", "a delivery: 8,000 subscribers beside 100", "times", "<= 1.25 x C", 2, 15,
         _growth(FEW_SUBSCRIBERS, MANY_SUBSCRIBERS), beside_c=True,
