@@ -435,9 +435,10 @@ class ServerFeed(asyncio.Protocol):
             logger.debug("Unexpected", exc_info=True)
         if (self._wanted or self._measured) and not self._lost.is_set():
             self._flush()
-        is_loaded = not self._wanted and not self._loads and self._probe_sent_at is None
-        if self.state is FeedState.LOADING and is_loaded and not self._lost.is_set():
-            self._enter(FeedState.LIVE)
+        if self.state is FeedState.LOADING and not self._lost.is_set():
+            is_loaded = not self._wanted and not self._loads and self._probe_sent_at is None
+            if is_loaded:
+                self._enter(FeedState.LIVE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         # For a connection that was given up, this call comes late: another may be in use.
