@@ -7,7 +7,7 @@ import secrets
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -33,6 +33,7 @@ logger = logging.getLogger("gateway.hub")
 DOUBT_BEFORE_US = 6_000_000
 DOUBT_AFTER_US = 3_000_000
 MAX_HANDOVERS = 64  # failovers that are kept in mind
+TOLD_AT_ONCE, TOLD_IN_A_STEP = 500, 50  # clients, of `stale` and `live`: 5 us each
 BATCHES_AT_ONCE = 32  # that are read before they are written: some 0.3 ms
 
 
@@ -430,8 +431,27 @@ class Hub:
         self._tell_all()
 
     def _tell_all(self) -> None:
-        for viewer in list(self.viewers):
-            viewer.on_feed_changed()
+        """Tell `stale` or `live`: a few hundred clients at once, more of them in slices.
+
+        A feed that changes again meanwhile does no harm: a session tells what is news then.
+        """
+        telling = Reading(self._tell(list(self.viewers)), lambda _: None, self._log_untold)
+        if len(self.viewers) <= TOLD_AT_ONCE:
+            telling.finish()
+        else:
+            self._readings.begin(telling)
+
+    def _tell(self, viewers: list[Viewer]) -> Generator[None, None, None]:
+        """Tell those that are still here, some in each step."""
+        for index, viewer in enumerate(viewers, 1):
+            if viewer in self.viewers:
+                viewer.on_feed_changed()
+            if index % TOLD_IN_A_STEP == 0:
+                yield
+
+    def _log_untold(self, error: Exception) -> None:
+        self.occasional.error("stale", "Not all clients are told `stale` or `live`: %s", type(error).__name__)
+        logger.debug("Unexpected", exc_info=error)
 
     # A failover, as cursors see it
 
