@@ -10,6 +10,7 @@ from gateway.operations.counters import Histogram
 from gateway.projects.hub import Hub, Viewer
 
 SWEEP_SECONDS = 1.0
+LEAST_SWEEPS = 4  # between two pings of a client: within a sweep, its place may change when others come or go
 SWEEPS_OF_AN_AGE = 8  # at least; more rarely, clients would be told too early or too late
 LEAST_SWEEP_SECONDS = 0.05  # however short the age
 LAG_CHECK_SECONDS = 0.1
@@ -30,7 +31,7 @@ class Keepalive:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._seconds = min(SWEEP_SECONDS, hub.settings.ping_seconds, hub.settings.slow_seconds)
+        self._seconds = min(SWEEP_SECONDS, hub.settings.ping_seconds / LEAST_SWEEPS, hub.settings.slow_seconds)
         self._moves: MovesByAge | None = None
         if max_age := hub.settings.max_age_seconds:
             self._seconds = min(self._seconds, max(LEAST_SWEEP_SECONDS, max_age / SWEEPS_OF_AN_AGE))
@@ -42,9 +43,10 @@ class Keepalive:
     async def run(self) -> None:
         turn = 0
         while True:
-            pieces = self.pieces()
-            for piece in pieces:
-                await asyncio.sleep(self._seconds / len(pieces))
+            began, pieces = time.monotonic(), self.pieces()
+            for number, piece in enumerate(pieces, 1):
+                due = began + self._seconds * number / len(pieces)  # a late timer must not delay all that follow
+                await asyncio.sleep(due - time.monotonic())
                 if self._hub.authority is not None:
                     self.check_access(piece, time.time())
                 self.look_at(piece, turn, time.monotonic())

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.clients.keepalive import (
     LAG_CHECK_SECONDS,
+    LEAST_SWEEPS,
     LOOKED_AT_ONCE,
     NEWCOMERS_PER_TURN,
     PIECES,
@@ -73,10 +75,39 @@ async def test_many_that_come_at_once_are_spread_over_the_sweeps() -> None:
     assert sorted(number for numbers in found for number in numbers) == list(range(len(clients)))
 
 
-async def test_an_interval_as_short_as_a_sweep_pings_in_each() -> None:
+async def test_an_interval_shorter_than_a_sweep_has_sweeps_of_its_own() -> None:
+    """With one sweep in an interval, a client whose place in it moved was closed as silent soon after its ping."""
     hub, _ = new_hub(ping_seconds=0.5)
     keepalive, client = Keepalive(hub), FakeClient(hub)
-    assert [pinged(keepalive, 0, [client]) for _ in range(3)] == [[0]] * 3
+    assert keepalive._seconds == 0.125
+    found = [pinged(keepalive, turn % LEAST_SWEEPS, [client]) for turn in range(2 * LEAST_SWEEPS)]
+    assert found == ([[]] * (LEAST_SWEEPS - 1) + [[0]]) * 2
+
+
+async def test_a_sweep_that_is_held_up_is_no_longer_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, _ = new_hub(ping_seconds=60)
+    hub.viewers = {FakeClient(hub).session: None for _ in range(LOOKED_AT_ONCE * PIECES)}
+    keepalive, now, looks = Keepalive(hub), 0.0, 0
+    run_others = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += max(0.0, seconds)
+        await run_others(0)
+
+    def look_at(viewers: object, turn: int, at: float) -> None:
+        nonlocal now, looks
+        now += 0.01  # each half of the time of a piece
+        looks += 1
+
+    monkeypatch.setattr("gateway.clients.keepalive.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("gateway.clients.keepalive.asyncio", SimpleNamespace(sleep=sleep))
+    keepalive.look_at = look_at  # type: ignore[method-assign]
+    task = asyncio.create_task(keepalive.run())
+    while looks < PIECES:
+        await run_others(0)
+    task.cancel()
+    assert now == pytest.approx(1.01)
 
 
 async def test_a_client_that_was_heard_since_stays() -> None:
