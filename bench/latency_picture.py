@@ -25,7 +25,15 @@ PERCENTS = (50.0, 90.0, 99.0, 99.9, 99.99)
 # A colour of its own for each, on the light ground that the picture brings along for dark pages.
 COLOURS = {"gateway": "#4f6df5", "c": "#1b2030", "plain": "#8a93a6"}
 OTHER_COLOURS = ("#d25454", "#2f9e6e", "#c98a1b", "#8e5bd0", "#1f9bb5")
-NAMES = {"gateway": "Progress Gateway", "c": "C program, the limit", "plain": "plain Starlette"}
+NAMES = {
+    "gateway": "Progress Gateway",
+    "c": "C, the limit",
+    "plain": "plain Starlette",
+    "centrifugo": "Centrifugo",
+    "centrifugo-history": "Centrifugo, history",
+    "nchan": "Nchan",
+    "socketio": "Socket.IO",
+}
 
 Curve = dict[float, float]  # ms by percent
 
@@ -116,7 +124,7 @@ def _legend(servers: list[str], ink: Mapping[str, str]) -> list[str]:
         name = NAMES.get(server, server)
         parts.append(f'  <path class="{_line_class(server)}" stroke="{ink[server]}" d="M{x:.0f} 50h24"/>')
         parts.append(f'  <text class="small" x="{x + 30:.0f}" y="54">{escape(name)}</text>')
-        x += 30 + 6.4 * len(name) + 24
+        x += 30 + 6.2 * len(name) + 14
     return parts
 
 
