@@ -2,8 +2,8 @@
 protocol.
 
 A page connects by one request, which fits into one read. A pattern recognises it. It may only be narrower than what
-`HttpProtocol` takes for a WebSocket; tests/http/test_opening.py compares both. uvicorn's protocol and its parser would
-cost a connection as much as the application (bench/README.md).
+`HttpProtocol` takes for a WebSocket; tests/http/test_opening.py compares both. With uvicorn's protocol and its parser a
+connection would cost a quarter more (bench/README.md).
 """
 
 import asyncio

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.clients.session import Session
 from gateway.projects.channel import ChannelState
+from gateway.projects.hub import Hub
 from gateway.projects.refusals import FIRST_SECONDS
 from tests.contract.deadlines import eventually
 from tests.fakes import FakeClient, FakeFeed, lose, new_hub, progress, state
@@ -404,13 +405,19 @@ async def test_events_of_one_read_are_one_write_for_each_socket_of_the_same_byte
     assert written[0][0] is written[1][0] is written[2][0]
 
 
-async def test_a_client_that_falls_behind_between_two_projects_of_one_read_lacks_nothing() -> None:
+def watching(*projects: str) -> tuple[Hub, FakeClient]:
+    """A client that was told `subscribed` of these projects."""
     hub, _ = new_hub()
     client = FakeClient(hub)
-    for project in "pq":
+    for project in projects:
         client.subscribe(project)
         hub.on_loaded(f"project:{project}", {})
     client.told()
+    return hub, client
+
+
+async def test_a_client_that_falls_behind_between_two_projects_of_one_read_lacks_nothing() -> None:
+    hub, client = watching("p", "q")
     client.socket.fill(1)
     hub.on_events({NAME: [progress("a", 1, 21)], b"project:q": [progress("b", 1, 22)]})
     assert client.socket.is_behind
@@ -422,12 +429,7 @@ async def test_a_client_that_falls_behind_between_two_projects_of_one_read_lacks
 async def test_events_of_one_read_come_before_an_error_about_another_project_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hub, _ = new_hub()
-    client = FakeClient(hub)
-    for project in "pq":
-        client.subscribe(project)
-        hub.on_loaded(f"project:{project}", {})
-    client.told()
+    hub, client = watching("p", "q")
     monkeypatch.setattr(hub.watch("q").channel, "receive", fail)
     hub.on_events({NAME: [progress("a", 1, 21)], b"project:q": [progress("b", 1, 22)]})
     assert client.kinds() == ["progress", "error"]
@@ -437,11 +439,7 @@ async def test_events_of_one_read_come_before_the_close_of_a_viewer_that_is_revo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`SimulatedSocket.write` fails after a close."""
-    hub, _ = new_hub()
-    client = FakeClient(hub)
-    client.subscribe("p")
-    hub.on_loaded("project:p", {})
-    client.told()
+    hub, client = watching("p")
     monkeypatch.setattr(hub, "authority", SimpleNamespace(on_events=lambda payloads: {"user"}))
     monkeypatch.setattr(Session, "check_revoked", lambda session: session.connection.close(4401))
     hub.on_events({NAME: [progress("a", 1, 21)], hub.revoked_channel.encode(): [b"user"]})
